@@ -1,0 +1,2 @@
+//! Weir side by side with its peers.
+fn main() {}

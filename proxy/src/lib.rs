@@ -1,0 +1,1 @@
+//! Weir: a caching reverse proxy.

@@ -1,0 +1,2 @@
+//! Weir: a caching reverse proxy.
+fn main() {}
