@@ -1,0 +1,3 @@
+//! The configuration: loading, checking, and the checked model.
+
+pub mod model;

@@ -1,0 +1,470 @@
+//! The checked configuration: every name resolved, every value in its unit, nothing optional that has a default.
+//!
+//! `schema.rs` is the shape of the TOML; this is what the rest of the proxy reads. It is immutable and holds no run-time state.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderName, HeaderValue, Method, StatusCode};
+use ipnet::IpNet;
+
+use crate::routes::Matcher;
+
+/// The whole configuration of one proxy.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Listeners, limits and draining.
+    pub server: Server,
+    /// The admin listener; `None` switches it off.
+    pub admin: Option<Admin>,
+    /// Where log lines go and in which form.
+    pub log: Log,
+    /// Named caches; always holds `default`.
+    pub caches: BTreeMap<Arc<str>, Cache>,
+    /// Named origins.
+    pub origins: BTreeMap<Arc<str>, Origin>,
+    /// Routes in the order of the file; the first that matches wins.
+    pub routes: Vec<Arc<Route>>,
+}
+
+/// A place in a configuration file, for messages and for `weir explain`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// The file, as it was named on the command line; `<command line>` for `--to`.
+    pub file: Arc<str>,
+    /// The line, counted from 1.
+    pub line: u32,
+}
+
+/// `[server]`
+#[derive(Debug, Clone)]
+pub struct Server {
+    /// Where clients connect.
+    pub listeners: Vec<Listener>,
+    /// Whose `Forwarded`, `X-Forwarded-*` and PROXY header is believed.
+    pub trusted_proxies: Vec<IpNet>,
+    /// How long a stopping server waits for requests under way.
+    pub drain: Duration,
+    /// Worker threads; one per core unless said otherwise.
+    pub workers: usize,
+    /// The bounds of everything a peer can make us hold or wait for.
+    pub limits: Limits,
+}
+
+/// One listening socket.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listener {
+    /// The address or path.
+    pub address: ListenAddress,
+    /// Certificates, chosen by SNI; the first is the default. Empty: cleartext.
+    pub tls: Vec<Certificate>,
+    /// Whether every connection begins with a PROXY protocol header (v1 or v2). Only peers in `trusted_proxies` may connect then.
+    pub proxy_protocol: bool,
+}
+
+/// Where a listener listens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ListenAddress {
+    /// TCP; port 0 picks a free one.
+    Tcp(SocketAddr),
+    /// A Unix socket.
+    Unix(PathBuf),
+}
+
+/// A certificate chain and its key, both PEM files; re-read on reload.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Certificate {
+    /// The chain, leaf first.
+    pub cert: PathBuf,
+    /// The private key.
+    pub key: PathBuf,
+}
+
+/// `[server.limits]`: one table, safe defaults.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// Request line, in bytes; longer: 414. Default 8 KiB.
+    pub line_bytes: usize,
+    /// Request or response head, in bytes, decoded for HTTP/2; longer: 431 or 502. Default 32 KiB.
+    pub head_bytes: usize,
+    /// Field lines in a head or trailer section. Default 100.
+    pub head_fields: usize,
+    /// Open client connections in all. Default 10,000.
+    pub connections: usize,
+    /// Open client connections of one address (IPv6: of one /64); trusted proxies are exempt. Default 1,000.
+    pub connections_per_address: usize,
+    /// Concurrent HTTP/2 streams of one connection. Default 100.
+    pub streams: u32,
+    /// HTTP/2 resets (either direction) of one connection within ten seconds; more: GOAWAY. Default 200.
+    pub resets: usize,
+    /// The whole request head must have come by then. Default 10 s.
+    pub head_timeout: Duration,
+    /// A request body, or a client that should be reading, may pause this long. Default 10 s.
+    pub idle_timeout: Duration,
+    /// After thirty seconds a body must move at least this many bytes a second. Default 100.
+    pub rate_bytes_min: u64,
+    /// An idle connection is kept this long. Default 60 s.
+    pub keep_alive: Duration,
+    /// A request body; larger: 413. Routes may say otherwise. Default 100 MiB.
+    pub body_bytes: u64,
+    /// Interim responses (1xx) of one origin answer. Default 16.
+    pub interim_responses: usize,
+    /// Waiters on one fill; more go on alone. Default 10,000.
+    pub waiters: usize,
+    /// Variants of one URL. Default 64.
+    pub variants: usize,
+    /// Handshake of TLS or PROXY header. Default 10 s.
+    pub handshake_timeout: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            line_bytes: 8 << 10,
+            head_bytes: 32 << 10,
+            head_fields: 100,
+            connections: 10_000,
+            connections_per_address: 1_000,
+            streams: 100,
+            resets: 200,
+            head_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(10),
+            rate_bytes_min: 100,
+            keep_alive: Duration::from_secs(60),
+            body_bytes: 100 << 20,
+            interim_responses: 16,
+            waiters: 10_000,
+            variants: 64,
+            handshake_timeout: Duration::from_secs(10),
+        }
+    }
+}
+
+/// `[admin]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Admin {
+    /// Where it listens; loopback unless said otherwise.
+    pub listen: SocketAddr,
+    /// The bearer token; without one, only loopback peers are answered.
+    pub token: Option<Secret>,
+}
+
+/// A value that is never printed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(pub String);
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.write_str("(secret)")
+    }
+}
+
+/// `[log]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Log {
+    /// Least severe event to write. Default `info`.
+    pub level: LogLevel,
+    /// The form of events other than requests.
+    pub format: LogFormat,
+    /// A line per request, or none. Default console.
+    pub access: Option<LogFormat>,
+}
+
+/// Severity of an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogLevel {
+    /// Someone must act.
+    Error,
+    /// Served, but degraded.
+    Warn,
+    /// Life cycle.
+    Info,
+    /// Per request.
+    Debug,
+}
+
+/// The form of a log line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Console,
+    /// A JSON object a line.
+    Json,
+}
+
+/// `[cache.NAME]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cache {
+    /// Its name.
+    pub name: Arc<str>,
+    /// False for `kind = "none"`: looks up nothing, stores nothing.
+    pub enabled: bool,
+    /// Bytes of memory: keys, heads, bodies and overhead. Default 256 MiB.
+    pub max_memory: u64,
+    /// Stored responses. Default 100,000.
+    pub max_entries: u64,
+    /// The largest body held; larger ones are streamed and not held. Default 8 MiB, at most an eighth of `max_memory`.
+    pub max_body: u64,
+    /// Part of every key; a new one makes every old entry a miss.
+    pub version: u64,
+    /// What applies where a route does not say otherwise.
+    pub defaults: CacheRules,
+}
+
+/// What `[cache.NAME]` gives as default and a route's `cache = { … }` may say otherwise.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct CacheRules {
+    /// Lifetime where the origin gives no explicit freshness and the request had no undeclared cookie; replaces the heuristic.
+    pub ttl: Option<Duration>,
+    /// How long errors without explicit freshness are kept at most. `None`: 10 s.
+    pub error_ttl_max: Option<Duration>,
+    /// Stale while revalidating, where the origin does not say (RFC 5861).
+    pub stale_while_revalidate: Option<Duration>,
+    /// Stale when the origin fails, where the origin does not say (RFC 5861).
+    pub stale_if_error: Option<Duration>,
+    /// Keep answers with `Set-Cookie`: only where it is the same for everybody.
+    pub store_set_cookie: bool,
+    /// What of the origin's answer is overridden, in those very words.
+    pub overrides: Vec<Override>,
+    /// Compress stored text once and serve each encoding. Default: true.
+    pub compress: Option<bool>,
+}
+
+/// A rule of the origin that a route overrides. The names are those that a person writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Override {
+    /// `no-store`
+    NoStore,
+    /// `no-cache`
+    NoCache,
+    /// `private`
+    Private,
+    /// `max-age`: `max-age`, `s-maxage` and `Expires` give way to the route's `ttl`.
+    MaxAge,
+    /// `set-cookie`: the answer is stored, without its `Set-Cookie`.
+    SetCookie,
+    /// `authorization`: answers to requests with `Authorization` are shared.
+    Authorization,
+    /// `cookie`: answers to requests with undeclared cookies are shared.
+    Cookie,
+    /// `request`: a client's `Cache-Control` and `Pragma` are not honoured.
+    Request,
+}
+
+/// `[origin.NAME]`: a pool of servers.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Origin {
+    /// Its name.
+    pub name: Arc<str>,
+    /// The servers, each `http://`, `https://` or `unix:`.
+    pub servers: Vec<OriginServer>,
+    /// How one is chosen.
+    pub balance: Balance,
+    /// Active checks.
+    pub health: Option<HealthCheck>,
+    /// Passive checks: failures in a row before a server rests. Default 5, 0 switches it off.
+    pub max_failures: u32,
+    /// How long a failed server rests before one request tries it. Default 10 s.
+    pub rest: Duration,
+    /// A server that came back gets its full share after this long. Default 10 s.
+    pub slow_start: Duration,
+    /// Time limits of each phase.
+    pub timeouts: OriginTimeouts,
+    /// When to try again.
+    pub retry: Retry,
+    /// The protocol spoken.
+    pub protocol: OriginProtocol,
+    /// Connections to each server from all workers. Default 1,024.
+    pub max_connections: usize,
+    /// Requests that wait for a connection; more: 503. Default 1,024.
+    pub max_queue: usize,
+    /// Send a PROXY protocol header of this version first (one client per connection then).
+    pub proxy_protocol: Option<u8>,
+    /// The certificates to trust besides the system's, a PEM file.
+    pub tls_ca: Option<PathBuf>,
+    /// Client certificate.
+    pub tls_client: Option<Certificate>,
+    /// The name to verify and send as SNI, if not the server's host.
+    pub tls_name: Option<String>,
+    /// Send the server's own authority as `Host`, rather than the client's. Default false.
+    pub own_host: bool,
+}
+
+/// One server of a pool.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct OriginServer {
+    /// Whether to speak TLS.
+    pub tls: bool,
+    /// Where it is.
+    pub address: OriginAddress,
+    /// Relative share of requests. Default 1.
+    pub weight: u32,
+}
+
+/// Where an origin server is.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum OriginAddress {
+    /// A name or address with its port; names are re-resolved by their TTL.
+    Host(String, u16),
+    /// A Unix socket.
+    Unix(PathBuf),
+}
+
+/// How a server is chosen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Balance {
+    /// In turn, by weight.
+    #[default]
+    RoundRobin,
+    /// The one with the fewest requests under way, by weight.
+    LeastRequests,
+    /// By a hash of the URL (rendezvous), so that a server sees the same URLs.
+    Hash,
+}
+
+/// Active health check.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HealthCheck {
+    /// Path asked with GET; 2xx and 3xx are healthy.
+    pub path: String,
+    /// Interval. Default 10 s.
+    pub every: Duration,
+    /// Limit of one check. Default 2 s.
+    pub timeout: Duration,
+    /// Checks in a row that make a server unhealthy. Default 2.
+    pub unhealthy_after: u32,
+    /// Checks in a row that make it healthy again. Default 2.
+    pub healthy_after: u32,
+}
+
+/// Time limits of an origin request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OriginTimeouts {
+    /// Name lookup, TCP and TLS together. Default 2 s.
+    pub connect: Duration,
+    /// From the request sent to the head of the answer. Default 30 s.
+    pub first_byte: Duration,
+    /// Between two pieces of a body, either way. Default 60 s.
+    pub idle: Duration,
+    /// How long an idle connection is kept. Default 60 s.
+    pub keep_alive: Duration,
+    /// How long an upgraded connection or tunnel may be silent. Default 1 h.
+    pub tunnel: Duration,
+}
+
+/// When a request is tried again: safe or idempotent without a body, before the first byte of an answer.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Retry {
+    /// Further attempts. Default 1.
+    pub attempts: u32,
+    /// Retries as a share of requests, 0.0 to 1.0. Default 0.1.
+    pub budget: f64,
+}
+
+/// The protocol spoken with an origin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OriginProtocol {
+    /// HTTP/2 where ALPN says so, HTTP/1.1 otherwise; in cleartext HTTP/1.1.
+    #[default]
+    Auto,
+    /// HTTP/1.1 only.
+    Http1,
+    /// HTTP/2 only, in cleartext by prior knowledge.
+    Http2,
+}
+
+/// One `[[route]]`.
+#[derive(Debug, Clone)]
+pub struct Route {
+    /// Its name; `route N` where it has none.
+    pub name: Arc<str>,
+    /// Where it stands.
+    pub place: Place,
+    /// Which requests it takes.
+    pub matcher: Matcher,
+    /// What happens to them.
+    pub action: Action,
+    /// How the path changes on its way to the origin.
+    pub rewrite: Rewrite,
+    /// Changes of the request's fields on the way to the origin.
+    pub request_headers: HeaderEdits,
+    /// Changes of the answer's fields on the way to the client.
+    pub response_headers: HeaderEdits,
+    /// `None` for `cache = "off"`.
+    pub cache: Option<RouteCache>,
+    /// What is said when the origin is down and nothing stored may be used.
+    pub fallback: Option<FixedAnswer>,
+    /// Whether `Upgrade: websocket` (or RFC 8441) is passed on. Default false.
+    pub websocket: bool,
+    /// Largest request body; `None`: the limit of the server.
+    pub body_bytes: Option<u64>,
+}
+
+/// What a route does with a request.
+#[derive(Debug, Clone)]
+pub enum Action {
+    /// Forwards it to the named origin.
+    Forward(Arc<str>),
+    /// Redirects to `https` with 308, keeping host, path and query.
+    RedirectToHttps,
+    /// Redirects. `{path}` and `{query}` in the location stand for those of the request.
+    Redirect {
+        /// 301, 302, 303, 307 or 308.
+        status: StatusCode,
+        /// Target, a template.
+        location: String,
+    },
+    /// Answers by itself.
+    Respond(FixedAnswer),
+}
+
+/// An answer from the configuration.
+#[derive(Debug, Clone)]
+pub struct FixedAnswer {
+    /// Its status.
+    pub status: StatusCode,
+    /// Its fields, `Content-Type` among them.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// Its content.
+    pub body: bytes::Bytes,
+}
+
+/// How a path changes on its way to the origin. The key is made of what is forwarded.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Rewrite {
+    /// Removed from the front, at a segment's end.
+    pub strip_prefix: Option<String>,
+    /// Put in front, after stripping.
+    pub add_prefix: Option<String>,
+    /// Replaces the whole path: a template with the names that the route's path template binds.
+    pub path: Option<String>,
+}
+
+/// Fields to set and remove. Removing comes first.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct HeaderEdits {
+    /// Replaces all lines of the name.
+    pub set: Vec<(HeaderName, HeaderValue)>,
+    /// Removes all lines of the name.
+    pub remove: Vec<HeaderName>,
+}
+
+/// A route's use of a cache.
+#[derive(Debug, Clone)]
+pub struct RouteCache {
+    /// The name of the cache.
+    pub store: Arc<str>,
+    /// The route's rules over the cache's defaults: ready to use.
+    pub rules: CacheRules,
+    /// Query parameters left out of the key and of what is forwarded; globs.
+    pub ignore_query: Vec<String>,
+    /// Cookies in the key; a fill forwards these and no others. Empty: none declared.
+    pub cookies: Vec<String>,
+    /// Surrogate tags, templates with the names that the path template binds.
+    pub tags: Vec<String>,
+    /// Methods that may be answered from the cache. GET and HEAD.
+    pub methods: Vec<Method>,
+}

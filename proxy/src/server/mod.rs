@@ -1,0 +1,3 @@
+//! Listeners, connections and their limits.
+
+pub mod connection;
