@@ -1,0 +1,19 @@
+#!/usr/bin/env bash
+# Installs what the tests need and runs them all, the end-to-end and leak tests against the real binary included.
+#
+#   scripts/test.sh [FILTER]      only the tests whose name contains FILTER
+#   WEIR_BIN=…                    tests this binary instead of one built now
+#   WEIR_LEAK_REQUESTS=1000000    a longer leak test
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. scripts/common.sh
+
+need cc build-essential
+weir_binary
+if cargo nextest --version >/dev/null 2>&1; then
+    cargo nextest run --locked --cargo-profile ci --workspace --no-fail-fast "$@"
+else
+    cargo test --locked --profile ci --workspace --lib --bins --tests --no-fail-fast -- "$@"
+fi
+# Examples in the documentation, which neither of the two runs.
+if [ $# = 0 ]; then cargo test --locked --profile ci --workspace --doc --quiet; fi

@@ -1,0 +1,3 @@
+//! End to end: the real binary, real sockets, a file per feature. Each test is a story: arrange, act, expect.
+
+mod the_harness;

@@ -1,0 +1,356 @@
+//! The real binary, with a configuration of its own, on ports that the system picks.
+
+use std::io::{BufRead, BufReader, Read};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::origin::Origin;
+use crate::wire::{Conn, Response, WAIT};
+use crate::{eventually, lock};
+
+/// Where the binary is: `WEIR_BIN`, or beside the folder of the running test.
+pub fn binary() -> PathBuf {
+    if let Some(path) = std::env::var_os("WEIR_BIN") {
+        return path.into();
+    }
+    let test = std::env::current_exe().expect("a test knows its own path");
+    let profile = test.parent().and_then(Path::parent).expect("a test is in target/PROFILE/deps");
+    let binary = profile.join("weir");
+    assert!(
+        binary.exists(),
+        "no {}: build it (`cargo build --bins`), or name one in WEIR_BIN",
+        binary.display()
+    );
+    binary
+}
+
+/// Runs the binary to its end.
+pub fn run(arguments: &[&str]) -> Output {
+    Command::new(binary()).args(arguments).stdin(Stdio::null()).output().expect("the binary can be run")
+}
+
+/// Runs `weir check` on this configuration; returns the exit status and everything printed.
+pub fn check(config: &str) -> (ExitStatus, String) {
+    let folder = tempfile::tempdir().expect("a folder can be made");
+    let path = folder.path().join("weir.toml");
+    std::fs::write(&path, config).expect("the folder can be written to");
+    let output = run(&["check", "--config", &path.display().to_string()]);
+    let printed = [output.stdout, output.stderr].concat();
+    (output.status, String::from_utf8_lossy(&printed).into_owned())
+}
+
+#[derive(Default)]
+struct Printed {
+    lines: Mutex<Vec<String>>,
+    more: Condvar,
+}
+
+/// A running Weir.
+pub struct Weir {
+    child: Child,
+    folder: tempfile::TempDir,
+    listeners: Vec<String>,
+    admin: Option<SocketAddr>,
+    printed: Arc<Printed>,
+}
+
+impl Weir {
+    /// Weir with one route: everything to this origin.
+    #[track_caller]
+    pub fn before(origin: &Origin) -> Weir {
+        Weir::to(&origin.url())
+    }
+
+    /// Weir with one route: everything to this URL.
+    #[track_caller]
+    pub fn to(url: &str) -> Weir {
+        Weir::with(&format!("[[route]]\norigin = \"{url}\"\n"))
+    }
+
+    /// Weir with this configuration. Unless it says otherwise, it listens on any port of 127.0.0.1, admin likewise.
+    /// `{DIR}` stands for a folder of its own.
+    #[track_caller]
+    pub fn with(config: &str) -> Weir {
+        Weir::with_files(config, |_| {})
+    }
+
+    /// As [`Weir::with`], after `prepare` has put files into the folder that `{DIR}` stands for.
+    #[track_caller]
+    pub fn with_files(config: &str, prepare: impl FnOnce(&Path)) -> Weir {
+        let folder = tempfile::tempdir().expect("a folder can be made");
+        prepare(folder.path());
+        let path = folder.path().join("weir.toml");
+        let config = complete(config, folder.path());
+        std::fs::write(&path, &config).expect("the folder can be written to");
+        let listeners = listeners_of(&config);
+        Weir::spawn(folder, &["run", "--config", &path.display().to_string()], listeners, true)
+    }
+
+    /// Weir with these arguments instead of a configuration file; `listeners` is how many it announces.
+    #[track_caller]
+    pub fn with_arguments(arguments: &[&str], listeners: usize, admin: bool) -> Weir {
+        let folder = tempfile::tempdir().expect("a folder can be made");
+        Weir::spawn(folder, arguments, listeners, admin)
+    }
+
+    #[track_caller]
+    fn spawn(folder: tempfile::TempDir, arguments: &[&str], listeners: usize, admin: bool) -> Weir {
+        let mut child = Command::new(binary())
+            .args(arguments)
+            .current_dir(folder.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the binary can be run");
+        let printed = Arc::new(Printed::default());
+        keep_lines(child.stdout.take().expect("stdout is piped"), &printed);
+        keep_lines(child.stderr.take().expect("stderr is piped"), &printed);
+        let mut weir = Weir { child, folder, listeners: Vec::new(), admin: None, printed };
+        weir.wait_until_ready(listeners, admin);
+        weir
+    }
+
+    #[track_caller]
+    fn wait_until_ready(&mut self, listeners: usize, admin: bool) {
+        let begun = Instant::now();
+        loop {
+            let announced = |mark: &str| -> Vec<String> {
+                let lines = lock(&self.printed.lines);
+                let of = lines.iter().filter_map(|line| Some(line.split_once(mark)?.1.trim().to_owned()));
+                of.collect()
+            };
+            let listening = announced("listening on ");
+            let admins = announced("admin on ");
+            if listening.len() >= listeners && (!admin || !admins.is_empty()) {
+                self.listeners = listening;
+                self.admin = admins.first().map(|url| socket_address(url));
+                return;
+            }
+            let ended = self.child.try_wait().expect("the child can be asked");
+            assert!(
+                ended.is_none() && begun.elapsed() < WAIT,
+                "Weir is not ready ({ended:?} after {:?}); it printed:\n{}",
+                begun.elapsed(),
+                self.output()
+            );
+            self.wait_for_output();
+        }
+    }
+
+    fn wait_for_output(&self) {
+        let lines = lock(&self.printed.lines);
+        // Short, because the end of the process is no line.
+        let _ = self.printed.more.wait_timeout(lines, Duration::from_millis(50));
+    }
+
+    /// Everything printed so far, stdout and stderr together.
+    pub fn output(&self) -> String {
+        lock(&self.printed.lines).join("\n")
+    }
+
+    /// Waits for a line that holds this text, and returns it.
+    #[track_caller]
+    pub fn wait_for_line(&self, text: &str) -> String {
+        let mut found = None;
+        eventually(&format!("a line with {text:?} in the output"), || {
+            found = lock(&self.printed.lines).iter().find(|line| line.contains(text)).cloned();
+            found.is_some()
+        });
+        found.expect("just found")
+    }
+
+    /// The address of the first TCP listener.
+    pub fn address(&self) -> SocketAddr {
+        self.address_of(0)
+    }
+
+    /// The address of the listener that was announced as number so and so.
+    pub fn address_of(&self, number: usize) -> SocketAddr {
+        socket_address(&self.listeners[number])
+    }
+
+    /// The folder that `{DIR}` stands for.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// A connection to the first listener.
+    #[track_caller]
+    pub fn client(&self) -> Conn {
+        Conn::connect(self.address())
+    }
+
+    /// A `GET` on a connection of its own.
+    #[track_caller]
+    pub fn get(&self, target: &str) -> Response {
+        self.client().get(target)
+    }
+
+    /// A request on a connection of its own.
+    #[track_caller]
+    pub fn ask(&self, method: &str, target: &str, headers: &[(&str, &str)], body: &[u8]) -> Response {
+        self.client().ask(method, target, headers, body)
+    }
+
+    /// A request to the admin listener.
+    #[track_caller]
+    pub fn admin(&self, method: &str, target: &str) -> Response {
+        let address = self.admin.expect("Weir announced its admin listener");
+        Conn::connect(address).ask(method, target, &[("Host", &address.to_string())], b"")
+    }
+
+    /// The metrics page.
+    #[track_caller]
+    pub fn metrics(&self) -> String {
+        let page = self.admin("GET", "/metrics");
+        assert_eq!(page.status, 200, "{}", page.text());
+        page.text()
+    }
+
+    /// The sum of all samples of this metric whose labels contain each of these texts.
+    #[track_caller]
+    pub fn metric(&self, name: &str, labels: &[&str]) -> f64 {
+        let page = self.metrics();
+        let samples = page.lines().filter(|line| !line.starts_with('#')).filter_map(|line| {
+            let (series, rest) = line.split_at_checked(line.find([' ', '{'])?)?;
+            let (labelled, value) = rest.rsplit_once(' ')?;
+            let is_it = series == name && labels.iter().all(|label| labelled.contains(label));
+            is_it.then(|| value.parse::<f64>().ok()).flatten()
+        });
+        samples.sum()
+    }
+
+    /// Replaces the configuration file (as [`Weir::with`] takes it), keeping the ports, without a reload.
+    pub fn write_config(&self, config: &str) {
+        let config = complete_with(config, self.folder.path(), &self.listeners, self.admin);
+        std::fs::write(self.folder.path().join("weir.toml"), config).expect("the folder can be written to");
+    }
+
+    /// Sends SIGHUP.
+    pub fn hang_up(&self) {
+        self.signal(Signal::HUP);
+    }
+
+    /// Sends SIGTERM.
+    pub fn terminate(&self) {
+        self.signal(Signal::TERM);
+    }
+
+    /// Waits for the end of the process.
+    #[track_caller]
+    pub fn wait(&mut self, limit: Duration) -> ExitStatus {
+        let begun = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().expect("the child can be asked") {
+                return status;
+            }
+            assert!(
+                begun.elapsed() < limit,
+                "Weir still runs after {limit:?}; it printed:\n{}",
+                self.output()
+            );
+            self.wait_for_output();
+        }
+    }
+
+    /// Is the process still there?
+    pub fn is_running(&mut self) -> bool {
+        self.child.try_wait().expect("the child can be asked").is_none()
+    }
+
+    /// The process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Resident memory now, in bytes.
+    pub fn resident_bytes(&self) -> usize {
+        let status =
+            std::fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("Linux has /proc");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a process has VmRSS");
+        let kilobytes: usize = line.trim().trim_end_matches(" kB").parse().expect("VmRSS is a number");
+        kilobytes * 1024
+    }
+
+    fn signal(&self, signal: Signal) {
+        let pid =
+            i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).expect("a child has a process id");
+        kill_process(pid, signal).expect("a child can be signalled");
+    }
+}
+
+impl Drop for Weir {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            let output = self.output();
+            let tail = output.len().saturating_sub(8_000);
+            let tail = output.get(tail..).unwrap_or(&output);
+            // The harness reports a failed test: stderr is where its output belongs.
+            let _ = std::io::Write::write_all(
+                &mut std::io::stderr(),
+                format!("--- Weir printed:\n{tail}\n---\n").as_bytes(),
+            );
+        }
+    }
+}
+
+fn keep_lines(stream: impl Read + Send + 'static, printed: &Arc<Printed>) {
+    let printed = Arc::clone(printed);
+    std::thread::spawn(move || {
+        for line in BufReader::new(stream).lines() {
+            let Ok(line) = line else { return };
+            lock(&printed.lines).push(line);
+            printed.more.notify_all();
+        }
+    });
+}
+
+fn complete(config: &str, folder: &Path) -> String {
+    complete_with(config, folder, &["127.0.0.1:0".to_owned()], None)
+}
+
+fn complete_with(config: &str, folder: &Path, listeners: &[String], admin: Option<SocketAddr>) -> String {
+    let has_table = |name: &str| config.lines().any(|line| line.trim() == name);
+    let mut whole = String::new();
+    if !config.contains("listen =") || !has_table("[server]") {
+        let places: Vec<_> = listeners.iter().map(|l| format!("{:?}", without_scheme(l))).collect();
+        let listen = format!("listen = [{}]", places.join(", "));
+        if has_table("[server]") {
+            whole = config.replacen("[server]", &format!("[server]\n{listen}"), 1);
+        } else {
+            whole = format!("[server]\n{listen}\n{config}");
+        }
+    } else {
+        whole.push_str(config);
+    }
+    if !has_table("[admin]") {
+        let place = admin.map_or_else(|| "127.0.0.1:0".to_owned(), |address| address.to_string());
+        whole = format!("[admin]\nlisten = \"{place}\"\n{whole}");
+    }
+    whole.replace("{DIR}", &folder.display().to_string())
+}
+
+fn listeners_of(config: &str) -> usize {
+    // A configuration that is meant to be wrong announces nothing anyway.
+    let parsed = config.parse::<toml::Table>().ok();
+    let listen = parsed.as_ref().and_then(|table| table.get("server")?.get("listen")?.as_array());
+    listen.map_or(1, Vec::len)
+}
+
+fn without_scheme(url: &str) -> &str {
+    url.split_once("://").map_or(url, |(_, rest)| rest)
+}
+
+fn socket_address(url: &str) -> SocketAddr {
+    let address = without_scheme(url).trim_end_matches('/');
+    let address = address.split_whitespace().next().unwrap_or_default();
+    address.parse().unwrap_or_else(|e| panic!("no socket address in {url:?}: {e}"))
+}
