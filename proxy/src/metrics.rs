@@ -1,0 +1,798 @@
+//! Every metric, declared once, and its OpenMetrics text.
+//!
+//! Each worker counts for itself into plain atomics that only its own thread writes: an increment is a load and a store, no locked
+//! instruction, no line shared with another core. A scrape sums over the workers. Labels are closed enums or names out of the
+//! configuration: never a URL, never a key.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use http::{Method, StatusCode};
+
+/// A number that one thread raises and any thread reads.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Adds one.
+    pub fn one(&self) {
+        self.add(1);
+    }
+
+    /// Adds `more`. Only the thread that owns the counter calls this: were there two, one of two simultaneous increments would be lost.
+    pub fn add(&self, more: u64) {
+        self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(more), Ordering::Relaxed);
+    }
+
+    /// The count so far.
+    pub fn count(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Buckets of a [`Histogram`]: bounds are 2^4 µs to 2^26 µs (67 s), then infinity.
+const BUCKETS: usize = 24;
+const FIRST_BOUND_LOG2: u32 = 4;
+
+/// How long things took, in buckets that double, so that finding one is a count of leading zeros.
+#[derive(Debug, Default)]
+pub struct Histogram {
+    buckets: [Counter; BUCKETS],
+    nanoseconds: Counter,
+}
+
+impl Histogram {
+    /// Notes one duration.
+    pub fn record(&self, took: Duration) {
+        let nanoseconds = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
+        self.nanoseconds.add(nanoseconds);
+        self.buckets[bucket_of(nanoseconds)].one();
+    }
+}
+
+/// The first bucket whose bound is not below the duration.
+fn bucket_of(nanoseconds: u64) -> usize {
+    let microseconds = nanoseconds.div_ceil(1_000);
+    // The smallest n with 2^n >= microseconds.
+    let log2 = u64::BITS - microseconds.saturating_sub(1).leading_zeros();
+    (log2.saturating_sub(FIRST_BOUND_LOG2) as usize).min(BUCKETS - 1)
+}
+
+/// The upper bound of a bucket in seconds, as text; the last is infinity.
+fn bound_text(bucket: usize) -> String {
+    if bucket == BUCKETS - 1 {
+        return "+Inf".to_owned();
+    }
+    let microseconds = 1_u64 << (bucket + FIRST_BOUND_LOG2 as usize);
+    let text = format!("{}.{:06}", microseconds / 1_000_000, microseconds % 1_000_000);
+    let text = text.trim_end_matches('0');
+    if text.ends_with('.') { format!("{text}0") } else { text.to_owned() }
+}
+
+macro_rules! labels {
+    ($(#[$outer:meta])* $name:ident { $($(#[$inner:meta])* $variant:ident = $label:literal,)+ }) => {
+        $(#[$outer])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum $name { $($(#[$inner])* $variant,)+ }
+
+        impl $name {
+            /// All of them, in order.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
+            /// How many there are.
+            pub const COUNT: usize = Self::ALL.len();
+
+            /// The label's value.
+            pub const fn label(self) -> &'static str {
+                match self { $(Self::$variant => $label,)+ }
+            }
+        }
+    };
+}
+
+labels! {
+    /// The method of a request, as far as metrics tell methods apart.
+    MethodClass {
+        /// GET
+        Get = "GET",
+        /// HEAD
+        Head = "HEAD",
+        /// POST
+        Post = "POST",
+        /// PUT
+        Put = "PUT",
+        /// PATCH
+        Patch = "PATCH",
+        /// DELETE
+        Delete = "DELETE",
+        /// OPTIONS
+        Options = "OPTIONS",
+        /// CONNECT
+        Connect = "CONNECT",
+        /// Any other: a client could name a million.
+        Other = "_OTHER",
+    }
+}
+
+impl From<&Method> for MethodClass {
+    fn from(method: &Method) -> Self {
+        match *method {
+            Method::GET => Self::Get,
+            Method::HEAD => Self::Head,
+            Method::POST => Self::Post,
+            Method::PUT => Self::Put,
+            Method::PATCH => Self::Patch,
+            Method::DELETE => Self::Delete,
+            Method::OPTIONS => Self::Options,
+            Method::CONNECT => Self::Connect,
+            _ => Self::Other,
+        }
+    }
+}
+
+labels! {
+    /// The class of a status.
+    StatusClass {
+        /// 1xx
+        Informational = "1xx",
+        /// 2xx
+        Successful = "2xx",
+        /// 3xx
+        Redirection = "3xx",
+        /// 4xx
+        ClientError = "4xx",
+        /// 5xx
+        ServerError = "5xx",
+    }
+}
+
+impl From<StatusCode> for StatusClass {
+    fn from(status: StatusCode) -> Self {
+        match status.as_u16() {
+            100..200 => Self::Informational,
+            200..300 => Self::Successful,
+            300..400 => Self::Redirection,
+            400..500 => Self::ClientError,
+            _ => Self::ServerError,
+        }
+    }
+}
+
+labels! {
+    /// What the cache did for a request: `hit`, or why it was forwarded, in the words of RFC 9211 §2.2, and what lies beside them.
+    Disposition {
+        /// A fresh stored response was the answer.
+        Hit = "hit",
+        /// A stale stored response was the answer (stale-while-revalidate, stale-if-error).
+        HitStale = "hit-stale",
+        /// The answer came out of another request's fill.
+        Collapsed = "collapsed",
+        /// A stale stored response was found to be good still.
+        Validated = "validated",
+        /// The cache was not consulted.
+        Bypass = "bypass",
+        /// The method is not one that a cache answers.
+        Method = "method",
+        /// Nothing was stored for the URI.
+        UriMiss = "uri-miss",
+        /// Something was stored for the URI, but no variant that fits.
+        VaryMiss = "vary-miss",
+        /// Nothing fits, for another reason.
+        Miss = "miss",
+        /// The request itself did not allow the stored response.
+        Request = "request",
+        /// The stored response was stale, and a new one came.
+        Stale = "stale",
+        /// Only a part of the response was stored.
+        Partial = "partial",
+        /// The proxy's own answer: redirect, fixed answer, refusal.
+        Local = "local",
+    }
+}
+
+labels! {
+    /// Which limit was hit.
+    Limit {
+        /// Open connections in all.
+        Connections = "connections",
+        /// Open connections of one address.
+        ConnectionsPerAddress = "connections-per-address",
+        /// No file descriptor was left to accept a connection.
+        Descriptors = "descriptors",
+        /// TLS or the PROXY header took too long.
+        Handshake = "handshake-timeout",
+        /// A request head took too long.
+        Head = "head-timeout",
+        /// A kept connection was idle for too long.
+        KeepAlive = "keep-alive",
+        /// A request's content came too slowly.
+        BodyIdle = "body-idle",
+        /// The client did not read its answer.
+        WriteIdle = "write-idle",
+        /// Content moved more slowly than the least rate, either way.
+        Rate = "rate",
+        /// HTTP/2 streams were reset too often.
+        Resets = "resets",
+        /// HTTP/2 control frames (SETTINGS, PING, PRIORITY, CONTINUATION, empty DATA, WINDOW_UPDATE) came too often.
+        Frames = "frames",
+        /// The request line was too long.
+        Line = "line-bytes",
+        /// The head was too long or had too many fields.
+        HeadSize = "head-size",
+        /// Content was larger than allowed.
+        BodySize = "body-bytes",
+        /// Waiters on one fill.
+        Waiters = "waiters",
+        /// Variants of one URL.
+        Variants = "variants",
+        /// Requests that waited for an origin's connection.
+        OriginQueue = "origin-queue",
+        /// Interim responses of one origin answer.
+        Interim = "interim-responses",
+    }
+}
+
+labels! {
+    /// Why a request to the origin brought no answer.
+    OriginFailure {
+        /// The name has no address, or the look-up failed.
+        Dns = "dns",
+        /// No connection came about.
+        Connect = "connect",
+        /// TLS failed.
+        Tls = "tls",
+        /// A time limit was reached.
+        Timeout = "timeout",
+        /// The origin closed or reset the connection.
+        Reset = "reset",
+        /// The answer broke the rules of HTTP.
+        Protocol = "protocol",
+        /// No server of the pool may be asked now.
+        Unavailable = "unavailable",
+        /// Too many requests waited already.
+        Queue = "queue",
+    }
+}
+
+labels! {
+    /// What became of a response that could have been stored.
+    FillEnd {
+        /// Stored.
+        Stored = "stored",
+        /// The answer may not be stored.
+        NotStorable = "not-storable",
+        /// The answer is too large to be held.
+        TooLarge = "too-large",
+        /// The origin failed.
+        Failed = "failed",
+    }
+}
+
+/// What one worker counts. Written by its own thread only.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub struct WorkerMetrics {
+    requests: [[Histogram; StatusClass::COUNT]; MethodClass::COUNT],
+    dispositions: [Counter; Disposition::COUNT],
+    limits: [Counter; Limit::COUNT],
+    origin_requests: [Histogram; StatusClass::COUNT],
+    origin_failures: [Counter; OriginFailure::COUNT],
+    fills: [Counter; FillEnd::COUNT],
+    /// Connections accepted.
+    pub connections_opened: Counter,
+    /// Connections that have ended.
+    pub connections_closed: Counter,
+    /// TLS handshakes that failed.
+    pub tls_failures: Counter,
+    /// Bytes read from clients, before TLS is undone.
+    pub bytes_received: Counter,
+    /// Bytes written to clients, before TLS is added.
+    pub bytes_sent: Counter,
+    /// Requests begun.
+    pub requests_begun: Counter,
+    /// Requests ended: the last byte of the answer was handed over, or the client left.
+    pub requests_ended: Counter,
+    /// Connections to origins opened.
+    pub origin_connections_opened: Counter,
+    /// Connections to origins that have ended.
+    pub origin_connections_closed: Counter,
+    /// Requests that found an idle connection to the origin.
+    pub origin_connections_reused: Counter,
+    /// Requests to origins tried again.
+    pub origin_retries: Counter,
+    /// Bytes of content received from origins.
+    pub origin_bytes_received: Counter,
+    /// Stored responses pushed out to make room.
+    pub evictions: Counter,
+    /// Purges taken.
+    pub purges: Counter,
+    /// Access lines that found the queue full.
+    pub access_lines_dropped: Counter,
+    /// Panics caught at a task's border.
+    pub panics: Counter,
+    /// Reloads that took effect.
+    pub reloads: Counter,
+    /// Reloads refused because of a mistake in the configuration.
+    pub reloads_refused: Counter,
+}
+
+impl WorkerMetrics {
+    /// A request was answered: its method, the status, and how long it took to the end of the answer.
+    pub fn request(&self, method: MethodClass, status: StatusCode, took: Duration) {
+        self.requests[method as usize][StatusClass::from(status) as usize].record(took);
+    }
+
+    /// What the cache did for a request.
+    pub fn disposition(&self, disposition: Disposition) {
+        self.dispositions[disposition as usize].one();
+    }
+
+    /// A limit was hit.
+    pub fn limit(&self, limit: Limit) {
+        self.limits[limit as usize].one();
+    }
+
+    /// An origin answered: the status, and how long the head of its answer took.
+    pub fn origin_request(&self, status: StatusCode, took: Duration) {
+        self.origin_requests[StatusClass::from(status) as usize].record(took);
+    }
+
+    /// An origin did not answer.
+    pub fn origin_failure(&self, failure: OriginFailure) {
+        self.origin_failures[failure as usize].one();
+    }
+
+    /// A fill ended.
+    pub fn fill(&self, end: FillEnd) {
+        self.fills[end as usize].one();
+    }
+
+    /// How often this limit was hit here.
+    pub fn limit_count(&self, limit: Limit) -> u64 {
+        self.limits[limit as usize].count()
+    }
+}
+
+labels! {
+    /// A value that is looked up when somebody asks.
+    Gauge {
+        /// Stored responses; label `cache`.
+        CacheEntries = "cache_entries",
+        /// Bytes held; label `cache`.
+        CacheBytes = "cache_bytes",
+        /// Bytes that may be held; label `cache`.
+        CacheBytesMax = "cache_max_bytes",
+        /// Fills under way.
+        Fills = "cache_fills_in_progress",
+        /// Requests that wait for a fill.
+        Waiters = "cache_waiters",
+        /// Whether a server is asked: 1 or 0; labels `origin`, `server`.
+        OriginServerUp = "origin_server_up",
+        /// Requests under way at a server; labels `origin`, `server`.
+        OriginServerRequests = "origin_server_requests_in_progress",
+    }
+}
+
+impl Gauge {
+    const fn help(self) -> &'static str {
+        match self {
+            Self::CacheEntries => "Stored responses.",
+            Self::CacheBytes => "Bytes held by stored responses, keys and overhead.",
+            Self::CacheBytesMax => "Bytes that may be held.",
+            Self::Fills => "Fetches under way whose answer is to be stored.",
+            Self::Waiters => "Requests that wait for another request's fill.",
+            Self::OriginServerUp => "Whether the server is in use.",
+            Self::OriginServerRequests => "Requests under way at the server.",
+        }
+    }
+}
+
+/// Collects the values of gauges at a scrape.
+#[derive(Debug, Default)]
+pub struct Gauges(Vec<(Gauge, String, f64)>);
+
+impl Gauges {
+    /// Notes a value. Label values come out of the configuration.
+    pub fn note(&mut self, gauge: Gauge, labels: &[(&str, &str)], value: f64) {
+        self.0.push((gauge, label_text(labels), value));
+    }
+}
+
+/// All metrics of one proxy.
+#[derive(Debug)]
+pub struct Metrics {
+    workers: Box<[Arc<WorkerMetrics>]>,
+    background: Arc<WorkerMetrics>,
+}
+
+impl Metrics {
+    /// Metrics of that many workers and of the background thread.
+    pub fn new(workers: usize) -> Self {
+        Self { workers: (0..workers).map(|_| Arc::default()).collect(), background: Arc::default() }
+    }
+
+    /// What worker `index` counts. Beyond the last: the last one's.
+    ///
+    /// # Panics
+    /// When there are no workers at all.
+    pub fn worker(&self, index: usize) -> &Arc<WorkerMetrics> {
+        &self.workers[index.min(self.workers.len() - 1)]
+    }
+
+    /// What the background thread counts.
+    pub const fn background(&self) -> &Arc<WorkerMetrics> {
+        &self.background
+    }
+
+    fn all(&self) -> impl Iterator<Item = &WorkerMetrics> {
+        self.workers.iter().chain([&self.background]).map(|metrics| &**metrics)
+    }
+
+    /// A counter's sum over all workers.
+    pub fn sum(&self, of: impl Fn(&WorkerMetrics) -> &Counter) -> u64 {
+        self.all().map(|worker| of(worker).count()).sum()
+    }
+
+    /// How often the limit was hit.
+    pub fn limit_count(&self, limit: Limit) -> u64 {
+        self.sum(|worker| &worker.limits[limit as usize])
+    }
+
+    /// Connections open now.
+    pub fn connections_open(&self) -> u64 {
+        // Closed first: a connection that opens and closes between the two readings must not make the difference negative.
+        let closed = self.sum(|worker| &worker.connections_closed);
+        self.sum(|worker| &worker.connections_opened).saturating_sub(closed)
+    }
+
+    /// The OpenMetrics 1.0 text, with its `# EOF`.
+    pub fn render(&self, gauges: &Gauges) -> String {
+        let mut page = Page::default();
+        page.histogram(
+            "http_server_request_duration_seconds",
+            "Time from a request's head to the end of its answer.",
+            |page| {
+                for &method in MethodClass::ALL {
+                    for &status in StatusClass::ALL {
+                        let labels = [
+                            ("http_request_method", method.label()),
+                            ("http_response_status_class", status.label()),
+                        ];
+                        page.buckets(
+                            &labels,
+                            self.all().map(|worker| &worker.requests[method as usize][status as usize]),
+                        );
+                    }
+                }
+            },
+        );
+        page.labelled(
+            "cache_requests",
+            "disposition",
+            "Requests by what the cache did for them.",
+            Disposition::ALL
+                .iter()
+                .map(|d| (d.label(), self.sum(|worker| &worker.dispositions[*d as usize]))),
+        );
+        page.labelled(
+            "cache_fills",
+            "end",
+            "Fills by how they ended.",
+            FillEnd::ALL.iter().map(|f| (f.label(), self.sum(|worker| &worker.fills[*f as usize]))),
+        );
+        page.counter(
+            "cache_evictions",
+            "Stored responses pushed out to make room.",
+            self.sum(|w| &w.evictions),
+        );
+        page.counter("cache_purges", "Purges taken.", self.sum(|w| &w.purges));
+        page.histogram(
+            "http_client_request_duration_seconds",
+            "Time from a request to an origin to the head of its answer.",
+            |page| {
+                for &status in StatusClass::ALL {
+                    let labels = [("http_response_status_class", status.label())];
+                    page.buckets(&labels, self.all().map(|worker| &worker.origin_requests[status as usize]));
+                }
+            },
+        );
+        page.labelled(
+            "origin_failures",
+            "reason",
+            "Requests to origins that brought no answer.",
+            OriginFailure::ALL
+                .iter()
+                .map(|f| (f.label(), self.sum(|worker| &worker.origin_failures[*f as usize]))),
+        );
+        page.counter(
+            "origin_connections_opened",
+            "Connections to origins opened.",
+            self.sum(|w| &w.origin_connections_opened),
+        );
+        page.counter(
+            "origin_connections_closed",
+            "Connections to origins that have ended.",
+            self.sum(|w| &w.origin_connections_closed),
+        );
+        page.counter(
+            "origin_connections_reused",
+            "Requests that found an idle connection.",
+            self.sum(|w| &w.origin_connections_reused),
+        );
+        page.counter("origin_retries", "Requests to origins tried again.", self.sum(|w| &w.origin_retries));
+        page.counter(
+            "origin_received_bytes",
+            "Bytes of content received from origins.",
+            self.sum(|w| &w.origin_bytes_received),
+        );
+        page.gauge("http_server_connections", "Client connections open.", self.connections_open());
+        page.counter(
+            "http_server_connections_opened",
+            "Client connections accepted.",
+            self.sum(|w| &w.connections_opened),
+        );
+        let ended = self.sum(|w| &w.requests_ended);
+        page.gauge(
+            "http_server_requests_in_progress",
+            "Requests under way.",
+            self.sum(|w| &w.requests_begun).saturating_sub(ended),
+        );
+        page.counter(
+            "http_server_received_bytes",
+            "Bytes read from clients.",
+            self.sum(|w| &w.bytes_received),
+        );
+        page.counter("http_server_sent_bytes", "Bytes written to clients.", self.sum(|w| &w.bytes_sent));
+        page.counter("tls_handshake_failures", "TLS handshakes that failed.", self.sum(|w| &w.tls_failures));
+        page.labelled(
+            "limits_hit",
+            "limit",
+            "How often each limit was hit.",
+            Limit::ALL.iter().map(|l| (l.label(), self.limit_count(*l))),
+        );
+        page.counter(
+            "log_lines_dropped",
+            "Access lines that found the queue full.",
+            self.sum(|w| &w.access_lines_dropped),
+        );
+        page.counter("panics", "Panics caught at a task's border.", self.sum(|w| &w.panics));
+        page.counter("config_reloads", "Reloads that took effect.", self.sum(|w| &w.reloads));
+        page.counter("config_reloads_refused", "Reloads refused.", self.sum(|w| &w.reloads_refused));
+        for &gauge in Gauge::ALL {
+            let mut values = gauges.0.iter().filter(|(of, _, _)| *of == gauge).peekable();
+            if values.peek().is_some() {
+                page.family(gauge.label(), "gauge", gauge.help());
+                for (_, labels, value) in values {
+                    let _ = writeln!(page.text, "{}{labels} {value}", gauge.label());
+                }
+            }
+        }
+        let _ = writeln!(page.text, "# TYPE weir_build info\n# HELP weir_build What runs here.");
+        let _ = writeln!(page.text, "weir_build_info{{version=\"{}\"}} 1", env!("CARGO_PKG_VERSION"));
+        page.text.push_str("# EOF\n");
+        page.text
+    }
+}
+
+/// The text under way. Writing to a `String` cannot fail, hence the ignored results.
+#[derive(Default)]
+struct Page {
+    text: String,
+    family: &'static str,
+}
+
+impl Page {
+    fn family(&mut self, name: &'static str, kind: &str, help: &str) {
+        self.family = name;
+        let _ = writeln!(self.text, "# TYPE {name} {kind}");
+        for unit in ["seconds", "bytes"] {
+            if name.strip_suffix(unit).is_some_and(|rest| rest.ends_with('_')) {
+                let _ = writeln!(self.text, "# UNIT {name} {unit}");
+            }
+        }
+        let _ = writeln!(self.text, "# HELP {name} {help}");
+    }
+
+    fn counter(&mut self, name: &'static str, help: &str, count: u64) {
+        self.family(name, "counter", help);
+        let _ = writeln!(self.text, "{name}_total {count}");
+    }
+
+    fn gauge(&mut self, name: &'static str, help: &str, value: u64) {
+        self.family(name, "gauge", help);
+        let _ = writeln!(self.text, "{name} {value}");
+    }
+
+    fn labelled(
+        &mut self,
+        name: &'static str,
+        label: &str,
+        help: &str,
+        counts: impl Iterator<Item = (&'static str, u64)>,
+    ) {
+        self.family(name, "counter", help);
+        for (value, count) in counts {
+            let _ = writeln!(self.text, "{name}_total{{{label}=\"{value}\"}} {count}");
+        }
+    }
+
+    fn histogram(&mut self, name: &'static str, help: &str, fill: impl FnOnce(&mut Self)) {
+        self.family(name, "histogram", help);
+        fill(self);
+    }
+
+    /// One histogram's lines; none at all while it is empty.
+    fn buckets<'a>(&mut self, labels: &[(&str, &str)], histograms: impl Iterator<Item = &'a Histogram>) {
+        let mut counts = [0_u64; BUCKETS];
+        let mut nanoseconds = 0_u64;
+        for histogram in histograms {
+            nanoseconds = nanoseconds.wrapping_add(histogram.nanoseconds.count());
+            for (sum, counter) in counts.iter_mut().zip(&histogram.buckets) {
+                *sum += counter.count();
+            }
+        }
+        let total: u64 = counts.iter().sum();
+        if total == 0 {
+            return;
+        }
+        let name = self.family;
+        let mut so_far = 0;
+        for (bucket, count) in counts.iter().enumerate() {
+            so_far += count;
+            let bound = bound_text(bucket);
+            let labels: Vec<_> = labels.iter().copied().chain([("le", bound.as_str())]).collect();
+            let _ = writeln!(self.text, "{name}_bucket{} {so_far}", label_text(&labels));
+        }
+        let labels = label_text(labels);
+        let _ = writeln!(self.text, "{name}_count{labels} {total}");
+        let _ = writeln!(
+            self.text,
+            "{name}_sum{labels} {}.{:09}",
+            nanoseconds / 1_000_000_000,
+            nanoseconds % 1_000_000_000
+        );
+    }
+}
+
+/// `{a="b",c="d"}`, escaped; nothing where there are no labels.
+fn label_text(labels: &[(&str, &str)]) -> String {
+    if labels.is_empty() {
+        return String::new();
+    }
+    let mut text = String::from("{");
+    for (at, (name, value)) in labels.iter().enumerate() {
+        if at > 0 {
+            text.push(',');
+        }
+        let _ = write!(text, "{name}=\"");
+        for character in value.chars() {
+            match character {
+                '\\' => text.push_str("\\\\"),
+                '"' => text.push_str("\\\""),
+                '\n' => text.push_str("\\n"),
+                other => text.push(other),
+            }
+        }
+        text.push('"');
+    }
+    text.push('}');
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_duration_lands_in_the_first_bucket_that_holds_it() {
+        let microseconds = |n: u64| bucket_of(n * 1_000);
+        let cases = [
+            ("nothing", microseconds(0), 0),
+            ("the first bound itself", microseconds(16), 0),
+            ("just above it", bucket_of(16_001), 1),
+            ("the second bound", microseconds(32), 1),
+            ("above the second", microseconds(33), 2),
+            ("the last bound", microseconds(1 << 26), BUCKETS - 2),
+            ("beyond all", microseconds((1 << 26) + 1), BUCKETS - 1),
+            ("for ever", bucket_of(u64::MAX), BUCKETS - 1),
+        ];
+        for (what, bucket, expected) in cases {
+            assert_eq!(bucket, expected, "{what}");
+        }
+        assert_eq!(bound_text(0), "0.000016");
+        assert_eq!(bound_text(BUCKETS - 2), "67.108864");
+        assert_eq!(bound_text(BUCKETS - 1), "+Inf");
+    }
+
+    /// A strict reader of OpenMetrics 1.0 text, for what this page uses: families in one block, known suffixes, buckets that rise.
+    fn parse(page: &str) -> Vec<(String, String, f64)> {
+        assert!(page.ends_with("# EOF\n"), "the last line is # EOF");
+        let (mut family, mut kind, mut seen) =
+            (String::new(), String::new(), std::collections::HashSet::new());
+        let mut samples: Vec<(String, String, f64)> = Vec::new();
+        for line in page.lines() {
+            assert!(!line.is_empty() && line.is_ascii(), "no empty line: {line:?}");
+            if line == "# EOF" {
+                break;
+            }
+            if let Some(rest) = line.strip_prefix("# ") {
+                let mut words = rest.splitn(3, ' ');
+                let (keyword, name, text) =
+                    (words.next().unwrap(), words.next().unwrap(), words.next().unwrap());
+                match keyword {
+                    "TYPE" => {
+                        assert!(seen.insert(name.to_owned()), "{name} is declared once");
+                        (family, kind) = (name.to_owned(), text.to_owned());
+                    }
+                    "UNIT" => assert!(name == family && name.ends_with(&format!("_{text}"))),
+                    "HELP" => assert!(name == family && text.ends_with('.')),
+                    other => panic!("unknown keyword {other}"),
+                }
+                continue;
+            }
+            let (series, value) = line.rsplit_once(' ').unwrap();
+            let value: f64 = value.parse().unwrap();
+            let (name, labels) = match series.split_once('{') {
+                Some((name, labels)) => (name, labels.strip_suffix('}').unwrap()),
+                None => (series, ""),
+            };
+            let suffix = name.strip_prefix(family.as_str()).expect("a sample stands under its family");
+            match kind.as_str() {
+                "counter" => assert_eq!(suffix, "_total"),
+                "gauge" => assert_eq!(suffix, ""),
+                "info" => assert_eq!((suffix, value), ("_info", 1.0)),
+                "histogram" => assert!(["_bucket", "_count", "_sum"].contains(&suffix)),
+                other => panic!("unknown type {other}"),
+            }
+            if suffix == "_bucket" && !labels.contains("le=\"0.000016\"") {
+                let (_, before, lower) = samples.last().unwrap();
+                assert!(before.contains("le=") && *lower <= value, "buckets rise: {line}");
+            }
+            if suffix == "_count" {
+                let (_, before, all) = samples.last().unwrap();
+                assert!(before.contains("le=\"+Inf\"") && *all == value, "the last bucket holds all: {line}");
+            }
+            samples.push((name.to_owned(), labels.to_owned(), value));
+        }
+        samples
+    }
+
+    #[test]
+    fn the_page_is_open_metrics_and_sums_over_workers() {
+        let metrics = Metrics::new(2);
+        for (worker, took) in [(0, 20), (0, 40), (1, 2_000_000_000)] {
+            let took = Duration::from_micros(took);
+            metrics.worker(worker).request(MethodClass::Get, StatusCode::OK, took);
+        }
+        metrics.worker(0).disposition(Disposition::Hit);
+        metrics.worker(1).disposition(Disposition::Hit);
+        metrics.worker(1).limit(Limit::Resets);
+        metrics.worker(0).connections_opened.add(5);
+        metrics.worker(1).connections_closed.add(2);
+        metrics.background().reloads.one();
+        let mut gauges = Gauges::default();
+        gauges.note(Gauge::CacheBytes, &[("cache", "default")], 12.0);
+        gauges.note(Gauge::OriginServerUp, &[("origin", "a\"\\\n"), ("server", "127.0.0.1:1")], 1.0);
+        gauges.note(Gauge::CacheBytes, &[("cache", "chat")], 0.0);
+        let samples = parse(&metrics.render(&gauges));
+        let value = |name: &str, labels: &str| {
+            let found: Vec<_> = samples.iter().filter(|(n, l, _)| n == name && l == labels).collect();
+            assert_eq!(found.len(), 1, "{name}{{{labels}}} stands there once");
+            found[0].2
+        };
+        let get = r#"http_request_method="GET",http_response_status_class="2xx""#;
+        assert_eq!(value("http_server_request_duration_seconds_count", get), 3.0);
+        assert_eq!(
+            value("http_server_request_duration_seconds_bucket", &format!("{get},le=\"0.000032\"")),
+            1.0
+        );
+        assert_eq!(value("http_server_request_duration_seconds_sum", get), 2_000.000_06);
+        assert_eq!(value("cache_requests_total", r#"disposition="hit""#), 2.0);
+        assert_eq!(value("limits_hit_total", r#"limit="resets""#), 1.0);
+        assert_eq!(value("http_server_connections", ""), 3.0);
+        assert_eq!(value("config_reloads_total", ""), 1.0);
+        assert_eq!(value("cache_bytes", r#"cache="default""#), 12.0);
+        assert_eq!(value("origin_server_up", r#"origin="a\"\\\n",server="127.0.0.1:1""#), 1.0);
+    }
+}
