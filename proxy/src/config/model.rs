@@ -12,6 +12,8 @@ use http::{HeaderName, HeaderValue, Method, StatusCode};
 use ipnet::IpNet;
 
 use crate::routes::Matcher;
+use crate::routes::glob::Glob;
+use crate::routes::template::Template;
 
 /// The whole configuration of one proxy.
 #[derive(Debug, Clone)]
@@ -403,6 +405,25 @@ pub struct Route {
     pub body_bytes: Option<u64>,
 }
 
+impl Route {
+    /// A route of which nothing is said but this.
+    pub fn new(name: &str, matcher: Matcher, action: Action) -> Self {
+        Self {
+            name: name.into(),
+            place: Place { file: "<built in>".into(), line: 1 },
+            matcher,
+            action,
+            rewrite: Rewrite::default(),
+            request_headers: HeaderEdits::default(),
+            response_headers: HeaderEdits::default(),
+            cache: None,
+            fallback: None,
+            websocket: false,
+            body_bytes: None,
+        }
+    }
+}
+
 /// What a route does with a request.
 #[derive(Debug, Clone)]
 pub enum Action {
@@ -410,12 +431,12 @@ pub enum Action {
     Forward(Arc<str>),
     /// Redirects to `https` with 308, keeping host, path and query.
     RedirectToHttps,
-    /// Redirects. `{path}` and `{query}` in the location stand for those of the request.
+    /// Redirects.
     Redirect {
         /// 301, 302, 303, 307 or 308.
         status: StatusCode,
-        /// Target, a template.
-        location: String,
+        /// Target: a template with the names that the path template binds, and `path`, `query` (with its `?`, or nothing), `host`.
+        location: Template,
     },
     /// Answers by itself.
     Respond(FixedAnswer),
@@ -440,7 +461,7 @@ pub struct Rewrite {
     /// Put in front, after stripping.
     pub add_prefix: Option<String>,
     /// Replaces the whole path: a template with the names that the route's path template binds.
-    pub path: Option<String>,
+    pub path: Option<Template>,
 }
 
 /// Fields to set and remove. Removing comes first.
@@ -460,11 +481,11 @@ pub struct RouteCache {
     /// The route's rules over the cache's defaults: ready to use.
     pub rules: CacheRules,
     /// Query parameters left out of the key and of what is forwarded; globs.
-    pub ignore_query: Vec<String>,
+    pub ignore_query: Vec<Glob>,
     /// Cookies in the key; a fill forwards these and no others. Empty: none declared.
     pub cookies: Vec<String>,
     /// Surrogate tags, templates with the names that the path template binds.
-    pub tags: Vec<String>,
+    pub tags: Vec<Template>,
     /// Methods that may be answered from the cache. GET and HEAD.
     pub methods: Vec<Method>,
 }
