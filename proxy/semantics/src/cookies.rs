@@ -1,0 +1,93 @@
+//! The cookies of a request: those that the route declares go into the key and to the origin, the others are not forwarded on a fill.
+
+use http::{HeaderMap, header};
+
+/// The cookies that a route declares: those that its responses may depend on.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CookieRule {
+    declared: Vec<Box<str>>,
+    declares_any: bool,
+}
+
+impl CookieRule {
+    /// A route that declares these cookies by name; case counts (RFC 6265 §5.4 compares names exactly).
+    pub fn declaring<N: Into<Box<str>>>(names: impl IntoIterator<Item = N>) -> CookieRule {
+        let declared: Vec<Box<str>> = names.into_iter().map(Into::into).collect();
+        CookieRule { declares_any: !declared.is_empty(), declared }
+    }
+
+    /// Whether it declares any, so that the others are removed from what a fill forwards.
+    #[must_use]
+    pub fn declares_any(&self) -> bool {
+        self.declares_any
+    }
+
+    /// The declared names, in the order in which they enter the key.
+    pub fn declared(&self) -> impl Iterator<Item = &str> {
+        self.declared.iter().map(|name| &**name)
+    }
+
+    /// Splits the cookies of a request. `forwarded` receives the value of the `Cookie` field to forward on a fill: the declared cookies as they stand, in
+    /// their order; empty: none. Without `Cookie` this is one failed look-up.
+    ///
+    /// A route that declares nothing forwards all cookies as they are (`forwarded` stays empty and is not to be used), and all of them are undeclared.
+    pub fn filter(&self, request: &HeaderMap, forwarded: &mut Vec<u8>) -> Cookies {
+        forwarded.clear();
+        let mut found = Cookies::default();
+        for pair in pairs(request) {
+            found.any = true;
+            let name = name_of(pair);
+            if !self.declares(name) {
+                found.undeclared = true;
+                continue;
+            }
+            found.declared = true;
+            if !forwarded.is_empty() {
+                forwarded.extend_from_slice(b"; ");
+            }
+            forwarded.extend_from_slice(pair);
+        }
+        found
+    }
+
+    fn declares(&self, name: &[u8]) -> bool {
+        self.declared.iter().any(|declared| declared.as_bytes() == name)
+    }
+
+    /// The values of the declared cookies of a request, for the key: for each declared name, in the order of declaration, every cookie of that name.
+    pub fn visit_declared(&self, request: &HeaderMap, mut visit: impl FnMut(&str, &[u8])) {
+        for name in &self.declared {
+            for pair in pairs(request).filter(|pair| name_of(pair) == name.as_bytes()) {
+                visit(name, pair);
+            }
+        }
+    }
+}
+
+/// What [`CookieRule::filter`] found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Cookies {
+    /// The request carries cookies.
+    pub any: bool,
+    /// Some of them are declared.
+    pub declared: bool,
+    /// Some of them are not. Whether that makes the answer personal is for the caller: once they have been removed from what is
+    /// forwarded, they cannot.
+    pub undeclared: bool,
+}
+
+/// The `name=value` pairs of all `Cookie` lines, without the spaces around them (RFC 6265 §4.2.1). A pair without `=` is a cookie without a name or
+/// without a value, whichever the origin takes it for; it counts as one of that name.
+fn pairs(request: &HeaderMap) -> impl Iterator<Item = &[u8]> {
+    request
+        .get_all(header::COOKIE)
+        .iter()
+        .flat_map(|line| line.as_bytes().split(|byte| *byte == b';'))
+        .map(<[u8]>::trim_ascii)
+        .filter(|pair| !pair.is_empty())
+}
+
+fn name_of(pair: &[u8]) -> &[u8] {
+    let end = pair.iter().position(|byte| *byte == b'=').unwrap_or(pair.len());
+    pair[..end].trim_ascii_end()
+}

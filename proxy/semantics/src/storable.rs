@@ -1,0 +1,552 @@
+//! May this response be stored, and on what terms? (RFC 9111 §3)
+//!
+//! Everything that can be derived when a response is stored is derived here, into [`Terms`]: a look-up computes an age, compares,
+//! and is done. What is stored of the header section is [`stored_headers`]'s to say.
+
+use std::time::{Duration, Instant, SystemTime};
+
+use http::{HeaderMap, HeaderName, Method, StatusCode, header};
+
+use crate::cache_control::{CacheControl, RequestDirectives};
+use crate::cache_status::Reason;
+use crate::freshness::{self, LifetimeSource};
+use crate::invalidation::Target;
+use crate::policy::{Override, Policy};
+use crate::range::ContentRange;
+use crate::time::{Now, from_millis, to_millis};
+use crate::vary::VaryRule;
+
+/// What the cache knows of a method (RFC 9110 §9.2, RFC 9111 §3, §4.4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum MethodClass {
+    /// Looked up, filled, stored.
+    Get,
+    /// Looked up; answered from a stored GET response without its body.
+    Head,
+    /// Written through; its response may be stored for later GETs if it says so (RFC 9110 §9.3.3). Invalidates.
+    Post,
+    /// Safe, but not looked up: `OPTIONS`, `TRACE` and kin.
+    OtherSafe,
+    /// Written through; invalidates. Every method that is not known to be safe is one of these.
+    Unsafe,
+}
+
+impl MethodClass {
+    /// The class of `method`.
+    #[must_use]
+    pub fn of(method: &Method) -> MethodClass {
+        match *method {
+            Method::GET => MethodClass::Get,
+            Method::HEAD => MethodClass::Head,
+            Method::POST => MethodClass::Post,
+            Method::OPTIONS | Method::TRACE => MethodClass::OtherSafe,
+            _ if matches!(method.as_str(), "PROPFIND" | "REPORT" | "SEARCH" | "QUERY") => {
+                MethodClass::OtherSafe
+            }
+            _ => MethodClass::Unsafe,
+        }
+    }
+
+    /// Whether a stored response may answer such a request.
+    #[must_use]
+    pub fn is_looked_up(self) -> bool {
+        matches!(self, MethodClass::Get | MethodClass::Head)
+    }
+
+    /// Whether a successful answer makes stored responses stale (RFC 9111 §4.4).
+    #[must_use]
+    pub fn invalidates(self) -> bool {
+        matches!(self, MethodClass::Post | MethodClass::Unsafe)
+    }
+}
+
+/// What the decisions need to know of the presented request, gathered once when it arrives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RequestFacts {
+    /// What the cache knows of its method.
+    pub method: MethodClass,
+    /// It carries `Authorization`.
+    pub authorization: bool,
+    /// It carries cookies that the route does not declare (and has not removed from what a fill forwards).
+    pub undeclared_cookies: bool,
+    /// It carries `Range`, and its method gives that a meaning.
+    pub range: bool,
+    /// Its `Cache-Control` or `Pragma`.
+    pub directives: RequestDirectives,
+}
+
+impl RequestFacts {
+    /// Gathers the facts. `undeclared_cookies` is [`crate::cookies::CookieRule::filter`]'s to say.
+    #[must_use]
+    pub fn of(method: &Method, headers: &HeaderMap, undeclared_cookies: bool) -> RequestFacts {
+        RequestFacts {
+            method: MethodClass::of(method),
+            authorization: headers.contains_key(header::AUTHORIZATION),
+            undeclared_cookies,
+            // RFC 9110 §14.2: a server MUST ignore a Range header field received with a method that is unrecognized or for which
+            // range handling is not defined; GET is the only one.
+            range: *method == Method::GET && headers.contains_key(header::RANGE),
+            directives: RequestDirectives::of(headers),
+        }
+    }
+}
+
+/// A request that went to the origin, and the head of the final response to it.
+#[derive(Clone, Copy, Debug)]
+pub struct Exchange<'a> {
+    /// The request.
+    pub request: &'a RequestFacts,
+    /// What it was for: a POST's response is stored only if it says that it is a representation of this.
+    pub target: Target<'a>,
+    /// The status of the response.
+    pub status: StatusCode,
+    /// The header section of the response as received.
+    pub headers: &'a HeaderMap,
+    /// When the request was sent to the origin.
+    pub requested: Now,
+    /// When the head of the response had arrived.
+    pub received: Now,
+}
+
+/// The response is not stored, and why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not stored: {0}")]
+pub struct NotStorable(pub Reason);
+
+/// The terms on which a stored response may be reused, computed once when it is stored. 64 bytes; no allocation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Terms {
+    received: Instant,
+    received_wall_ms: u64,
+    /// Nanoseconds; 584 years fit.
+    initial_age: u64,
+    lifetime: u64,
+    stale_while_revalidate: u64,
+    stale_if_error: u64,
+    flags: u16,
+    source: LifetimeSource,
+}
+
+impl Terms {
+    const NO_CACHE: u16 = 1;
+    const STALE_FORBIDDEN: u16 = 1 << 1;
+    const IMMUTABLE: u16 = 1 << 2;
+    const FOR_AUTHORIZED: u16 = 1 << 3;
+    const PARTIAL: u16 = 1 << 4;
+    const VALIDATABLE: u16 = 1 << 5;
+
+    /// The freshness lifetime, counted from the response's generation.
+    #[must_use]
+    pub fn lifetime(&self) -> Duration {
+        Duration::from_nanos(self.lifetime)
+    }
+
+    /// What the lifetime rests on.
+    #[must_use]
+    pub fn source(&self) -> LifetimeSource {
+        self.source
+    }
+
+    /// How old the response was when it had arrived (RFC 9111 §4.2.3).
+    #[must_use]
+    pub fn initial_age(&self) -> Duration {
+        Duration::from_nanos(self.initial_age)
+    }
+
+    /// When it had arrived, by the wall clock: stands in for a missing `Date` (RFC 9111 §4.3.2).
+    #[must_use]
+    pub fn received_wall(&self) -> SystemTime {
+        from_millis(self.received_wall_ms)
+    }
+
+    /// When it had arrived, by this process's clock.
+    #[must_use]
+    pub fn received(&self) -> Instant {
+        self.received
+    }
+
+    /// How old the response is (RFC 9111 §4.2.3). Never falls, whatever the wall clock does.
+    #[must_use]
+    pub fn current_age(&self, now: Now) -> Duration {
+        self.initial_age().saturating_add(now.mono.saturating_duration_since(self.received))
+    }
+
+    /// How much longer it is fresh; zero if it is stale.
+    #[must_use]
+    pub fn fresh_for(&self, now: Now) -> Duration {
+        self.lifetime().saturating_sub(self.current_age(now))
+    }
+
+    /// Whether it is fresh: its lifetime exceeds its age (RFC 9111 §4.2).
+    #[must_use]
+    pub fn is_fresh(&self, now: Now) -> bool {
+        self.lifetime() > self.current_age(now)
+    }
+
+    /// For how long after it has become stale it may be served while it is validated (RFC 5861 §3).
+    #[must_use]
+    pub fn stale_while_revalidate(&self) -> Duration {
+        Duration::from_nanos(self.stale_while_revalidate)
+    }
+
+    /// For how long after it has become stale it may be served in place of an error (RFC 5861 §4).
+    #[must_use]
+    pub fn stale_if_error(&self) -> Duration {
+        Duration::from_nanos(self.stale_if_error)
+    }
+
+    /// `no-cache`: never without validation.
+    #[must_use]
+    pub fn is_no_cache(&self) -> bool {
+        self.flags & Self::NO_CACHE != 0
+    }
+
+    /// Once stale, never without validation (RFC 9111 §4.2.4).
+    #[must_use]
+    pub fn forbids_stale(&self) -> bool {
+        self.flags & Self::STALE_FORBIDDEN != 0
+    }
+
+    /// `immutable`: while it is fresh, a reload is no reason to validate (RFC 8246).
+    #[must_use]
+    pub fn is_immutable(&self) -> bool {
+        self.flags & Self::IMMUTABLE != 0
+    }
+
+    /// Whether it may answer requests with `Authorization` (RFC 9111 §3.5).
+    #[must_use]
+    pub fn is_for_authorized(&self) -> bool {
+        self.flags & Self::FOR_AUTHORIZED != 0
+    }
+
+    /// It is a part of a representation (206).
+    #[must_use]
+    pub fn is_partial(&self) -> bool {
+        self.flags & Self::PARTIAL != 0
+    }
+
+    /// It has a validator, so that the origin can be asked whether it still holds.
+    #[must_use]
+    pub fn is_validatable(&self) -> bool {
+        self.flags & Self::VALIDATABLE != 0
+    }
+
+    /// How long from its arrival it is worth keeping: until it is stale, then its longest stale window, then, if it can be
+    /// validated, as long again as it was fresh (at least ten minutes, at most a day).
+    #[must_use]
+    pub fn keep_for(&self) -> Duration {
+        let fresh = self.lifetime().saturating_sub(self.initial_age());
+        let stale = self.stale_while_revalidate().max(self.stale_if_error());
+        let validation = if self.is_validatable() {
+            self.lifetime().clamp(VALIDATION_GRACE_MIN, VALIDATION_GRACE_MAX)
+        } else {
+            Duration::ZERO
+        };
+        fresh.saturating_add(stale.max(validation))
+    }
+
+    /// These terms, stale from now on, as a soft purge wants it. The stale windows are counted from `now`.
+    #[must_use]
+    pub fn expired(mut self, now: Now) -> Terms {
+        let age = nanos(self.current_age(now));
+        self.lifetime = self.lifetime.min(age);
+        self
+    }
+
+    /// These terms, never again without validation, as an unsafe request leaves them (RFC 9111 §4.4).
+    #[must_use]
+    pub fn invalidated(mut self) -> Terms {
+        self.flags |= Self::NO_CACHE | Self::STALE_FORBIDDEN;
+        self
+    }
+
+    /// The same terms as facts of the wall clock, to outlive the process.
+    #[must_use]
+    pub fn at_rest(&self) -> TermsAtRest {
+        TermsAtRest {
+            received_ms: self.received_wall_ms,
+            initial_age_ns: self.initial_age,
+            lifetime_ns: self.lifetime,
+            stale_while_revalidate_ns: self.stale_while_revalidate,
+            stale_if_error_ns: self.stale_if_error,
+            flags: self.flags,
+            source: self.source as u8,
+        }
+    }
+}
+
+const VALIDATION_GRACE_MIN: Duration = Duration::from_secs(10 * 60);
+const VALIDATION_GRACE_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// [`Terms`] in a form that can be written down and read by another process. Its fields are an encoding, not an interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "an encoding of `Terms`, whose methods say what each means")]
+pub struct TermsAtRest {
+    pub received_ms: u64,
+    pub initial_age_ns: u64,
+    pub lifetime_ns: u64,
+    pub stale_while_revalidate_ns: u64,
+    pub stale_if_error_ns: u64,
+    pub flags: u16,
+    pub source: u8,
+}
+
+impl TermsAtRest {
+    /// The terms for this process. The time since the response was received counts into its age; a date of receipt that lies
+    /// ahead (another machine's clock, or a step of ours) counts as now, so that it is at most fresh for its lifetime.
+    /// `None` if the values were never written by [`Terms::at_rest`].
+    #[must_use]
+    pub fn revive(self, now: Now) -> Option<Terms> {
+        let source = match self.source {
+            0 => LifetimeSource::SMaxage,
+            1 => LifetimeSource::MaxAge,
+            2 => LifetimeSource::Expires,
+            3 => LifetimeSource::Policy,
+            4 => LifetimeSource::Heuristic,
+            5 => LifetimeSource::None,
+            _ => return None,
+        };
+        let held = now.wall.duration_since(from_millis(self.received_ms)).unwrap_or_default();
+        Some(Terms {
+            received: now.mono,
+            received_wall_ms: self.received_ms,
+            initial_age: self.initial_age_ns.saturating_add(nanos(held)),
+            lifetime: self.lifetime_ns,
+            stale_while_revalidate: self.stale_while_revalidate_ns,
+            stale_if_error: self.stale_if_error_ns,
+            flags: self.flags,
+            source,
+        })
+    }
+}
+
+/// Whether the response may be stored by this shared cache, and on what terms (RFC 9111 §3, §3.5 and the route's policy).
+///
+/// The strictest reading counts: of repeated directives, of conflicting ones, of what is not said. Overrides apply only in so many words.
+/// A response that could never be reused (no lifetime left, no window, no validator) is not stored either.
+pub fn decide(exchange: &Exchange<'_>, policy: &Policy) -> Result<Terms, NotStorable> {
+    let Exchange { request, status, headers, .. } = *exchange;
+    let cache_control = CacheControl::of_response(headers);
+    let overrides = policy.overrides;
+    let refuse = |reason| Err(NotStorable(reason));
+
+    // RFC 9111 §3: the request method is understood by the cache.
+    match request.method {
+        MethodClass::Get => {}
+        MethodClass::Post if is_post_storable(exchange, &cache_control) => {}
+        MethodClass::Head | MethodClass::Post | MethodClass::OtherSafe | MethodClass::Unsafe => {
+            return refuse(Reason::Method);
+        }
+    }
+    // §3: the response status code is final; 206 is understood here, 304 is `validation`'s business.
+    if !is_status_storable(status) {
+        return refuse(Reason::Status);
+    }
+    // §3, §5.2.2.3: where `must-understand` is present, the status is understood; then `no-store` does not count.
+    if cache_control.must_understand && !is_status_understood(status) {
+        return refuse(Reason::MustUnderstand);
+    }
+    if cache_control.no_store && !cache_control.must_understand && !overrides.ignores(Override::NoStore) {
+        return refuse(Reason::NoStore);
+    }
+    // §5.2.1.5: nothing of a request with `no-store`, and of no response to it.
+    if request.directives.no_store {
+        return refuse(Reason::RequestNoStore);
+    }
+    // §3: if the cache is shared, `private` is not present. A qualified one only removes the fields it names.
+    if cache_control.private.is_whole() && !overrides.ignores(Override::Private) {
+        return refuse(Reason::Private);
+    }
+    // §3.5: with Authorization, only if the response says must-revalidate, public or s-maxage.
+    let for_authorized = overrides.ignores(Override::Authorization)
+        || cache_control.is_explicitly_shared()
+        || cache_control.must_revalidate;
+    if request.authorization && !for_authorized {
+        return refuse(Reason::Authorization);
+    }
+    let vary = VaryRule::of_response(headers);
+    // Not of the RFC: an answer to a request with cookies may be personal even where the origin forgot to say so (§7.3 warns of it).
+    if request.undeclared_cookies
+        && !cache_control.is_explicitly_shared()
+        && !vary.nominates(&header::COOKIE)
+        && !overrides.ignores(Override::Cookie)
+    {
+        return refuse(Reason::Cookie);
+    }
+    // §7.3 again: Set-Cookie does not inhibit caching by the RFC, but sharing it hands one user's session to another.
+    let sets_cookie = SET_COOKIE_FIELDS.iter().any(|name| {
+        headers.contains_key(name)
+            && !cache_control.private.fields().contains(name)
+            && !cache_control.no_cache.fields().contains(name)
+    });
+    if sets_cookie && !policy.store_set_cookie && !overrides.ignores(Override::SetCookie) {
+        return refuse(Reason::SetCookie);
+    }
+    // §4.1: a stored response with `Vary: *` always fails to match.
+    if vary.is_star() && !overrides.ignores(Override::Vary) {
+        return refuse(Reason::VaryStar);
+    }
+    // §3.3: a part is stored only as the part that it is.
+    let partial = status == StatusCode::PARTIAL_CONTENT;
+    if partial && ContentRange::of(headers).is_none() {
+        return refuse(Reason::BadPart);
+    }
+
+    let received = exchange.received;
+    let (lifetime, source) = freshness::lifetime(
+        status,
+        headers,
+        &cache_control,
+        policy,
+        request.undeclared_cookies,
+        received.wall,
+    );
+    // §3: a status that is not heuristically cacheable needs an explicit lifetime or `public`.
+    if source == LifetimeSource::None
+        && !freshness::is_heuristically_cacheable(status)
+        && !cache_control.public
+    {
+        return refuse(Reason::NoFreshness);
+    }
+    let no_cache = cache_control.no_cache.is_whole() && !overrides.ignores(Override::NoCache);
+    let stale_forbidden =
+        no_cache || (cache_control.forbids_stale() && !overrides.ignores(Override::MustRevalidate));
+    let window = |explicit: Option<Duration>, default: Option<Duration>| {
+        // Where the origin speaks of staleness at all, what it leaves out is a no.
+        let silent = cache_control.stale_while_revalidate.is_none() && cache_control.stale_if_error.is_none();
+        if stale_forbidden { None } else { explicit.or(default.filter(|_| silent)) }.unwrap_or_default()
+    };
+    let validatable = has_validator(headers);
+    let initial_age = freshness::corrected_initial_age(headers, exchange.requested, received);
+    let terms = Terms {
+        received: received.mono,
+        received_wall_ms: to_millis(received.wall),
+        initial_age: nanos(initial_age),
+        lifetime: nanos(lifetime),
+        stale_while_revalidate: nanos(window(
+            cache_control.stale_while_revalidate,
+            policy.stale_while_revalidate,
+        )),
+        stale_if_error: nanos(window(cache_control.stale_if_error, policy.stale_if_error)),
+        flags: flag(no_cache, Terms::NO_CACHE)
+            | flag(stale_forbidden, Terms::STALE_FORBIDDEN)
+            | flag(cache_control.immutable, Terms::IMMUTABLE)
+            | flag(for_authorized, Terms::FOR_AUTHORIZED)
+            | flag(partial, Terms::PARTIAL)
+            | flag(validatable, Terms::VALIDATABLE),
+        source,
+    };
+    let has_window = terms.stale_while_revalidate > 0 || terms.stale_if_error > 0;
+    if !validatable && no_cache {
+        return refuse(Reason::NoCache);
+    }
+    if !validatable && terms.lifetime <= terms.initial_age && !has_window {
+        return refuse(if lifetime.is_zero() { Reason::NoFreshness } else { Reason::ArrivedStale });
+    }
+    Ok(terms)
+}
+
+/// RFC 9110 §9.3.3: a response to POST is cacheable when it has explicit freshness and a `Content-Location` with the value of the
+/// target URI; it then answers later GETs.
+fn is_post_storable(exchange: &Exchange<'_>, cache_control: &CacheControl) -> bool {
+    let explicit =
+        freshness::explicit_lifetime(cache_control, exchange.headers, exchange.received.wall).is_some();
+    let mut locations = exchange.headers.get_all(header::CONTENT_LOCATION).iter();
+    let (Some(location), None) = (locations.next(), locations.next()) else {
+        return false;
+    };
+    explicit
+        && exchange.status == StatusCode::OK
+        && location
+            .to_str()
+            .ok()
+            .and_then(|location| exchange.target.resolve(location))
+            .is_some_and(|resolved| resolved.as_target() == exchange.target)
+}
+
+/// Statuses that are never stored, whatever the response says.
+fn is_status_storable(status: StatusCode) -> bool {
+    match status.as_u16() {
+        // Not final; or about a stored response rather than one itself.
+        ..200 | 304 => false,
+        // Answers to what this one request asked beyond its URI: a delta, a precondition, an expectation, an upgrade, a protocol, a
+        // connection, a range; stored, they would answer requests that asked no such thing.
+        226 | 407 | 408 | 412 | 416 | 417 | 421 | 425 | 426 => false,
+        // CPDoS: one client's oversized request must not become everybody's answer. RFC 6585 §3-§6: 428, 429, 431 and 511 MUST NOT be stored.
+        413 | 428 | 429 | 431 | 511 => false,
+        _ => true,
+    }
+}
+
+/// Statuses whose requirements on caches are implemented here (RFC 9111 §3, `must-understand`).
+fn is_status_understood(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 200..=206 | 300..=303 | 307 | 308 | 400..=406 | 409..=411 | 414 | 415 | 422 | 451 | 500..=505)
+}
+
+fn has_validator(headers: &HeaderMap) -> bool {
+    headers.contains_key(header::ETAG)
+        || headers
+            .get(header::LAST_MODIFIED)
+            .is_some_and(|value| crate::time::parse_http_date(value).is_some())
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+fn flag(set: bool, bit: u16) -> u16 {
+    if set { bit } else { 0 }
+}
+
+const SET_COOKIE2: HeaderName = HeaderName::from_static("set-cookie2");
+const SET_COOKIE_FIELDS: [HeaderName; 2] = [header::SET_COOKIE, SET_COOKIE2];
+
+/// Fields of one connection or of one proxy, which are never stored (RFC 9111 §3.1), beside those that `Connection` nominates.
+pub const NEVER_STORED: [HeaderName; 10] = [
+    header::CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    header::PROXY_AUTHENTICATE,
+    HeaderName::from_static("proxy-authentication-info"),
+    header::PROXY_AUTHORIZATION,
+    HeaderName::from_static("proxy-connection"),
+    header::TE,
+    header::TRAILER,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+];
+
+/// The header section to store and to reuse: without the fields that RFC 9111 §3.1 excludes, those that `private` or `no-cache`
+/// name (§5.2.2.7, §5.2.2.4), `Age` (it is computed anew), and `Set-Cookie` where an override lets the response be stored without it.
+///
+/// Whoever receives the response of a fill that is not its own (a waiter, a later request) must be given these, not the received ones.
+#[must_use]
+pub fn stored_headers(headers: &HeaderMap, policy: &Policy) -> HeaderMap {
+    let mut stored = headers.clone();
+    for name in nominated_by_connection(headers) {
+        stored.remove(&name);
+    }
+    for name in NEVER_STORED {
+        stored.remove(name);
+    }
+    stored.remove(header::AGE);
+    let cache_control = CacheControl::of_response(headers);
+    for name in cache_control.private.fields().iter().chain(cache_control.no_cache.fields()) {
+        stored.remove(name);
+    }
+    if policy.overrides.ignores(Override::SetCookie) && !policy.store_set_cookie {
+        for name in SET_COOKIE_FIELDS {
+            stored.remove(name);
+        }
+    }
+    stored
+}
+
+/// The fields that `Connection` nominates as belonging to this hop (RFC 9110 §7.6.1).
+pub(crate) fn nominated_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {
+    headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .flat_map(|line| line.as_bytes().split(|byte| *byte == b','))
+        .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
+        .collect()
+}
