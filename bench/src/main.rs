@@ -1,2 +1,227 @@
-//! Weir side by side with its peers.
-fn main() {}
+//! Weir side by side with its peers and with the bare library, in one run: see `README.md`.
+
+mod baseline;
+mod configs;
+mod content;
+mod load;
+mod metric;
+mod origin;
+mod process;
+mod report;
+mod scenario;
+mod server;
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::fs;
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Parser, Subcommand};
+
+use crate::metric::{Metric, Sample};
+use crate::report::{Findings, Report, Version};
+use crate::scenario::{Bench, Scenario, wait_until_ready};
+use crate::server::{Kind, Origin, Server, Setup};
+
+/// Above this share of strangers on the server's core, a round is measured once more.
+const DISTURBED_PERCENT_MAX: f64 = 10.0;
+
+/// Measures Weir beside nginx, HAProxy, Varnish and Traffic Server, where installed, and beside bare hyper.
+#[derive(Parser)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
+    /// Only these scenarios (repeatable, or separated by commas).
+    #[arg(long, value_delimiter = ',')]
+    scenario: Vec<Scenario>,
+    /// Only these servers (repeatable, or separated by commas).
+    #[arg(long, value_delimiter = ',')]
+    server: Vec<Kind>,
+    /// Rounds, in each of which the servers take turns; the median counts.
+    #[arg(long, default_value_t = 5)]
+    rounds: u32,
+    /// Length of a measured window.
+    #[arg(long, default_value_t = 2.0)]
+    seconds: f64,
+    /// Seconds in all: checks that every scenario works and every answer is right, not how fast.
+    #[arg(long)]
+    smoke: bool,
+    /// A Weir that is already built, instead of building one.
+    #[arg(long)]
+    weir: Option<PathBuf>,
+    /// Writes every round and every figure to this file.
+    #[arg(long)]
+    json: Option<PathBuf>,
+}
+
+/// The parts that the bench starts by itself; they are of use by hand too.
+#[derive(Subcommand)]
+enum Command {
+    /// The origin.
+    Origin { address: SocketAddr },
+    /// A bare hyper server that answers from memory.
+    Hyper { http1: SocketAddr, http2: SocketAddr },
+    /// A bare hyper proxy that stores nothing.
+    HyperProxy { http1: SocketAddr, origin: SocketAddr },
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let result = match arguments.command {
+        Some(Command::Origin { address }) => origin::run(address).map(|()| true),
+        Some(Command::Hyper { http1, http2 }) => baseline::run_server(http1, http2).map(|()| true),
+        Some(Command::HyperProxy { http1, origin }) => baseline::run_proxy(http1, origin).map(|()| true),
+        None => measure(&arguments),
+    };
+    match result {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            let _ = writeln!(io::stderr(), "bench: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Whether every server answered every scenario right.
+fn measure(arguments: &Arguments) -> io::Result<bool> {
+    let mut out = io::stdout();
+    let asked: Vec<Kind> =
+        if arguments.server.is_empty() { Kind::ALL.into() } else { arguments.server.clone() };
+    let weir = match &arguments.weir {
+        Some(path) => fs::canonicalize(path)?,
+        None if asked.contains(&Kind::Weir) => server::build_weir()?,
+        None => PathBuf::new(),
+    };
+    let mut versions = Vec::new();
+    for kind in asked {
+        match kind.version() {
+            Some(version) => versions.push(Version { server: kind, version }),
+            None => writeln!(out, "{} is not installed and left out", kind.name())?,
+        }
+    }
+    let cores = std::thread::available_parallelism()?.get();
+    let pin = cores > 1;
+    if pin {
+        process::pin_to(process::LOAD_CORE)?;
+    } else {
+        writeln!(
+            out,
+            "one core only: servers, origin and load generator share it, so nothing here compares"
+        )?;
+    }
+    let origin = Origin::start()?;
+    let (rounds, window) = match arguments.smoke {
+        true => (1, Duration::from_millis(200)),
+        false => (arguments.rounds, Duration::from_secs_f64(arguments.seconds)),
+    };
+    let setup = |budget| Setup { origin: origin.address, budget, weir: &weir, pin };
+    let mut bench =
+        Bench { origin: &origin, setup: setup(Scenario::Hit1k.budget()), window, smoke: arguments.smoke };
+    let scenarios: Vec<Scenario> =
+        if arguments.scenario.is_empty() { Scenario::ALL.into() } else { arguments.scenario.clone() };
+    let machine = processor();
+    writeln!(out, "{machine}, {cores} cores; {rounds} rounds of {:.1} s", window.as_secs_f64())?;
+    for version in versions.iter().filter(|version| !version.version.is_empty()) {
+        writeln!(out, "{}: {}", version.server.name(), version.version)?;
+    }
+    let kinds: Vec<Kind> = versions.iter().map(|version| version.server).collect();
+    let mut running = Running { servers: BTreeMap::new() };
+    let mut findings = Vec::new();
+    for scenario in scenarios {
+        bench.setup = setup(scenario.budget());
+        let found = run_scenario(scenario, &kinds, &bench, &mut running, rounds);
+        found.write(&mut out)?;
+        findings.push(found);
+    }
+    let all_right = !findings.iter().any(Findings::has_failed);
+    if let Some(path) = &arguments.json {
+        let seconds = window.as_secs_f64();
+        let report = Report { machine, cores, rounds, seconds, versions, scenarios: findings };
+        fs::write(path, serde_json::to_vec_pretty(&report)?)?;
+    }
+    Ok(all_right)
+}
+
+/// Servers that stay up from one scenario to the next; idle ones cost the others nothing.
+struct Running {
+    servers: BTreeMap<Kind, Server>,
+}
+
+impl Running {
+    fn get(&mut self, kind: Kind, setup: &Setup<'_>) -> io::Result<&Server> {
+        match self.servers.entry(kind) {
+            Entry::Occupied(entry) => Ok(entry.into_mut()),
+            Entry::Vacant(entry) => Ok(entry.insert(start(kind, setup)?)),
+        }
+    }
+}
+
+fn start(kind: Kind, setup: &Setup<'_>) -> io::Result<Server> {
+    let mut server = Server::start(kind, setup)?;
+    wait_until_ready(&mut server)?;
+    Ok(server)
+}
+
+/// The servers take turns, so that what disturbs the machine disturbs all of them.
+fn run_scenario(
+    scenario: Scenario,
+    kinds: &[Kind],
+    bench: &Bench<'_>,
+    running: &mut Running,
+    rounds: u32,
+) -> Findings {
+    let kinds = kinds.iter().copied().filter(|kind| scenario.concerns(*kind));
+    let mut measured: Vec<(Kind, Vec<Sample>, Option<String>)> =
+        kinds.map(|kind| (kind, Vec::new(), None)).collect();
+    let mut serial = 0;
+    for _ in 0..if scenario.repeats() { rounds } else { 1 } {
+        for (kind, samples, failure) in &mut measured {
+            if failure.is_some() {
+                continue;
+            }
+            match measure_once(scenario, *kind, bench, running, &mut serial) {
+                Ok(sample) => samples.push(sample),
+                Err(error) => *failure = Some(error.to_string()),
+            }
+        }
+    }
+    Findings::new(scenario, measured)
+}
+
+fn measure_once(
+    scenario: Scenario,
+    kind: Kind,
+    bench: &Bench<'_>,
+    running: &mut Running,
+    serial: &mut u64,
+) -> io::Result<Sample> {
+    if scenario.wants_fresh_server() {
+        return scenario.measure(bench, &start(kind, &bench.setup)?, 0);
+    }
+    let server = running.get(kind, &bench.setup)?;
+    let mut best: Option<Sample> = None;
+    for _ in 0..if bench.smoke { 1 } else { 3 } {
+        *serial += 1;
+        let sample = scenario.measure(bench, server, *serial)?;
+        let disturbed = |sample: &Sample| sample.value(Metric::Disturbed).unwrap_or_default();
+        let calm = disturbed(&sample) <= DISTURBED_PERCENT_MAX;
+        if best.as_ref().is_none_or(|best| disturbed(&sample) < disturbed(best)) {
+            best = Some(sample);
+        }
+        if calm {
+            break;
+        }
+    }
+    best.ok_or_else(|| io::Error::other("nothing was measured"))
+}
+
+fn processor() -> String {
+    let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = info.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
+    model.map_or_else(|| "unknown processor".to_owned(), |(_, name)| name.to_owned())
+}

@@ -1,0 +1,348 @@
+//! The questions the bench asks, and how each is put to one server once.
+
+use std::io;
+use std::time::{Duration, Instant};
+
+use clap::ValueEnum;
+use serde::Serialize;
+
+use crate::content::{AUTHORITY, Resource, Storing};
+use crate::load::{self, Border, Outcome, Plan, Schedule, Target, Transport};
+use crate::metric::{Metric, Sample};
+use crate::process::{SERVER_CORE, Tree, Usage, busy};
+use crate::server::{Budget, Kind, Origin, Server, Setup};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "kebab-case")]
+#[value(rename_all = "kebab-case")]
+pub(crate) enum Scenario {
+    #[value(name = "hit-1k")]
+    #[serde(rename = "hit-1k")]
+    Hit1k,
+    #[value(name = "hit-64k")]
+    #[serde(rename = "hit-64k")]
+    Hit64k,
+    #[value(name = "urls-10k")]
+    #[serde(rename = "urls-10k")]
+    Urls10k,
+    Pass,
+    Connect,
+    Http2,
+    Cold,
+    ColdUncacheable,
+    Memory,
+    Large,
+}
+
+/// Everything that is the same for all scenarios of a run.
+pub(crate) struct Bench<'a> {
+    pub(crate) origin: &'a Origin,
+    pub(crate) setup: Setup<'a>,
+    pub(crate) window: Duration,
+    pub(crate) smoke: bool,
+}
+
+impl Scenario {
+    pub(crate) const ALL: [Self; 10] = [
+        Self::Hit1k,
+        Self::Hit64k,
+        Self::Urls10k,
+        Self::Pass,
+        Self::Connect,
+        Self::Http2,
+        Self::Cold,
+        Self::ColdUncacheable,
+        Self::Memory,
+        Self::Large,
+    ];
+
+    pub(crate) fn title(self) -> &'static str {
+        match self {
+            Self::Hit1k => "hit-1k: hits of 1 KiB, 64 keep-alive connections",
+            Self::Hit64k => "hit-64k: hits of 64 KiB, 64 keep-alive connections",
+            Self::Urls10k => "urls-10k: hits of 1 KiB on 10,000 URLs at random, 64 keep-alive connections",
+            Self::Pass => "pass: 1 KiB that is not cacheable, 64 keep-alive connections",
+            Self::Connect => "connect: hits of 1 KiB, a new connection for each, 64 at a time",
+            Self::Http2 => "http2: hits of 1 KiB, 4 connections of 16 streams",
+            Self::Cold => {
+                "cold: 200 clients ask for one cacheable response that nobody has yet, origin takes 500 ms"
+            }
+            Self::ColdUncacheable => {
+                "cold-uncacheable: 200 clients, one response that turns out uncacheable, origin takes 500 ms"
+            }
+            Self::Memory => "memory: 100,000 responses of 1 KiB",
+            Self::Large => "large: 4 GiB through a budget of 64 MiB, beside paced hits of 1 KiB",
+        }
+    }
+
+    /// Whether the question makes sense for such a server.
+    pub(crate) fn concerns(self, kind: Kind) -> bool {
+        match kind {
+            Kind::Hyper => {
+                matches!(self, Self::Hit1k | Self::Hit64k | Self::Urls10k | Self::Connect | Self::Http2)
+            }
+            Kind::HyperProxy => matches!(self, Self::Pass | Self::ColdUncacheable),
+            _ => true,
+        }
+    }
+
+    /// Whether the servers that run all the time are asked, or one that is started for the question.
+    pub(crate) fn wants_fresh_server(self) -> bool {
+        matches!(self, Self::Memory | Self::Large)
+    }
+
+    /// Whether repeating it makes the figure better.
+    pub(crate) fn repeats(self) -> bool {
+        !self.wants_fresh_server()
+    }
+
+    /// Asks `server` once. `serial` differs in every call of a run, for keys that must be new.
+    pub(crate) fn measure(self, bench: &Bench<'_>, server: &Server, serial: u64) -> io::Result<Sample> {
+        let stored = |size, id| Resource { storing: Storing::Store, size, delay_ms: 0, id };
+        match self {
+            Self::Hit1k => rate(bench, server, Transport::KeepAlive, 64, &[stored(1024, 0)]),
+            Self::Hit64k => rate(bench, server, Transport::KeepAlive, 64, &[stored(64 * 1024, 0)]),
+            Self::Urls10k => {
+                let count = if bench.smoke { 500 } else { 10_000 };
+                let resources: Vec<_> = (1..=count).map(|id| stored(1024, id)).collect();
+                rate(bench, server, Transport::KeepAlive, 64, &resources)
+            }
+            Self::Pass => {
+                let resource = Resource { storing: Storing::Pass, size: 1024, delay_ms: 0, id: 0 };
+                rate(bench, server, Transport::KeepAlive, 64, &[resource])
+            }
+            Self::Connect => rate(bench, server, Transport::NewConnection, 64, &[stored(1024, 0)]),
+            Self::Http2 => rate(bench, server, Transport::Http2 { streams: 16 }, 4, &[stored(1024, 0)]),
+            Self::Cold => cold(bench, server, Storing::Store, serial),
+            Self::ColdUncacheable => cold(bench, server, Storing::Surprise, serial),
+            Self::Memory => memory(bench, server),
+            Self::Large => large(bench, server),
+        }
+    }
+
+    /// What the caches may hold in this scenario.
+    pub(crate) fn budget(self) -> Budget {
+        match self {
+            Self::Large => Budget { mebibytes: 64, entries: 200_000 },
+            _ => Budget { mebibytes: 1024, entries: 200_000 },
+        }
+    }
+}
+
+/// Requests one after the other on each connection for the length of the window.
+fn rate(
+    bench: &Bench<'_>,
+    server: &Server,
+    transport: Transport,
+    connections: usize,
+    resources: &[Resource],
+) -> io::Result<Sample> {
+    let address = match transport {
+        Transport::Http2 { .. } => server.http2,
+        _ => server.http1,
+    };
+    let closing = transport == Transport::NewConnection;
+    let targets: Vec<Target> =
+        resources.iter().map(if closing { Target::closing } else { Target::new }).collect();
+    let passes = resources.iter().any(|resource| resource.storing != Storing::Store);
+    if !passes {
+        store_all(address, transport, &targets)?;
+    }
+    let plan = Plan {
+        address,
+        transport,
+        connections,
+        targets: &targets,
+        schedule: Schedule::Random { warm_up: bench.window / 4, window: bench.window },
+        download: None,
+        limit: bench.window * 4 + Duration::from_secs(20),
+    };
+    let origin_before = bench.origin.settled_requests()?;
+    let (mut sample, outcome) = observed(bench, server, &plan)?;
+    let asked_origin = bench.origin.requests()? - origin_before;
+    let answered = outcome.latencies.count();
+    if !passes && asked_origin != 0 {
+        return Err(io::Error::other(format!("the origin saw {asked_origin} requests for what is stored")));
+    }
+    if passes && server.kind != Kind::Hyper && asked_origin < answered {
+        return Err(io::Error::other(format!("the origin saw {asked_origin} requests of {answered}")));
+    }
+    if answered == 0 {
+        return Err(io::Error::other("no answer within the window"));
+    }
+    sample.set(Metric::Memory, mebibytes(server.memory()));
+    Ok(sample)
+}
+
+/// Runs the plan and relates what the processes used meanwhile to the answers.
+fn observed(bench: &Bench<'_>, server: &Server, plan: &Plan<'_>) -> io::Result<(Sample, Outcome)> {
+    let load = Tree::of_self();
+    let read = || (server.tree.usage(), load.usage() + bench.origin.tree.usage(), busy(SERVER_CORE));
+    let (mut begin, mut end) = (read(), read());
+    let outcome = load::run(plan, |border| match border {
+        Border::Begin => begin = read(),
+        Border::End => end = read(),
+    })?;
+    if let Some(failure) = &outcome.first_failure {
+        return Err(io::Error::other(format!("{} wrong answers, the first: {failure}", outcome.failures)));
+    }
+    let used: Usage = end.0 - begin.0;
+    let load_used = (end.1 - begin.1).cpu();
+    let others = end.2.saturating_sub(begin.2).saturating_sub(used.cpu());
+    let count = outcome.latencies.count().max(1) as f64;
+    let seconds = outcome.window.as_secs_f64();
+    let mut sample = Sample::default();
+    sample.set(Metric::Cpu, micros(used.cpu()) / count);
+    sample.set(Metric::User, micros(used.user) / count);
+    sample.set(Metric::System, micros(used.system) / count);
+    sample.set(Metric::Switches, used.switches as f64 / count);
+    sample.set(Metric::RequestsPerSecond, count / seconds);
+    sample.set(Metric::P50, micros(outcome.latencies.quantile(0.5)));
+    sample.set(Metric::P99, micros(outcome.latencies.quantile(0.99)));
+    sample.set(Metric::LoadCore, load_used.as_secs_f64() / seconds * 100.0);
+    if bench.setup.pin {
+        sample.set(Metric::Disturbed, others.as_secs_f64() / seconds * 100.0);
+    }
+    Ok((sample, outcome))
+}
+
+/// Fetches every target, so that all are stored.
+fn store_all(address: std::net::SocketAddr, transport: Transport, targets: &[Target]) -> io::Result<()> {
+    let transport = match transport {
+        Transport::Http2 { .. } => transport,
+        _ => Transport::KeepAlive,
+    };
+    if let [target] = targets {
+        return load::fetch(address, transport, target);
+    }
+    let plan = Plan {
+        address,
+        transport,
+        connections: 8,
+        targets,
+        schedule: Schedule::Once,
+        download: None,
+        limit: Duration::from_secs(120),
+    };
+    match load::run(&plan, |_| {})?.first_failure {
+        None => Ok(()),
+        Some(failure) => Err(io::Error::other(format!("while storing: {failure}"))),
+    }
+}
+
+/// Clients that ask at the same time for what nobody has asked for before.
+fn cold(bench: &Bench<'_>, server: &Server, storing: Storing, serial: u64) -> io::Result<Sample> {
+    let (clients, delay_ms) = if bench.smoke { (20, 100) } else { (200, 500) };
+    let resource = Resource { storing, size: 1024, delay_ms, id: 1_000_000 + serial };
+    let targets = vec![Target::new(&resource); clients];
+    let plan = Plan {
+        address: server.http1,
+        transport: Transport::KeepAlive,
+        connections: clients,
+        targets: &targets,
+        schedule: Schedule::Once,
+        download: None,
+        limit: Duration::from_millis(delay_ms) * 250,
+    };
+    let origin_before = bench.origin.settled_requests()?;
+    let (sample, outcome) = observed(bench, server, &plan)?;
+    let origin_requests = bench.origin.requests()? - origin_before;
+    let mut sample = sample.only(&[Metric::P50, Metric::P99, Metric::Disturbed]);
+    sample.set(Metric::OriginRequests, origin_requests as f64);
+    sample.set(Metric::BeyondOrigin, micros(outcome.window) / 1e3 - delay_ms as f64);
+    Ok(sample)
+}
+
+/// Growth of memory with the number of stored responses.
+fn memory(bench: &Bench<'_>, server: &Server) -> io::Result<Sample> {
+    let (first, count) = if bench.smoke { (200, 2_000) } else { (2_000, 100_000) };
+    let resource = |id| Resource { storing: Storing::Store, size: 1024, delay_ms: 0, id };
+    let targets = |from: u64, to: u64| (from..to).map(|id| Target::new(&resource(id))).collect::<Vec<_>>();
+    // Buffers and tables grow with the first responses; that is not the cost of an entry.
+    store_all(server.http1, Transport::KeepAlive, &targets(2_000_000, 2_000_000 + first))?;
+    let before = server.memory();
+    store_all(server.http1, Transport::KeepAlive, &targets(3_000_000, 3_000_000 + count))?;
+    let after = server.memory();
+    // All of it must be there, or the growth says nothing.
+    let origin_before = bench.origin.settled_requests()?;
+    store_all(server.http1, Transport::KeepAlive, &targets(3_000_000, 3_000_000 + count))?;
+    let lost = bench.origin.requests()? - origin_before;
+    let sample = resource(3_000_000);
+    // The name of a field, a colon and its line end count as a response's own.
+    let head = "HTTP/1.1 200 OK\r\nDate: Sat, 21 Nov 2026 07:46:10 GMT\r\nContent-Type: text/plain\r\nContent-Length: 1024\r\n\r\n";
+    let own = AUTHORITY.len()
+        + sample.path().len()
+        + head.len()
+        + "Cache-Control: \r\n".len()
+        + sample.cache_control().len()
+        + 1024;
+    let held = count.saturating_sub(lost).max(1) as f64;
+    let growth = after.saturating_sub(before) as f64;
+    let mut found = Sample::default();
+    found.set(Metric::Lost, lost as f64);
+    // A cache that takes all its memory when it starts does not grow at all, and so does not say.
+    if growth / held >= own as f64 {
+        found.set(Metric::Overhead, growth / held - own as f64);
+    }
+    found.set(Metric::Memory, mebibytes(after));
+    Ok(found)
+}
+
+/// A response that is far larger than the cache, while other clients ask for what is stored.
+fn large(bench: &Bench<'_>, server: &Server) -> io::Result<Sample> {
+    let size = if bench.smoke { 64 << 20 } else { 4 << 30 };
+    let small = Target::new(&Resource { storing: Storing::Store, size: 1024, delay_ms: 0, id: 0 });
+    let big = Target::new(&Resource { storing: Storing::Store, size, delay_ms: 0, id: 1 });
+    load::fetch(server.http1, Transport::KeepAlive, &small)?;
+    let interval = Duration::from_millis(10);
+    let mut plan = Plan {
+        address: server.http1,
+        transport: Transport::KeepAlive,
+        connections: 16,
+        targets: std::slice::from_ref(&small),
+        schedule: Schedule::Paced { warm_up: bench.window / 4, window: bench.window, interval },
+        download: None,
+        limit: Duration::from_secs(120),
+    };
+    let (alone, _) = observed(bench, server, &plan)?;
+    server.tree.forget_peak();
+    let before = server.tree.resident();
+    plan.download = Some(&big);
+    let (beside, outcome) = observed(bench, server, &plan)?;
+    let download = outcome.download.ok_or_else(|| io::Error::other("the download did not end"))?;
+    let peak = server.tree.peak_memory();
+    let mut sample = beside.clone().only(&[Metric::P99, Metric::Disturbed]);
+    sample.set(Metric::FirstByte, micros(download.first_byte) / 1e3);
+    sample.set(Metric::Throughput, mebibytes(size) / download.whole.as_secs_f64());
+    sample.set(Metric::PeakGrowth, mebibytes(peak.saturating_sub(before)));
+    sample.set(Metric::Memory, mebibytes(peak));
+    if let (Some(alone), Some(beside)) = (alone.value(Metric::P99), beside.value(Metric::P99)) {
+        sample.set(Metric::OthersSlowdown, (beside / alone - 1.0) * 100.0);
+    }
+    Ok(sample)
+}
+
+/// Whether the server answers right at all, within a time in which every server has started.
+pub(crate) fn wait_until_ready(server: &mut Server) -> io::Result<()> {
+    let storing = if server.kind == Kind::HyperProxy { Storing::Pass } else { Storing::Store };
+    let target = Target::new(&Resource { storing, size: 1024, delay_ms: 0, id: 0 });
+    let started = Instant::now();
+    loop {
+        match load::fetch(server.http1, Transport::KeepAlive, &target) {
+            Ok(()) => {
+                server.look_for_children();
+                return Ok(());
+            }
+            Err(error) if started.elapsed() > Duration::from_secs(10) => return Err(error),
+            Err(_) => std::thread::sleep(Duration::from_millis(50)),
+        }
+    }
+}
+
+fn micros(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1e6
+}
+
+fn mebibytes(bytes: u64) -> f64 {
+    bytes as f64 / (1024.0 * 1024.0)
+}
