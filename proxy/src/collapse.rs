@@ -1,0 +1,202 @@
+//! Collapsed forwarding: one fill per key, and the requests that wait for it.
+//!
+//! The first request for a key leads: it gets a [`FillToken`]. Others wait until the leader tells what came of it. A token that is dropped
+//! without a word (the fill's task panicked, or was given up) lets all its waiters go on alone: nobody is ever stuck.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+/// Locks of the table; keys are spread over them.
+const SHARDS: usize = 64;
+
+type Shard<T> = Mutex<HashMap<Box<[u8]>, Arc<Fill<T>>, ahash::RandomState>>;
+
+/// Fills under way, by key. `T` is what a leader tells its waiters.
+#[derive(Debug)]
+pub struct Fills<T> {
+    shards: Box<[Shard<T>]>,
+    hasher: ahash::RandomState,
+    waiters_max: usize,
+}
+
+#[derive(Debug)]
+struct Fill<T> {
+    word: watch::Sender<Word<T>>,
+    waiters: AtomicUsize,
+}
+
+/// What a leader has said.
+#[derive(Debug, Clone)]
+enum Word<T> {
+    NotYet,
+    Told(T),
+    /// It left without telling.
+    Gone,
+}
+
+/// What a request is to do that found nothing stored.
+#[derive(Debug)]
+pub enum Join<T> {
+    /// Fetch, and tell the others.
+    Lead(FillToken<T>),
+    /// Wait for the one that fetches.
+    Wait(Waiter<T>),
+    /// Fetch alone: enough are waiting already.
+    Alone,
+}
+
+impl<T: Clone> Fills<T> {
+    /// A table in which at most `waiters_max` requests wait for one fill.
+    pub fn new(waiters_max: usize) -> Self {
+        let shards = (0..SHARDS).map(|_| Mutex::default()).collect();
+        Self { shards, hasher: ahash::RandomState::default(), waiters_max }
+    }
+
+    fn shard(&self, key: &[u8]) -> &Shard<T> {
+        let hash = self.hasher.hash_one(key);
+        #[expect(clippy::cast_possible_truncation, reason = "any bits of the hash will do")]
+        let index = hash as usize % SHARDS;
+        &self.shards[index]
+    }
+
+    /// Leads the fill of `key`, or joins the one under way.
+    pub fn join(self: &Arc<Self>, key: &[u8]) -> Join<T> {
+        let mut fills = self.shard(key).lock();
+        if let Some(fill) = fills.get(key) {
+            if fill.waiters.fetch_add(1, Ordering::Relaxed) >= self.waiters_max {
+                fill.waiters.fetch_sub(1, Ordering::Relaxed);
+                return Join::Alone;
+            }
+            return Join::Wait(Waiter { word: fill.word.subscribe(), fill: fill.clone() });
+        }
+        let fill = Arc::new(Fill { word: watch::Sender::new(Word::NotYet), waiters: AtomicUsize::new(0) });
+        fills.insert(key.into(), fill.clone());
+        Join::Lead(FillToken { fills: self.clone(), key: key.into(), fill })
+    }
+
+    /// Fills under way.
+    pub fn len(&self) -> usize {
+        self.shards.iter().map(|shard| shard.lock().len()).sum()
+    }
+
+    /// Whether no fill is under way.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// The right, and the duty, to fetch for everyone who wants this key.
+#[derive(Debug)]
+pub struct FillToken<T> {
+    fills: Arc<Fills<T>>,
+    key: Box<[u8]>,
+    fill: Arc<Fill<T>>,
+}
+
+impl<T> FillToken<T> {
+    /// Tells the waiters, those that still come included. May be called again: later ones are told the later outcome.
+    pub fn tell(&self, outcome: T) {
+        self.fill.word.send_replace(Word::Told(outcome));
+    }
+
+    /// Requests that wait, or have been told.
+    pub fn waiters(&self) -> usize {
+        self.fill.waiters.load(Ordering::Relaxed)
+    }
+}
+
+impl<T> Drop for FillToken<T> {
+    fn drop(&mut self) {
+        let hash = self.fills.hasher.hash_one(&*self.key);
+        #[expect(clippy::cast_possible_truncation, reason = "any bits of the hash will do")]
+        let index = hash as usize % SHARDS;
+        self.fills.shards[index].lock().remove(&self.key);
+        // Waiters hold the fill alive, so the channel does not close by itself.
+        self.fill.word.send_if_modified(|word| {
+            let silent = matches!(word, Word::NotYet);
+            if silent {
+                *word = Word::Gone;
+            }
+            silent
+        });
+    }
+}
+
+/// A request that waits.
+#[derive(Debug)]
+pub struct Waiter<T> {
+    word: watch::Receiver<Word<T>>,
+    fill: Arc<Fill<T>>,
+}
+
+impl<T: Clone> Waiter<T> {
+    /// What came of the fill; `None` if its leader is gone without a word.
+    pub async fn outcome(mut self) -> Option<T> {
+        let word = self.word.wait_for(|word| !matches!(word, Word::NotYet)).await;
+        match word.as_deref() {
+            Ok(Word::Told(outcome)) => Some(outcome.clone()),
+            Ok(Word::NotYet | Word::Gone) | Err(_) => None,
+        }
+    }
+}
+
+impl<T> Drop for Waiter<T> {
+    fn drop(&mut self) {
+        self.fill.waiters.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lead(fills: &Arc<Fills<&'static str>>, key: &[u8]) -> FillToken<&'static str> {
+        let Join::Lead(token) = fills.join(key) else { panic!("somebody else leads") };
+        token
+    }
+
+    fn wait(fills: &Arc<Fills<&'static str>>, key: &[u8]) -> Waiter<&'static str> {
+        let Join::Wait(waiter) = fills.join(key) else { panic!("nobody leads") };
+        waiter
+    }
+
+    #[tokio::test]
+    async fn all_who_wait_are_told_early_or_late() {
+        let fills = Arc::new(Fills::new(10));
+        let token = lead(&fills, b"key");
+        let early = tokio::spawn(wait(&fills, b"key").outcome());
+        tokio::task::yield_now().await;
+        token.tell("stored");
+        assert_eq!(early.await.unwrap(), Some("stored"));
+        assert_eq!(wait(&fills, b"key").outcome().await, Some("stored"));
+        drop(token);
+        assert!(fills.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_leader_that_leaves_without_a_word_releases_its_waiters() {
+        let fills = Arc::new(Fills::new(10));
+        let token = lead(&fills, b"key");
+        let waiting = tokio::spawn(wait(&fills, b"key").outcome());
+        tokio::task::yield_now().await;
+        let waiter = wait(&fills, b"key");
+        drop(token);
+        assert_eq!(waiting.await.unwrap(), None);
+        assert_eq!(waiter.outcome().await, None, "and so is one that had not begun to wait");
+        drop(lead(&fills, b"key"));
+    }
+
+    #[test]
+    fn waiters_are_bounded() {
+        let fills = Arc::new(Fills::new(1));
+        let _token = lead(&fills, b"key");
+        let waiter = wait(&fills, b"key");
+        assert!(matches!(fills.join(b"key"), Join::Alone));
+        drop(waiter);
+        assert!(matches!(fills.join(b"key"), Join::Wait(_)));
+    }
+}

@@ -1,0 +1,148 @@
+//! The head of a stored response, held small: names shared between responses of the same shape, values in one block.
+//!
+//! A `HeaderMap` costs about a hundred bytes a field. Nearly all answers of one origin have the same names in the same order,
+//! so the names are interned; the values lie one behind the other in one allocation, and are handed out as slices of it.
+
+use std::collections::HashSet;
+use std::sync::{Arc, LazyLock};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue};
+use parking_lot::Mutex;
+
+/// Shapes kept for sharing. Beyond it a head keeps its own names: correct, and larger.
+const SHAPES_MAX: usize = 4096;
+
+/// Names of a head in order, shared.
+type Shape = Arc<[HeaderName]>;
+
+static SHAPES: LazyLock<Mutex<HashSet<Shape, ahash::RandomState>>> = LazyLock::new(Mutex::default);
+
+/// The fields of a stored response, in their order, and whatever content was packed behind them.
+#[derive(Clone)]
+pub struct StoredHead {
+    shape: Shape,
+    /// Where each value ends in `block`. Heads are limited to far less than 4 GiB.
+    ends: Box<[u32]>,
+    block: Bytes,
+}
+
+impl StoredHead {
+    /// Packs the fields, and behind them `content`, into one allocation.
+    pub fn pack(fields: &HeaderMap, content: &[Bytes]) -> Self {
+        let shape = share(fields.iter().map(|(name, _)| name.clone()).collect());
+        let values: usize = fields.values().map(HeaderValue::len).sum();
+        let content_len: usize = content.iter().map(Bytes::len).sum();
+        let mut block = Vec::with_capacity(values + content_len);
+        let mut ends = Vec::with_capacity(shape.len());
+        for value in fields.values() {
+            block.extend_from_slice(value.as_bytes());
+            ends.push(u32::try_from(block.len()).expect("a head is limited to far less than 4 GiB"));
+        }
+        for piece in content {
+            block.extend_from_slice(piece);
+        }
+        Self { shape, ends: ends.into(), block: block.into() }
+    }
+
+    /// The content packed behind the fields; shares their allocation.
+    pub fn content(&self) -> Bytes {
+        self.block.slice(self.head_len()..)
+    }
+
+    /// Bytes of all values.
+    fn head_len(&self) -> usize {
+        self.ends.last().map_or(0, |end| *end as usize)
+    }
+
+    /// The fields in their order. The values share the stored block.
+    pub fn iter(&self) -> impl Iterator<Item = (&HeaderName, HeaderValue)> {
+        let mut start = 0;
+        self.shape.iter().zip(&self.ends).map(move |(name, end)| {
+            let range = start..*end as usize;
+            start = *end as usize;
+            let value = HeaderValue::from_maybe_shared(self.block.slice(range))
+                .expect("the value was a valid one when it was packed");
+            (name, value)
+        })
+    }
+
+    /// The first line of that name.
+    pub fn value(&self, wanted: &HeaderName) -> Option<&[u8]> {
+        let at = self.shape.iter().position(|name| name == wanted)?;
+        let start = if at == 0 { 0 } else { *self.ends.get(at - 1)? as usize };
+        self.block.get(start..*self.ends.get(at)? as usize)
+    }
+
+    /// All fields, ready to go into a response; room for `more` is left.
+    pub fn to_map(&self, more: usize) -> HeaderMap {
+        let mut map = HeaderMap::with_capacity(self.shape.len() + more);
+        for (name, value) in self.iter() {
+            map.append(name, value);
+        }
+        map
+    }
+
+    /// Bytes of heap that this head and its content take, names not counted (they are shared).
+    pub fn heap_bytes(&self) -> usize {
+        self.block.len() + self.ends.len() * size_of::<u32>()
+    }
+}
+
+impl std::fmt::Debug for StoredHead {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_map().entries(self.iter()).finish()
+    }
+}
+
+/// The one copy of these names, if there is room to share it.
+fn share(names: Vec<HeaderName>) -> Shape {
+    let mut shapes = SHAPES.lock();
+    if let Some(shape) = shapes.get(names.as_slice()) {
+        return shape.clone();
+    }
+    if shapes.len() >= SHAPES_MAX {
+        // Shapes that no stored response uses any more make room; if all are in use, this one stays private.
+        shapes.retain(|shape| Arc::strong_count(shape) > 1);
+    }
+    let shape: Shape = names.into();
+    if shapes.len() < SHAPES_MAX {
+        shapes.insert(shape.clone());
+    }
+    shape
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fields(lines: &[(&'static str, &'static str)]) -> HeaderMap {
+        lines.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value))).collect()
+    }
+
+    #[test]
+    fn what_was_packed_comes_back_in_order_with_repeated_lines() {
+        let mut given = fields(&[("content-type", "text/html"), ("x-empty", ""), ("link", "<a>")]);
+        given.append("link", HeaderValue::from_static("<b>"));
+        let packed = StoredHead::pack(&given, &[Bytes::from_static(b"con"), Bytes::from_static(b"tent")]);
+        assert_eq!(packed.to_map(0), given);
+        assert_eq!(packed.content(), "content");
+        assert_eq!(packed.value(&HeaderName::from_static("link")), Some(&b"<a>"[..]));
+        assert_eq!(packed.value(&HeaderName::from_static("x-empty")), Some(&b""[..]));
+        assert_eq!(packed.value(&HeaderName::from_static("age")), None);
+    }
+
+    #[test]
+    fn heads_of_one_shape_share_their_names() {
+        let one = StoredHead::pack(&fields(&[("etag", "\"1\""), ("x-shape-test", "1")]), &[]);
+        let two = StoredHead::pack(&fields(&[("etag", "\"2\""), ("x-shape-test", "2")]), &[]);
+        assert!(Arc::ptr_eq(&one.shape, &two.shape));
+    }
+
+    #[test]
+    fn an_empty_head_has_only_content() {
+        let packed = StoredHead::pack(&HeaderMap::new(), &[Bytes::from_static(b"x")]);
+        assert_eq!(packed.content(), "x");
+        assert!(packed.to_map(0).is_empty());
+    }
+}

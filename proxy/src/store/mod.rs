@@ -1,0 +1,3 @@
+//! What is stored, and where.
+
+pub mod head;
