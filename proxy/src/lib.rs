@@ -6,6 +6,7 @@ pub mod answer;
 pub mod body;
 pub mod clock;
 pub mod collapse;
+pub mod compress;
 pub mod config;
 pub mod error;
 pub mod gate;
