@@ -9,34 +9,13 @@ use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::thread;
 
 use bytes::Bytes;
+use cache_semantics::negotiate::Coding;
 
 /// Jobs that wait for the thread.
 const QUEUE_MAX: usize = 256;
 
-/// A content coding that Weir makes itself (RFC 9110 §8.4.1).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Coding {
-    /// `zstd` (RFC 8878, window within the 8 MiB of RFC 9659).
-    Zstd,
-    /// `br` (RFC 7932).
-    Brotli,
-    /// `gzip` (RFC 1952).
-    Gzip,
-}
-
-impl Coding {
-    /// Its name in `Content-Encoding`.
-    pub const fn token(self) -> &'static str {
-        match self {
-            Self::Zstd => "zstd",
-            Self::Brotli => "br",
-            Self::Gzip => "gzip",
-        }
-    }
-
-    /// All of them.
-    pub const ALL: [Self; 3] = [Self::Brotli, Self::Zstd, Self::Gzip];
-}
+/// The codings that Weir makes, the one it likes best first.
+pub const CODINGS: [Coding; 3] = [Coding::Brotli, Coding::Zstd, Coding::Gzip];
 
 /// Compresses the pieces one after the other as one content. `None` if that does not make it smaller.
 pub fn compress(coding: Coding, pieces: &[Bytes]) -> Option<Bytes> {
@@ -46,6 +25,7 @@ pub fn compress(coding: Coding, pieces: &[Bytes]) -> Option<Bytes> {
         Coding::Zstd => zstd_all(pieces, out),
         Coding::Brotli => brotli_all(pieces, out, len),
         Coding::Gzip => gzip_all(pieces, out),
+        Coding::Identity | Coding::Deflate => return None,
     };
     let mut compressed = compressed.expect("writing to memory does not fail");
     compressed.shrink_to_fit();
@@ -112,6 +92,7 @@ mod tests {
             Coding::Zstd => zstd::Decoder::new(bytes).unwrap().read_to_end(&mut out).unwrap(),
             Coding::Brotli => brotli::Decompressor::new(bytes, 4096).read_to_end(&mut out).unwrap(),
             Coding::Gzip => flate2::read::GzDecoder::new(bytes).read_to_end(&mut out).unwrap(),
+            Coding::Identity | Coding::Deflate => unreachable!("never made"),
         };
         out
     }
@@ -119,9 +100,9 @@ mod tests {
     #[test]
     fn each_coding_gives_back_what_went_in() {
         let pieces: Vec<Bytes> = (0..50).map(|line| format!("line {line} of a text that repeats\n").into()).collect();
-        for coding in Coding::ALL {
+        for coding in CODINGS {
             let compressed = compress(coding, &pieces).expect("text gets smaller");
-            assert_eq!(decode(coding, &compressed), pieces.concat(), "{}", coding.token());
+            assert_eq!(decode(coding, &compressed), pieces.concat(), "{}", coding.name());
         }
     }
 

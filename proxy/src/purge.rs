@@ -9,6 +9,7 @@
 //! record about everything: a purge may cost too much, and is never lost.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::{Mutex, RwLock};
@@ -19,6 +20,18 @@ const RECORDS_MAX: usize = 100_000;
 /// The position in the order of purges at which a fetch began.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Stamp(u64);
+
+impl Stamp {
+    /// The number of the record it stands at.
+    pub const fn number(self) -> u64 {
+        self.0
+    }
+
+    /// The stamp at a record.
+    pub const fn from_number(number: u64) -> Self {
+        Self(number)
+    }
+}
 
 /// What a purge names, or what a stored response is known by: a hash, seeded anew in each process. Two that collide are purged together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -39,8 +52,8 @@ pub struct Purges {
 
 /// Proof that a fill is under way, so that no record it may need is forgotten.
 #[derive(Debug)]
-pub struct FillStamp<'a> {
-    purges: &'a Purges,
+pub struct FillStamp {
+    purges: Arc<Purges>,
     stamp: Stamp,
 }
 
@@ -51,12 +64,12 @@ impl Purges {
     }
 
     /// Likewise, and keeps the records that it may need until the guard is dropped.
-    pub fn begin_fill(&self) -> FillStamp<'_> {
+    pub fn begin_fill(self: &Arc<Self>) -> FillStamp {
         let mut under_way = self.under_way.lock();
         // Read under the lock: `forget` must see either this fill, or a stamp at which there was nothing to see.
         let stamp = self.stamp();
         *under_way.entry(stamp.0).or_default() += 1;
-        FillStamp { purges: self, stamp }
+        FillStamp { purges: self.clone(), stamp }
     }
 
     /// What a URL is known by: scheme, authority, path and query as forwarded.
@@ -139,14 +152,14 @@ impl Purges {
     }
 }
 
-impl FillStamp<'_> {
+impl FillStamp {
     /// The stamp of this fill.
     pub fn stamp(&self) -> Stamp {
         self.stamp
     }
 }
 
-impl Drop for FillStamp<'_> {
+impl Drop for FillStamp {
     fn drop(&mut self) {
         let mut under_way = self.purges.under_way.lock();
         if let Some(count) = under_way.get_mut(&self.stamp.0) {
@@ -204,7 +217,7 @@ mod tests {
 
     #[test]
     fn a_record_is_kept_while_a_fill_under_way_may_need_it() {
-        let purges = Purges::default();
+        let purges = Arc::new(Purges::default());
         let page = purges.url("http", "a.example", "/page");
         let fill = purges.begin_fill();
         purges.purge(page);

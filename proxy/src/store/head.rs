@@ -50,6 +50,11 @@ impl StoredHead {
         self.block.slice(self.head_len()..)
     }
 
+    /// The length of the content packed behind the fields.
+    pub fn content_len(&self) -> usize {
+        self.block.len() - self.head_len()
+    }
+
     /// Bytes of all values.
     fn head_len(&self) -> usize {
         self.ends.last().map_or(0, |end| *end as usize)

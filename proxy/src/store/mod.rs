@@ -1,3 +1,237 @@
 //! What is stored, and where.
+//!
+//! A stored response is immutable. What has to change (a freshened head, a new encoding, one more part) is built beside it and swapped in.
 
 pub mod head;
+pub mod memory;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use cache_semantics::negotiate::Coding;
+use cache_semantics::storable::Terms;
+use cache_semantics::vary::Variant;
+use http::StatusCode;
+
+use crate::body::Body;
+use crate::purge::{Purged, Purges, Stamp, Subject};
+pub use head::StoredHead;
+
+/// Content up to this many bytes lies in one allocation with its head; larger content stays in pieces, so that nothing large is copied at once.
+pub const PACKED_MAX: usize = 64 << 10;
+
+/// A response as it is stored.
+#[derive(Debug)]
+pub struct StoredResponse {
+    /// Its status.
+    pub status: StatusCode,
+    /// Its fields, without `Content-Length`: content has a length of its own.
+    pub head: StoredHead,
+    /// Its content.
+    pub content: Content,
+    /// The terms on which it may be reused.
+    pub terms: Terms,
+    /// What it varies on, and what its request said there.
+    pub variant: Variant,
+    /// What the URL of its request is known by to purges.
+    pub url: Subject,
+    /// The surrogate tags it carries.
+    pub tags: Box<[Subject]>,
+    /// Where in the order of purges its fetch began.
+    pub stamp: Stamp,
+    /// Up to where it has been found valid since.
+    checked: AtomicU64,
+    /// Its content in other encodings, made here.
+    pub encoded: Encodings,
+}
+
+/// Content as it is stored.
+#[derive(Debug, Clone)]
+pub enum Content {
+    /// Behind the fields, in the head's own allocation.
+    Packed,
+    /// In pieces of its own.
+    Pieces {
+        /// The pieces in order.
+        pieces: Arc<[Bytes]>,
+        /// Their bytes together.
+        len: u64,
+    },
+    /// Parts of a representation that is not whole (206): by first byte, in order, not touching.
+    Parts {
+        /// Each part with the position of its first byte.
+        parts: Arc<[(u64, Bytes)]>,
+        /// The length of the whole representation.
+        complete_len: Option<u64>,
+    },
+}
+
+/// Which encodings may be made of a response, and which have been.
+#[derive(Debug, Clone, Default)]
+pub enum Encodings {
+    /// The content is served as it is.
+    #[default]
+    Never,
+    /// Text that is worth compressing; those that have been asked for.
+    Made(Box<[Encoded]>),
+}
+
+/// The same response, encoded here.
+#[derive(Debug, Clone)]
+pub struct Encoded {
+    /// The coding.
+    pub coding: Coding,
+    /// Its fields, with the content behind them. Empty: it did not get smaller, so it is served as it is.
+    pub head: Option<StoredHead>,
+}
+
+/// What identifies a stored response and how it came to be.
+#[derive(Debug, Clone)]
+pub struct Origins {
+    /// What it varies on, and what its request said there.
+    pub variant: Variant,
+    /// What its URL is known by.
+    pub url: Subject,
+    /// The surrogate tags it carries.
+    pub tags: Box<[Subject]>,
+    /// Where its fetch began.
+    pub stamp: Stamp,
+}
+
+impl StoredResponse {
+    /// Puts a response together.
+    pub fn new(
+        status: StatusCode,
+        head: StoredHead,
+        content: Content,
+        terms: Terms,
+        origins: Origins,
+        encoded: Encodings,
+    ) -> Self {
+        let Origins { variant, url, tags, stamp } = origins;
+        let checked = AtomicU64::new(stamp.number());
+        Self { status, head, content, terms, variant, url, tags, stamp, checked, encoded }
+    }
+
+    /// The same response with other terms or another form of content.
+    pub fn origins(&self) -> Origins {
+        Origins { variant: self.variant.clone(), url: self.url, tags: self.tags.clone(), stamp: self.stamp }
+    }
+
+    /// Whether no purge has named it. What was found is remembered, so that each record is looked at once.
+    pub fn check(&self, purges: &Purges) -> Result<(), Purged> {
+        let known = Stamp::from_number(self.checked.load(Ordering::Relaxed));
+        let upto = purges.check(known, std::iter::once(self.url).chain(self.tags.iter().copied()))?;
+        if upto != known {
+            self.checked.fetch_max(upto.number(), Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    /// The bytes of its content; of the parts, where it is not whole.
+    pub fn content_len(&self) -> u64 {
+        match &self.content {
+            Content::Packed => self.head.content_len() as u64,
+            Content::Pieces { len, .. } => *len,
+            Content::Parts { parts, .. } => parts.iter().map(|(_, bytes)| bytes.len() as u64).sum(),
+        }
+    }
+
+    /// Its whole content, ready to be sent.
+    pub fn body(&self) -> Body {
+        match &self.content {
+            Content::Packed => Body::full(self.head.content()),
+            Content::Pieces { pieces, .. } => Body::pieces(pieces.iter().cloned()),
+            Content::Parts { .. } => Body::empty(),
+        }
+    }
+
+    /// Its whole content in pieces; none where only parts are there.
+    pub fn pieces(&self) -> Vec<Bytes> {
+        match &self.content {
+            Content::Packed => vec![self.head.content()],
+            Content::Pieces { pieces, .. } => pieces.to_vec(),
+            Content::Parts { .. } => Vec::new(),
+        }
+    }
+
+    /// Bytes of memory that it takes, for the bound on the tier.
+    pub fn memory_bytes(&self) -> u64 {
+        let content = match &self.content {
+            Content::Packed => 0,
+            Content::Pieces { pieces, len } => len + pieces.len() as u64 * PIECE_OVERHEAD,
+            Content::Parts { parts, .. } => {
+                parts.iter().map(|(_, bytes)| bytes.len() as u64 + PIECE_OVERHEAD).sum()
+            }
+        };
+        let encoded: usize = match &self.encoded {
+            Encodings::Never => 0,
+            Encodings::Made(made) => made
+                .iter()
+                .map(|encoded| size_of::<Encoded>() + encoded.head.as_ref().map_or(0, StoredHead::heap_bytes))
+                .sum(),
+        };
+        let fixed = size_of::<Self>() + self.variant.heap_bytes() + self.tags.len() * size_of::<Subject>();
+        (fixed + self.head.heap_bytes() + encoded) as u64 + content
+    }
+}
+
+/// A piece's handle and its own allocation.
+const PIECE_OVERHEAD: u64 = 64;
+
+/// Packs content: small content behind the fields, larger content in pieces that hold nothing but it.
+pub fn pack(fields: &http::HeaderMap, pieces: &[Bytes]) -> (StoredHead, Content) {
+    let len: usize = pieces.iter().map(Bytes::len).sum();
+    if len <= PACKED_MAX {
+        return (StoredHead::pack(fields, pieces), Content::Packed);
+    }
+    let pieces = if pieces.iter().all(|piece| piece.len() >= PACKED_MAX) {
+        pieces.into()
+    } else {
+        even_pieces(pieces)
+    };
+    (StoredHead::pack(fields, &[]), Content::Pieces { pieces, len: len as u64 })
+}
+
+/// The same bytes in pieces of [`PACKED_MAX`]: what was received is in pieces of any size, each of which may keep a whole read buffer alive.
+fn even_pieces(pieces: &[Bytes]) -> Arc<[Bytes]> {
+    let mut even = Vec::new();
+    let mut current = Vec::with_capacity(PACKED_MAX);
+    for piece in pieces {
+        let mut rest = &piece[..];
+        while !rest.is_empty() {
+            let (now, later) = rest.split_at(rest.len().min(PACKED_MAX - current.len()));
+            current.extend_from_slice(now);
+            rest = later;
+            if current.len() == PACKED_MAX {
+                even.push(Bytes::from(std::mem::replace(&mut current, Vec::with_capacity(PACKED_MAX))));
+            }
+        }
+    }
+    if !current.is_empty() {
+        current.shrink_to_fit();
+        even.push(current.into());
+    }
+    even.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::HeaderMap;
+
+    #[test]
+    fn small_content_is_packed_and_large_content_stays_in_even_pieces() {
+        let (head, content) = pack(&HeaderMap::new(), &[Bytes::from_static(b"small")]);
+        assert!(matches!(content, Content::Packed));
+        assert_eq!(head.content(), "small");
+
+        let uneven: Vec<Bytes> = (0..100_u8).map(|byte| vec![byte; 5000].into()).collect();
+        let (_, content) = pack(&HeaderMap::new(), &uneven);
+        let Content::Pieces { pieces, len } = content else { panic!("it is too large to be packed") };
+        assert_eq!(len, 500_000);
+        assert_eq!(pieces.concat(), uneven.concat());
+        assert!(pieces[..pieces.len() - 1].iter().all(|piece| piece.len() == PACKED_MAX));
+    }
+}
