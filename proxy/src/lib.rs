@@ -8,13 +8,17 @@ pub mod clock;
 pub mod collapse;
 pub mod compress;
 pub mod config;
+pub mod content;
 pub mod error;
 pub mod gate;
 pub mod identity;
 pub mod metrics;
 pub mod origin;
-pub mod content;
+pub mod purge;
+pub mod request_key;
+
 pub mod routes;
 pub mod server;
-pub mod purge;
 pub mod store;
+
+

@@ -1,0 +1,267 @@
+//! What of a request goes to the origin, and the key made of it: both from one place, so that nothing the origin sees is left out of
+//! the key, and nothing the key leaves out is seen by the origin.
+//!
+//! The hit path only needs the key, and makes it without an allocation. What is forwarded is made by [`KeyRule::forwarded`] on the way to the origin.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use cache_semantics::cookies::CookieRule;
+use cache_semantics::glob::Glob;
+use cache_semantics::key::{KeyBuilder, KeyClass};
+use cache_semantics::query::QueryRule;
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderValue};
+
+use crate::config::model::{Rewrite, RouteCache};
+use crate::routes::Bindings;
+
+/// How a route makes keys and requests.
+#[derive(Debug, Clone)]
+pub struct KeyRule {
+    /// The origin that is asked: two origins may give the same path different answers.
+    origin: Arc<str>,
+    version: u64,
+    query: QueryRule,
+    cookies: CookieRule,
+    rewrite: Rewrite,
+}
+
+/// A request as far as its key goes.
+#[derive(Debug, Clone, Copy)]
+pub struct Presented<'r> {
+    /// `http` or `https`, as the client used it.
+    pub scheme: &'r str,
+    /// Host and port, in lower case, without a default port.
+    pub authority: &'r str,
+    /// Where a trusted proxy names another host than `Host` does.
+    pub forwarded_host: Option<&'r str>,
+    /// The path as it came.
+    pub path: &'r str,
+    /// The query, without `?`.
+    pub query: Option<&'r str>,
+    /// The fields as they came.
+    pub headers: &'r HeaderMap,
+    /// What the route's path template binds.
+    pub bindings: Bindings<'r>,
+}
+
+/// Memory that is used again for each request.
+#[derive(Debug, Default)]
+pub struct Scratch {
+    /// The key, after [`KeyRule::key`].
+    pub key: Vec<u8>,
+    query: String,
+    cookies: Vec<u8>,
+}
+
+/// What of a request is forwarded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Forwarded {
+    /// The target.
+    pub target: PathAndQuery,
+    /// What becomes of its `Cookie`.
+    pub cookie: ForwardedCookie,
+}
+
+/// What becomes of the `Cookie` of a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ForwardedCookie {
+    /// It is forwarded as it came.
+    AsPresented,
+    /// None is forwarded.
+    None,
+    /// The declared ones are.
+    Only(HeaderValue),
+}
+
+impl KeyRule {
+    /// The rule of a route that forwards to `origin`. `cache`: `None` where the route does not cache; then only the path changes.
+    pub fn new(origin: Arc<str>, rewrite: Rewrite, cache: Option<&RouteCache>, version: u64) -> Self {
+        let (ignore, names) = cache.map_or((&[][..], &[][..]), |cache| (&cache.ignore_query, &cache.cookies));
+        let query = QueryRule { ignore: ignore.iter().map(|glob| Glob::new(glob)).collect(), sort: false };
+        let cookies = CookieRule::declaring(names.iter().map(String::as_str));
+        Self { origin, version, query, cookies, rewrite }
+    }
+
+    /// Puts the key into `scratch.key`. Returns whether the origin sees cookies that are not in the key.
+    pub fn key(&self, request: &Presented<'_>, scratch: &mut Scratch) -> bool {
+        let path = self.rewritten(request);
+        let query = self.query.filter(request.query, &mut scratch.query);
+        let mut key = KeyBuilder::new(
+            &mut scratch.key,
+            KeyClass::Get,
+            request.scheme,
+            request.authority,
+            &path,
+            query,
+        );
+        key.part("origin", self.origin.as_bytes());
+        if self.version != 0 {
+            key.part("version", &self.version.to_be_bytes());
+        }
+        if let Some(host) = request.forwarded_host {
+            key.part("forwarded-host", host.as_bytes());
+        }
+        if self.cookies.declares_any() {
+            key.cookies(&self.cookies, request.headers);
+            return false;
+        }
+        request.headers.contains_key(http::header::COOKIE)
+    }
+
+    /// The target to forward, without what the route ignores.
+    pub fn target(&self, request: &Presented<'_>, scratch: &mut Scratch) -> PathAndQuery {
+        let path = self.rewritten(request);
+        let query = self.query.filter(request.query, &mut scratch.query);
+        let text = match query {
+            Some(query) => format!("{path}?{query}"),
+            None => path.into_owned(),
+        };
+        PathAndQuery::from_maybe_shared(bytes::Bytes::from(text))
+            .expect("a target stays one when parts of it are removed or replaced by checked ones")
+    }
+
+    /// What a lookup or a fill forwards.
+    pub fn forwarded(&self, request: &Presented<'_>, scratch: &mut Scratch) -> Forwarded {
+        let target = self.target(request, scratch);
+        if !self.cookies.declares_any() {
+            return Forwarded { target, cookie: ForwardedCookie::AsPresented };
+        }
+        self.cookies.filter(request.headers, &mut scratch.cookies);
+        let cookie = if scratch.cookies.is_empty() {
+            ForwardedCookie::None
+        } else {
+            HeaderValue::from_bytes(&scratch.cookies).map_or(ForwardedCookie::None, ForwardedCookie::Only)
+        };
+        Forwarded { target, cookie }
+    }
+
+    /// The path and query that stand in the key and are forwarded for a URL, without a request: for a purge.
+    pub fn target_of_url(&self, path: &str, query: Option<&str>, bindings: Bindings<'_>) -> String {
+        let headers = HeaderMap::new();
+        let request =
+            Presented { scheme: "", authority: "", forwarded_host: None, path, query, headers: &headers, bindings };
+        self.target(&request, &mut Scratch::default()).as_str().to_owned()
+    }
+
+    fn rewritten<'r>(&self, request: &Presented<'r>) -> Cow<'r, str> {
+        rewrite(&self.rewrite, request.path, request.bindings)
+    }
+}
+
+/// The path as it is forwarded. What a template binds goes in as the client wrote it, percent-encoded as it was.
+fn rewrite<'r>(rule: &Rewrite, path: &'r str, bindings: Bindings<'r>) -> Cow<'r, str> {
+    if let Some(template) = &rule.path {
+        return expand(template, |name| bindings.raw(name).map(Cow::Borrowed)).into();
+    }
+    let stripped = match &rule.strip_prefix {
+        Some(prefix) => strip_prefix(path, prefix),
+        None => path,
+    };
+    match &rule.add_prefix {
+        Some(prefix) => format!("{}{stripped}", prefix.trim_end_matches('/')).into(),
+        None if stripped.is_empty() => Cow::Borrowed("/"),
+        None => Cow::Borrowed(stripped),
+    }
+}
+
+/// `/api/x` without `/api` is `/x`; `/apix` keeps all of it, for the prefix ends within a segment.
+fn strip_prefix<'p>(path: &'p str, prefix: &str) -> &'p str {
+    match path.strip_prefix(prefix.trim_end_matches('/')) {
+        Some(rest) if rest.is_empty() || rest.starts_with('/') => rest,
+        _ => path,
+    }
+}
+
+/// A template with its `{name}`s replaced; a name that nothing binds is replaced by nothing.
+pub fn expand<'v>(template: &str, value_of: impl Fn(&str) -> Option<Cow<'v, str>>) -> String {
+    let mut out = String::with_capacity(template.len() + 16);
+    let mut rest = template;
+    while let Some((before, after)) = rest.split_once('{') {
+        out.push_str(before);
+        match after.split_once('}') {
+            Some((name, tail)) => {
+                out.push_str(&value_of(name).unwrap_or_default());
+                rest = tail;
+            }
+            None => {
+                out.push('{');
+                rest = after;
+            }
+        }
+    }
+    out.push_str(rest);
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rule(rewrite: Rewrite, ignore: &[&str], cookies: &[&str]) -> KeyRule {
+        KeyRule {
+            origin: "app".into(),
+            version: 0,
+            query: QueryRule { ignore: ignore.iter().map(|glob| Glob::new(glob)).collect(), sort: false },
+            cookies: CookieRule::declaring(cookies.iter().copied()),
+            rewrite,
+        }
+    }
+
+    fn presented<'r>(path: &'r str, query: Option<&'r str>, headers: &'r HeaderMap) -> Presented<'r> {
+        let bindings = Bindings::default();
+        Presented { scheme: "http", authority: "a.example", forwarded_host: None, path, query, headers, bindings }
+    }
+
+    fn key_of(rule: &KeyRule, request: &Presented<'_>) -> Vec<u8> {
+        let mut scratch = Scratch::default();
+        rule.key(request, &mut scratch);
+        scratch.key
+    }
+
+    #[test]
+    fn what_is_ignored_is_neither_in_the_key_nor_forwarded() {
+        let rule = rule(Rewrite::default(), &["utm_*"], &["tenant"]);
+        let mut with = HeaderMap::new();
+        with.insert("cookie", HeaderValue::from_static("_ga=1; tenant=blue; x=2"));
+        let mut without = HeaderMap::new();
+        without.insert("cookie", HeaderValue::from_static("tenant=blue"));
+        let tracked = presented("/p", Some("utm_source=x&a=1"), &with);
+        let plain = presented("/p", Some("a=1"), &without);
+        assert_eq!(key_of(&rule, &tracked), key_of(&rule, &plain));
+        let forwarded = rule.forwarded(&tracked, &mut Scratch::default());
+        assert_eq!(forwarded, rule.forwarded(&plain, &mut Scratch::default()));
+        assert_eq!(forwarded.target.as_str(), "/p?a=1");
+        assert_eq!(forwarded.cookie, ForwardedCookie::Only(HeaderValue::from_static("tenant=blue")));
+    }
+
+    #[test]
+    fn cookies_that_are_forwarded_and_not_in_the_key_are_reported() {
+        let mut headers = HeaderMap::new();
+        headers.insert("cookie", HeaderValue::from_static("sessionid=1"));
+        let request = presented("/", None, &headers);
+        assert!(rule(Rewrite::default(), &[], &[]).key(&request, &mut Scratch::default()));
+        assert!(!rule(Rewrite::default(), &[], &["lang"]).key(&request, &mut Scratch::default()));
+    }
+
+    #[test]
+    fn paths_are_rewritten_at_segment_ends() {
+        let strip = |prefix: &str| Rewrite { strip_prefix: Some(prefix.into()), ..Rewrite::default() };
+        let cases = [
+            (strip("/api"), "/api/x", "/x"),
+            (strip("/api/"), "/api/x", "/x"),
+            (strip("/api"), "/api", "/"),
+            (strip("/api"), "/apix", "/apix"),
+            (Rewrite { add_prefix: Some("/v1".into()), ..strip("/api") }, "/api/x", "/v1/x"),
+            (Rewrite { add_prefix: Some("/v1/".into()), ..Rewrite::default() }, "/x", "/v1/x"),
+            (Rewrite { path: Some("/fixed".into()), ..Rewrite::default() }, "/x", "/fixed"),
+        ];
+        let headers = HeaderMap::new();
+        for (rewrite, path, expected) in cases {
+            let request = presented(path, None, &headers);
+            let target = rule(rewrite, &[], &[]).target(&request, &mut Scratch::default());
+            assert_eq!(target.as_str(), expected, "{path}");
+        }
+    }
+}
