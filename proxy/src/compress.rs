@@ -99,7 +99,8 @@ mod tests {
 
     #[test]
     fn each_coding_gives_back_what_went_in() {
-        let pieces: Vec<Bytes> = (0..50).map(|line| format!("line {line} of a text that repeats\n").into()).collect();
+        let pieces: Vec<Bytes> =
+            (0..50).map(|line| format!("line {line} of a text that repeats\n").into()).collect();
         for coding in CODINGS {
             let compressed = compress(coding, &pieces).expect("text gets smaller");
             assert_eq!(decode(coding, &compressed), pieces.concat(), "{}", coding.name());

@@ -120,7 +120,11 @@ pub struct ContentWriter(Arc<Content>);
 
 impl Content {
     /// Content that is kept as long as it has at most `keep_max` bytes; 0 keeps nothing from the start.
-    pub fn new(announced: Option<u64>, keep_max: usize, budget: Arc<FillBudget>) -> (ContentWriter, Arc<Self>) {
+    pub fn new(
+        announced: Option<u64>,
+        keep_max: usize,
+        budget: Arc<FillBudget>,
+    ) -> (ContentWriter, Arc<Self>) {
         let whole = keep_max > 0 && announced.is_none_or(|length| length <= keep_max as u64);
         let state = Mutex::new(State { whole, ..State::default() });
         let content = Arc::new(Self { state, announced, keep_max, budget });

@@ -20,5 +20,3 @@ pub mod request_key;
 pub mod routes;
 pub mod server;
 pub mod store;
-
-

@@ -78,8 +78,10 @@ pub enum ForwardedCookie {
 impl KeyRule {
     /// The rule of a route that forwards to `origin`. `cache`: `None` where the route does not cache; then only the path changes.
     pub fn new(origin: Arc<str>, rewrite: Rewrite, cache: Option<&RouteCache>, version: u64) -> Self {
-        let (ignore, names) = cache.map_or((&[][..], &[][..]), |cache| (&cache.ignore_query, &cache.cookies));
-        let query = QueryRule { ignore: ignore.iter().map(|glob| Glob::new(glob)).collect(), sort: false };
+        let ignore = cache.map_or(&[][..], |cache| &cache.ignore_query);
+        let names = cache.map_or(&[][..], |cache| &cache.cookies);
+        let ignore = ignore.iter().map(|glob| Glob::new(glob.as_str())).collect();
+        let query = QueryRule { ignore, sort: false };
         let cookies = CookieRule::declaring(names.iter().map(String::as_str));
         Self { origin, version, query, cookies, rewrite }
     }
@@ -88,14 +90,8 @@ impl KeyRule {
     pub fn key(&self, request: &Presented<'_>, scratch: &mut Scratch) -> bool {
         let path = self.rewritten(request);
         let query = self.query.filter(request.query, &mut scratch.query);
-        let mut key = KeyBuilder::new(
-            &mut scratch.key,
-            KeyClass::Get,
-            request.scheme,
-            request.authority,
-            &path,
-            query,
-        );
+        let mut key =
+            KeyBuilder::new(&mut scratch.key, KeyClass::Get, request.scheme, request.authority, &path, query);
         key.part("origin", self.origin.as_bytes());
         if self.version != 0 {
             key.part("version", &self.version.to_be_bytes());
@@ -140,8 +136,15 @@ impl KeyRule {
     /// The path and query that stand in the key and are forwarded for a URL, without a request: for a purge.
     pub fn target_of_url(&self, path: &str, query: Option<&str>, bindings: Bindings<'_>) -> String {
         let headers = HeaderMap::new();
-        let request =
-            Presented { scheme: "", authority: "", forwarded_host: None, path, query, headers: &headers, bindings };
+        let request = Presented {
+            scheme: "",
+            authority: "",
+            forwarded_host: None,
+            path,
+            query,
+            headers: &headers,
+            bindings,
+        };
         self.target(&request, &mut Scratch::default()).as_str().to_owned()
     }
 
@@ -153,7 +156,7 @@ impl KeyRule {
 /// The path as it is forwarded. What a template binds goes in as the client wrote it, percent-encoded as it was.
 fn rewrite<'r>(rule: &Rewrite, path: &'r str, bindings: Bindings<'r>) -> Cow<'r, str> {
     if let Some(template) = &rule.path {
-        return expand(template, |name| bindings.raw(name).map(Cow::Borrowed)).into();
+        return template.render(|name| bindings.raw(name).map(Cow::Borrowed)).into();
     }
     let stripped = match &rule.strip_prefix {
         Some(prefix) => strip_prefix(path, prefix),
@@ -174,30 +177,10 @@ fn strip_prefix<'p>(path: &'p str, prefix: &str) -> &'p str {
     }
 }
 
-/// A template with its `{name}`s replaced; a name that nothing binds is replaced by nothing.
-pub fn expand<'v>(template: &str, value_of: impl Fn(&str) -> Option<Cow<'v, str>>) -> String {
-    let mut out = String::with_capacity(template.len() + 16);
-    let mut rest = template;
-    while let Some((before, after)) = rest.split_once('{') {
-        out.push_str(before);
-        match after.split_once('}') {
-            Some((name, tail)) => {
-                out.push_str(&value_of(name).unwrap_or_default());
-                rest = tail;
-            }
-            None => {
-                out.push('{');
-                rest = after;
-            }
-        }
-    }
-    out.push_str(rest);
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::routes::template::Template;
 
     fn rule(rewrite: Rewrite, ignore: &[&str], cookies: &[&str]) -> KeyRule {
         KeyRule {
@@ -211,7 +194,15 @@ mod tests {
 
     fn presented<'r>(path: &'r str, query: Option<&'r str>, headers: &'r HeaderMap) -> Presented<'r> {
         let bindings = Bindings::default();
-        Presented { scheme: "http", authority: "a.example", forwarded_host: None, path, query, headers, bindings }
+        Presented {
+            scheme: "http",
+            authority: "a.example",
+            forwarded_host: None,
+            path,
+            query,
+            headers,
+            bindings,
+        }
     }
 
     fn key_of(rule: &KeyRule, request: &Presented<'_>) -> Vec<u8> {
@@ -255,7 +246,7 @@ mod tests {
             (strip("/api"), "/apix", "/apix"),
             (Rewrite { add_prefix: Some("/v1".into()), ..strip("/api") }, "/api/x", "/v1/x"),
             (Rewrite { add_prefix: Some("/v1/".into()), ..Rewrite::default() }, "/x", "/v1/x"),
-            (Rewrite { path: Some("/fixed".into()), ..Rewrite::default() }, "/x", "/fixed"),
+            (Rewrite { path: Template::parse("/fixed").ok(), ..Rewrite::default() }, "/x", "/fixed"),
         ];
         let headers = HeaderMap::new();
         for (rewrite, path, expected) in cases {

@@ -7,7 +7,7 @@
 //!
 //! The tier never judges freshness or purges (`reuse.rs` and `purge.rs` do); what it evicts is up to quick_cache (S3-FIFO).
 
-use std::hash::BuildHasher;
+use std::cell::RefCell;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -101,7 +101,11 @@ impl Memory {
 
     /// Changes what is stored under the key: `change` gets the variants there are and gives those that shall be.
     /// Two changes of one key never run at once.
-    pub fn update(&self, key: &[u8], change: impl FnOnce(&[Arc<StoredResponse>]) -> Vec<Arc<StoredResponse>>) {
+    pub fn update(
+        &self,
+        key: &[u8],
+        change: impl FnOnce(&[Arc<StoredResponse>]) -> Vec<Arc<StoredResponse>>,
+    ) {
         #[expect(clippy::cast_possible_truncation, reason = "any bits of the hash will do")]
         let lock = self.lock_of.hash_one(key) as usize % WRITE_LOCKS;
         let _one_at_a_time = self.locks[lock].lock();
@@ -116,16 +120,18 @@ impl Memory {
 
     /// Keeps the responses for which `keep` says so. Walks everything, a shard at a time.
     pub fn retain(&self, keep: impl Fn(&StoredResponse) -> bool) {
-        let mut changed = Vec::new();
+        let changed = RefCell::new(Vec::new());
         self.cache.retain(|key, slot| {
             let kept = slot.variants().iter().filter(|response| keep(response)).count();
             if 0 < kept && kept < slot.variants().len() {
-                changed.push(key.clone());
+                changed.borrow_mut().push(key.clone());
             }
             kept > 0
         });
-        for key in changed {
-            self.update(&key, |variants| variants.iter().filter(|response| keep(response)).cloned().collect());
+        for key in changed.into_inner() {
+            self.update(&key, |variants| {
+                variants.iter().filter(|response| keep(response)).cloned().collect()
+            });
         }
     }
 
