@@ -36,12 +36,14 @@ impl CookieRule {
         let mut found = Cookies::default();
         for pair in pairs(request) {
             found.any = true;
-            let name = name_of(pair);
-            if !self.declares(name) {
+            if !self.declares_any {
                 found.undeclared = true;
+                return found;
+            }
+            if !self.declares(name_of(pair)) {
+                found.removed = true;
                 continue;
             }
-            found.declared = true;
             if !forwarded.is_empty() {
                 forwarded.extend_from_slice(b"; ");
             }
@@ -69,11 +71,11 @@ impl CookieRule {
 pub struct Cookies {
     /// The request carries cookies.
     pub any: bool,
-    /// Some of them are declared.
-    pub declared: bool,
-    /// Some of them are not. Whether that makes the answer personal is for the caller: once they have been removed from what is
-    /// forwarded, they cannot.
+    /// The origin sees cookies that the route does not declare, so that its answer may be personal: for
+    /// [`crate::storable::RequestFacts::of`]. Only where the route declares none; else they are removed.
     pub undeclared: bool,
+    /// Some cookies are left out of what is forwarded.
+    pub removed: bool,
 }
 
 /// The `name=value` pairs of all `Cookie` lines, without the spaces around them (RFC 6265 §4.2.1). A pair without `=` is a cookie without a name or

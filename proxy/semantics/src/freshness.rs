@@ -81,7 +81,7 @@ pub fn lifetime(
 ) -> (Duration, LifetimeSource) {
     let explicit = explicit_lifetime(cache_control, headers, received);
     let route = policy.ttl.filter(|_| !undeclared_cookies);
-    if let (true, Some(ttl)) = (policy.overrides.ignores(Override::Freshness), route) {
+    if let (true, Some(ttl)) = (policy.overrides.ignores(Override::MaxAge), route) {
         return (cap_error(status, ttl, policy), LifetimeSource::Policy);
     }
     if let Some(explicit) = explicit {

@@ -22,9 +22,6 @@ pub struct Policy {
     pub stale_while_revalidate: Option<Duration>,
     /// The window of `stale-if-error` where the origin is silent about staleness.
     pub stale_if_error: Option<Duration>,
-    /// Whether the directives of clients count (`no-cache`, `max-age`, `min-fresh`, `max-stale`, `stale-if-error`).
-    /// `no-store` and `only-if-cached` always do: they cost the origin nothing.
-    pub honour_request_directives: bool,
     /// What the operator has ordered to be ignored.
     pub overrides: Overrides,
 }
@@ -39,7 +36,6 @@ impl Default for Policy {
             store_set_cookie: false,
             stale_while_revalidate: None,
             stale_if_error: None,
-            honour_request_directives: true,
             overrides: Overrides::default(),
         }
     }
@@ -61,26 +57,30 @@ pub enum Override {
     Authorization = 1 << 4,
     /// Undeclared cookies in the request: answers are shared among all who send them.
     Cookie = 1 << 5,
-    /// The origin's lifetime: the route's `ttl` takes its place.
-    Freshness = 1 << 6,
+    /// `max-age`, `s-maxage` and `Expires` in the response: the route's `ttl` takes their place.
+    MaxAge = 1 << 6,
     /// `must-revalidate`, `proxy-revalidate` and what `s-maxage` implies: stale responses may be served as the route says.
     MustRevalidate = 1 << 7,
     /// `Vary`: one variant serves all requests.
     Vary = 1 << 8,
+    /// The wishes of clients: `no-cache`, `max-age`, `min-fresh`, `max-stale`, `stale-if-error` and `Pragma` in the request.
+    /// `no-store` and `only-if-cached` count all the same: they cost the origin nothing.
+    Request = 1 << 9,
 }
 
 impl Override {
     /// Every override, in the order of the reference.
-    pub const ALL: [Override; 9] = [
+    pub const ALL: [Override; 10] = [
         Override::NoStore,
         Override::Private,
         Override::NoCache,
         Override::SetCookie,
         Override::Authorization,
         Override::Cookie,
-        Override::Freshness,
+        Override::MaxAge,
         Override::MustRevalidate,
         Override::Vary,
+        Override::Request,
     ];
 
     /// The word for it in a configuration.
@@ -93,9 +93,10 @@ impl Override {
             Override::SetCookie => "set-cookie",
             Override::Authorization => "authorization",
             Override::Cookie => "cookie",
-            Override::Freshness => "freshness",
+            Override::MaxAge => "max-age",
             Override::MustRevalidate => "must-revalidate",
             Override::Vary => "vary",
+            Override::Request => "request",
         }
     }
 }

@@ -8,7 +8,7 @@ use http::StatusCode;
 
 use crate::cache_control::RequestDirectives;
 use crate::cache_status::Reason;
-use crate::policy::Policy;
+use crate::policy::{Override, Policy};
 use crate::storable::{RequestFacts, Terms};
 use crate::time::Now;
 
@@ -62,7 +62,7 @@ pub fn decide(terms: &Terms, request: &RequestFacts, policy: &Policy, now: Now) 
     if terms.is_no_cache() {
         return Disposition::MustValidate { why: Some(Reason::NoCache) };
     }
-    let wishes = if policy.honour_request_directives { &request.directives } else { &NO_WISHES };
+    let wishes = if policy.overrides.ignores(Override::Request) { &NO_WISHES } else { &request.directives };
     // §5.2.1.4, and RFC 8246 §2.1: a `no-cache` is the signal that even an immutable response is to be validated.
     if wishes.no_cache {
         return Disposition::MustValidate { why: Some(Reason::RequestNoCache) };
@@ -153,7 +153,7 @@ pub fn on_error(
     if terms.is_no_cache() || (terms.forbids_stale() && !terms.is_fresh(now)) {
         return None;
     }
-    let wish = request.directives.stale_if_error.filter(|_| policy.honour_request_directives);
+    let wish = request.directives.stale_if_error.filter(|_| !policy.overrides.ignores(Override::Request));
     let window = terms.stale_if_error().max(wish.unwrap_or_default());
     (terms.is_fresh(now) || window > stale_for).then_some(StaleOnError { age, stale_for })
 }

@@ -364,7 +364,7 @@ pub fn decide(exchange: &Exchange<'_>, policy: &Policy) -> Result<Terms, NotStor
     if request.authorization && !for_authorized {
         return refuse(Reason::Authorization);
     }
-    let vary = VaryRule::of_response(headers);
+    let vary = VaryRule::under(policy, headers);
     // Not of the RFC: an answer to a request with cookies may be personal even where the origin forgot to say so (§7.3 warns of it).
     if request.undeclared_cookies
         && !cache_control.is_explicitly_shared()
@@ -383,7 +383,7 @@ pub fn decide(exchange: &Exchange<'_>, policy: &Policy) -> Result<Terms, NotStor
         return refuse(Reason::SetCookie);
     }
     // §4.1: a stored response with `Vary: *` always fails to match.
-    if vary.is_star() && !overrides.ignores(Override::Vary) {
+    if vary.is_star() {
         return refuse(Reason::VaryStar);
     }
     // §3.3: a part is stored only as the part that it is.

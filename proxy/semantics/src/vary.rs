@@ -8,10 +8,11 @@
 use std::time::SystemTime;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, header};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use crate::freshness;
 use crate::negotiate::{AcceptEncoding, AcceptLanguage, Coding};
+use crate::policy::{Override, Policy};
 
 /// What a response varies on: the fields that all its `Vary` lines nominate.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -50,6 +51,15 @@ impl VaryRule {
         rule
     }
 
+    /// What a response varies on under a policy: nothing where the operator overrides `Vary`.
+    #[must_use]
+    pub fn under(policy: &Policy, headers: &HeaderMap) -> VaryRule {
+        if policy.overrides.ignores(Override::Vary) {
+            return VaryRule::default();
+        }
+        VaryRule::of_response(headers)
+    }
+
     /// The response matches no later request.
     #[must_use]
     pub fn is_star(&self) -> bool {
@@ -72,6 +82,36 @@ impl VaryRule {
     #[must_use]
     pub fn names(&self) -> &[HeaderName] {
         &self.names
+    }
+}
+
+/// The header fields of a request as they would be forwarded to the origin: what `Vary` nominates is what the origin saw.
+#[derive(Clone, Copy, Debug)]
+pub struct Fields<'a> {
+    headers: &'a HeaderMap,
+    cookie: Option<&'a [u8]>,
+}
+
+impl<'a> Fields<'a> {
+    /// The fields of a request that is forwarded as it is.
+    #[must_use]
+    pub fn of(headers: &'a HeaderMap) -> Fields<'a> {
+        Fields { headers, cookie: None }
+    }
+
+    /// The same with this value of `Cookie`, of which the undeclared ones have been removed; empty: no `Cookie` at all.
+    #[must_use]
+    pub fn with_cookie(self, forwarded: &'a [u8]) -> Fields<'a> {
+        Fields { cookie: Some(forwarded), ..self }
+    }
+
+    fn lines(self, name: &HeaderName) -> impl Iterator<Item = &'a [u8]> {
+        let replaced = self.cookie.filter(|_| *name == header::COOKIE);
+        let received = replaced.is_none().then(|| self.headers.get_all(name));
+        replaced
+            .filter(|cookie| !cookie.is_empty())
+            .into_iter()
+            .chain(received.into_iter().flatten().map(HeaderValue::as_bytes))
     }
 }
 
@@ -108,14 +148,14 @@ impl Variant {
     #[must_use]
     pub fn capture(
         rule: &VaryRule,
-        request: &HeaderMap,
+        request: Fields<'_>,
         response: &HeaderMap,
         received: SystemTime,
     ) -> Variant {
         let fields = rule.names.iter().map(|name| Nominated {
             name: name.clone(),
             value: normal_form(name, request),
-            served: Served::of(name, request, response),
+            served: Served::of(name, request.headers, response),
         });
         Variant {
             star: rule.star,
@@ -132,7 +172,7 @@ impl Variant {
 
     /// Whether it answers a request with these header fields (§4.1).
     #[must_use]
-    pub fn matches(&self, request: &HeaderMap) -> bool {
+    pub fn matches(&self, request: Fields<'_>) -> bool {
         // §4.1: a stored response with a Vary value containing a member "*" always fails to match.
         !self.star && self.fields.iter().all(|field| field.matches(request))
     }
@@ -171,13 +211,13 @@ impl Variant {
 ///
 /// Returns its position among `variants`; `None` is a `vary-miss`, or a miss if there are none.
 #[must_use]
-pub fn select<'a>(variants: impl IntoIterator<Item = &'a Variant>, request: &HeaderMap) -> Option<usize> {
+pub fn select<'a>(variants: impl IntoIterator<Item = &'a Variant>, request: Fields<'_>) -> Option<usize> {
     let mut best: Option<(u32, SystemTime, usize)> = None;
     for (at, variant) in variants.into_iter().enumerate() {
         if !variant.matches(request) {
             continue;
         }
-        let candidate = (variant.preference(request), variant.date, at);
+        let candidate = (variant.preference(request.headers), variant.date, at);
         if best.is_none_or(|best| candidate >= best) {
             best = Some(candidate);
         }
@@ -206,7 +246,7 @@ impl Served {
 }
 
 impl Nominated {
-    fn matches(&self, request: &HeaderMap) -> bool {
+    fn matches(&self, request: Fields<'_>) -> bool {
         if is_in_normal_form(&self.name, request, self.value.as_deref()) {
             return true;
         }
@@ -216,12 +256,14 @@ impl Nominated {
             // - it likes nothing better, so that the origin could not have chosen better for it; or
             // - everything it takes was on offer when the origin chose this one.
             Served::Coding { accepted, chosen: Some(chosen) } => {
-                let presented = AcceptEncoding::of(request);
+                let presented = AcceptEncoding::of(request.headers);
                 presented.accepts(*chosen)
                     && ((*chosen != Coding::Identity && presented.is_best(*chosen))
                         || presented.is_within(accepted))
             }
-            Served::Language { chosen: Some(chosen) } => AcceptLanguage::of(request).prefers_alone(chosen),
+            Served::Language { chosen: Some(chosen) } => {
+                AcceptLanguage::of(request.headers).prefers_alone(chosen)
+            }
             Served::Coding { chosen: None, .. } | Served::Language { chosen: None } => false,
         }
     }
@@ -240,31 +282,26 @@ impl Nominated {
 }
 
 /// The normal form of a field of a request, to be kept. `None`: the field is absent.
-fn normal_form(name: &HeaderName, request: &HeaderMap) -> Option<Bytes> {
-    if !request.contains_key(name) {
-        return None;
-    }
+fn normal_form(name: &HeaderName, request: Fields<'_>) -> Option<Bytes> {
+    request.lines(name).next()?;
     let mut form = Vec::new();
-    let complete = visit_normal_form(name, request, |byte| {
+    visit_normal_form(name, request, |byte| {
         form.push(byte);
         true
     });
-    debug_assert!(complete);
     Some(form.into())
 }
 
 /// Whether the field of a request has the normal form `stored`.
-fn is_in_normal_form(name: &HeaderName, request: &HeaderMap, stored: Option<&[u8]>) -> bool {
-    let Some(stored) = stored else {
-        return !request.contains_key(name);
-    };
-    let mut lines = request.get_all(name).iter();
-    // Most often the field is spelled as it was.
-    match (lines.next(), lines.next()) {
+fn is_in_normal_form(name: &HeaderName, request: Fields<'_>, stored: Option<&[u8]>) -> bool {
+    let mut lines = request.lines(name);
+    let (Some(first), Some(stored)) = (lines.next(), stored) else {
         // §4.1: absent from the one, it must be absent from the other.
-        (None, _) => return false,
-        (Some(line), None) if line.as_bytes() == stored && name != header::ACCEPT_LANGUAGE => return true,
-        _ => {}
+        return request.lines(name).next().is_none() && stored.is_none();
+    };
+    // Most often the field is spelled as it was.
+    if first == stored && lines.next().is_none() && name != header::ACCEPT_LANGUAGE {
+        return true;
     }
     let mut rest = stored.iter();
     visit_normal_form(name, request, |byte| rest.next() == Some(&byte)) && rest.next().is_none()
@@ -274,19 +311,24 @@ fn is_in_normal_form(name: &HeaderName, request: &HeaderMap, stored: Option<&[u8
 ///
 /// The normal form combines lines, and drops whitespace around commas outside of quoted strings; where case is known not to matter
 /// it is lower case; `Accept-Language` is sorted, for neither order nor line breaks carry meaning there (§4.1).
-fn visit_normal_form(name: &HeaderName, request: &HeaderMap, mut visit: impl FnMut(u8) -> bool) -> bool {
+fn visit_normal_form(name: &HeaderName, request: Fields<'_>, mut visit: impl FnMut(u8) -> bool) -> bool {
     if name == header::ACCEPT_LANGUAGE {
-        return AcceptLanguage::of(request).visit_sorted(visit);
+        return AcceptLanguage::of(request.headers).visit_sorted(visit);
     }
     let lower_case = name == header::ACCEPT_ENCODING || name == header::ACCEPT_CHARSET;
     // Fields that are not lists: a comma in them is just a character.
     let list = !NOT_LISTS.contains(name);
-    let mut first_line = true;
-    for line in request.get_all(name) {
-        if !std::mem::take(&mut first_line) && !visit(b',') {
+    for (at, line) in request.lines(name).enumerate() {
+        // RFC 9113 §8.2.3: cookies split over lines are one field, joined by a semicolon. What is no list is not combined at all.
+        let joint: &[u8] = match list {
+            true => b",",
+            false if name == header::COOKIE => b"; ",
+            false => b"\n",
+        };
+        if at > 0 && !joint.iter().all(|byte| visit(*byte)) {
             return false;
         }
-        let line = line.as_bytes().trim_ascii();
+        let line = line.trim_ascii();
         let mut quoted = false;
         let mut escaped = false;
         for (at, byte) in line.iter().enumerate() {
