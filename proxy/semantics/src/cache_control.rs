@@ -525,6 +525,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::testing;
 
     fn headers(lines: &[(&'static str, &str)]) -> HeaderMap {
         lines
@@ -679,26 +680,24 @@ mod tests {
     #[test]
     fn rfc_9213_targeted_fields_replace_cache_control() {
         #[rustfmt::skip]
-        let cases: [(&str, &[(&str, &str)], Field, Option<Duration>, bool); 13] = [
-            // what                                lines                                                                                      field                max-age        no-store
-            ("ours goes first",                    &[("weir-cache-control", "max-age=1"), ("cdn-cache-control", "max-age=2"), ("cache-control", "max-age=3")], Field::Targeted, seconds(1), false),
-            ("then that of CDNs",                  &[("cdn-cache-control", "max-age=2"), ("cache-control", "no-store")],                      Field::Targeted,     seconds(2),    false),
-            ("then Cache-Control",                 &[("cache-control", "max-age=3")],                                                         Field::CacheControl, seconds(3),    false),
-            ("no-store for us alone",              &[("cdn-cache-control", "no-store"), ("cache-control", "max-age=3")],                      Field::Targeted,     None,          true),
-            ("an empty one is ignored",            &[("cdn-cache-control", ""), ("cache-control", "max-age=3")],                              Field::CacheControl, seconds(3),    false),
-            ("one that does not parse is ignored", &[("cdn-cache-control", "max-age=10000, &&&"), ("cache-control", "no-store")],             Field::CacheControl, None,          true),
-            ("upper case does not parse",          &[("cdn-cache-control", "MaX-aGe=1"), ("cache-control", "max-age=3")],                     Field::CacheControl, seconds(3),    false),
-            ("space around = does not parse",      &[("cdn-cache-control", "max-age= 1"), ("cache-control", "max-age=3")],                    Field::CacheControl, seconds(3),    false),
-            ("words not known count as present",   &[("cdn-cache-control", "none"), ("cache-control", "max-age=3")],                          Field::Targeted,     None,          false),
-            ("parameters are ignored",             &[("cdn-cache-control", "max-age=5;x=1")],                                                 Field::Targeted,     seconds(5),    false),
-            ("a string is no lifetime",            &[("cdn-cache-control", "max-age=\"100\""), ("cache-control", "max-age=3")],               Field::Targeted,     seconds(0),    false),
-            ("a negative one neither",             &[("cdn-cache-control", "max-age=-1")],                                                    Field::Targeted,     seconds(0),    false),
-            ("all lines are one dictionary",       &[("cdn-cache-control", "max-age=99999999999"), ("cdn-cache-control", "no-store")],        Field::Targeted,     seconds(1 << 31), true),
+        let cases = [
+            // what                                  response                                                                              field                 max-age             no-store
+            ("ours goes first",                       "weir-cache-control: max-age=1 | cdn-cache-control: max-age=2 | cache-control: max-age=3", Field::Targeted,      seconds(1),         false),
+            ("then that of CDNs",                     "cdn-cache-control: max-age=2 | cache-control: no-store",                             Field::Targeted,      seconds(2),         false),
+            ("then Cache-Control",                    "cache-control: max-age=3",                                                           Field::CacheControl,  seconds(3),         false),
+            ("no-store for us alone",                 "cdn-cache-control: no-store | cache-control: max-age=3",                             Field::Targeted,      None,               true),
+            ("an empty one is ignored",               "cdn-cache-control:  | cache-control: max-age=3",                                     Field::CacheControl,  seconds(3),         false),
+            ("one that does not parse is ignored",    "cdn-cache-control: max-age=10000, &&& | cache-control: no-store",                    Field::CacheControl,  None,               true),
+            ("upper case does not parse",             "cdn-cache-control: MaX-aGe=1 | cache-control: max-age=3",                            Field::CacheControl,  seconds(3),         false),
+            ("space around = does not parse",         "cdn-cache-control: max-age= 1 | cache-control: max-age=3",                           Field::CacheControl,  seconds(3),         false),
+            ("words not known count as present",      "cdn-cache-control: none | cache-control: max-age=3",                                 Field::Targeted,      None,               false),
+            ("parameters are ignored",                "cdn-cache-control: max-age=5;x=1",                                                   Field::Targeted,      seconds(5),         false),
+            ("a string is no lifetime",               "cdn-cache-control: max-age=\"100\" | cache-control: max-age=3",                      Field::Targeted,      seconds(0),         false),
+            ("a negative one neither",                "cdn-cache-control: max-age=-1",                                                      Field::Targeted,      seconds(0),         false),
+            ("all lines are one dictionary",          "cdn-cache-control: max-age=99999999999 | cdn-cache-control: no-store",               Field::Targeted,      seconds(1 << 31),   true),
         ];
-        for (what, lines, field, max_age, no_store) in cases {
-            let lines: Vec<(&'static str, &str)> =
-                lines.iter().map(|(name, value)| (*name, *value)).collect();
-            let parsed = CacheControl::of_response(&headers(&lines));
+        for (what, response, field, max_age, no_store) in cases {
+            let parsed = CacheControl::of_response(&testing::headers(response));
             assert_eq!((parsed.field, parsed.max_age, parsed.no_store), (field, max_age, no_store), "{what}");
         }
         let parsed = CacheControl::of_response(&headers(&[(
