@@ -4,6 +4,7 @@ pub mod access_log;
 pub mod admin;
 pub mod answer;
 pub mod body;
+pub mod cache;
 pub mod clock;
 pub mod collapse;
 pub mod compress;
@@ -16,7 +17,9 @@ pub mod metrics;
 pub mod origin;
 pub mod purge;
 pub mod request_key;
+pub mod respond;
 
 pub mod routes;
+pub mod searches;
 pub mod server;
 pub mod store;
