@@ -2,7 +2,6 @@
 //!
 //! The decisions themselves are `cache_semantics`'; here they meet the memory tier, the purges and the fills. Nothing here waits.
 
-use std::hash::BuildHasher;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -15,7 +14,7 @@ use cache_semantics::range::{Part, RangeSet};
 use cache_semantics::reuse::{self, Disposition};
 use cache_semantics::storable::{RequestFacts, Terms};
 use cache_semantics::validation::Validators;
-use cache_semantics::vary::{self, Variant};
+use cache_semantics::vary::{self, Fields, Variant};
 use http::{HeaderMap, Method, StatusCode};
 use parking_lot::Mutex;
 
@@ -89,8 +88,8 @@ pub struct Wanted<'r> {
     pub headers: &'r HeaderMap,
     /// What they say about caching.
     pub facts: &'r RequestFacts,
-    /// The query as it is keyed.
-    pub query: Option<&'r str>,
+    /// The fields as the origin would see them.
+    pub fields: Fields<'r>,
 }
 
 /// What to do with a request.
@@ -149,6 +148,13 @@ impl NamedCache {
         &self.spec
     }
 
+    /// Whether it can serve another description of the same name as it is: what is stored is held by the same bounds. What routes do
+    /// with it is theirs.
+    pub fn holds_as(&self, spec: &model::Cache) -> bool {
+        let bounds = |spec: &model::Cache| (spec.enabled, spec.max_memory, spec.max_entries, spec.max_body);
+        bounds(&self.spec) == bounds(spec) && self.spec.version == spec.version
+    }
+
     /// The tier in memory, for the sweeper and for what is reported.
     pub fn memory(&self) -> &Memory {
         &self.memory
@@ -182,13 +188,13 @@ impl NamedCache {
         let miss = |fwd| Decision::Miss { status: CacheStatus::forwarded(fwd), others: Vec::new() };
         let selected = match variants {
             [only] if only.check(&self.purges).is_err() => return miss(Fwd::UriMiss),
-            [only] => only.variant.matches(wanted.headers).then_some(only),
+            [only] => only.variant.matches(wanted.fields).then_some(only),
             several => {
                 let valid = || several.iter().filter(|stored| stored.check(&self.purges).is_ok());
                 if valid().next().is_none() {
                     return miss(Fwd::UriMiss);
                 }
-                vary::select(valid().map(|stored| &stored.variant), wanted.headers)
+                vary::select(valid().map(|stored| &stored.variant), wanted.fields)
                     .and_then(|position| valid().nth(position))
             }
         };
@@ -248,14 +254,10 @@ impl NamedCache {
                 old.check(&self.purges).is_ok() && !old.variant.is_replaced_by(&response.variant)
             });
             let newer = std::iter::once(response.clone());
-            newer.chain(kept.cloned()).take(self.variants_max()).collect()
+            newer.chain(kept.cloned()).take(VARIANTS_MAX).collect()
         });
         self.searches.note(key, &response);
         response
-    }
-
-    fn variants_max(&self) -> usize {
-        VARIANTS_MAX
     }
 
     /// Puts `new` where `old` is, if it is there still.
@@ -278,7 +280,10 @@ impl NamedCache {
     }
 
     /// Builds what is stored of a response whose content is complete.
-    #[expect(clippy::too_many_arguments, reason = "these are the parts of a stored response, each of another origin")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "these are the parts of a stored response, each of another origin"
+    )]
     pub fn build(
         &self,
         status: StatusCode,
@@ -291,10 +296,8 @@ impl NamedCache {
     ) -> StoredResponse {
         let len: usize = pieces.iter().map(Bytes::len).sum();
         headers.remove(http::header::CONTENT_LENGTH);
-        let compressible = compressible
-            && part.is_none()
-            && len >= COMPRESS_MIN
-            && negotiate::may_encode(status, &headers);
+        let compressible =
+            compressible && part.is_none() && len >= COMPRESS_MIN && negotiate::may_encode(status, &headers);
         let encoded = if compressible {
             negotiate::vary_on_encoding(&mut headers);
             Encodings::Made(Box::default())
@@ -306,7 +309,13 @@ impl NamedCache {
     }
 
     /// Has an encoding made of a stored response, once, behind the answer.
-    pub fn encode_later(self: &Arc<Self>, compressor: &Compressor, key: &[u8], stored: &Arc<StoredResponse>, coding: Coding) {
+    pub fn encode_later(
+        self: &Arc<Self>,
+        compressor: &Compressor,
+        key: &[u8],
+        stored: &Arc<StoredResponse>,
+        coding: Coding,
+    ) {
         let mut under_way = self.encoding.lock();
         if under_way.len() >= ENCODING_MAX
             || under_way.iter().any(|(other, theirs)| **other == *key && *theirs == coding)
@@ -334,7 +343,11 @@ impl NamedCache {
             present
                 .iter()
                 .map(|response| {
-                    if Arc::ptr_eq(response, stored) { Arc::new(response.with_encoded(encoded.clone())) } else { response.clone() }
+                    if Arc::ptr_eq(response, stored) {
+                        Arc::new(response.with_encoded(encoded.clone()))
+                    } else {
+                        response.clone()
+                    }
                 })
                 .collect()
         });

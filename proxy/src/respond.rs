@@ -73,10 +73,7 @@ fn whole(stored: &StoredResponse, method: &Method, request: &HeaderMap) -> Serve
 }
 
 /// The encoded head to use, if one is there and liked better; else the coding that should be made.
-fn encoding<'s>(
-    stored: &'s StoredResponse,
-    request: &HeaderMap,
-) -> (Option<&'s StoredHead>, Option<Coding>) {
+fn encoding<'s>(stored: &'s StoredResponse, request: &HeaderMap) -> (Option<&'s StoredHead>, Option<Coding>) {
     let Encodings::Made(made) = &stored.encoded else { return (None, None) };
     if !request.contains_key(header::ACCEPT_ENCODING) {
         return (None, None);
@@ -114,7 +111,8 @@ fn conditional(stored: &StoredResponse, method: &Method, request: &HeaderMap) ->
     if let Some(part) = &stored.part {
         // The lookup has made sure that the part holds what is asked for.
         let range = RangeSet::of(method, request).and_then(|set| part.satisfy(&set));
-        let (range, offset) = range.and_then(|range| Some((range, part.offset_of(&range)?))).unwrap_or((part.range, 0));
+        let (range, offset) =
+            range.and_then(|range| Some((range, part.offset_of(&range)?))).unwrap_or((part.range, 0));
         let body = stored.slice(offset, offset + range.length() - 1);
         let response = one_part(headers, ContentRange { range, complete: part.complete }, body);
         return Served { response, wanted: None };
@@ -129,7 +127,8 @@ fn conditional(stored: &StoredResponse, method: &Method, request: &HeaderMap) ->
         }
         RangePlan::Multiple(ranges) => {
             let boundary = boundary();
-            let Some(parts) = Multipart::new(&ranges, len, headers.get(header::CONTENT_TYPE), &boundary) else {
+            let Some(parts) = Multipart::new(&ranges, len, headers.get(header::CONTENT_TYPE), &boundary)
+            else {
                 return whole(stored, method, request);
             };
             let mut pieces: Vec<Bytes> = Vec::new();

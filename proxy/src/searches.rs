@@ -4,10 +4,10 @@
 //! the form that all equivalent ones share. A lookup that finds nothing under its own query tries the rules known for the same path.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use cache_semantics::key;
 use cache_semantics::query::NoVarySearch;
-use parking_lot::RwLock;
 use quick_cache::sync::Cache;
 
 use crate::store::StoredResponse;
@@ -27,12 +27,12 @@ pub struct Searches {
     /// The key of a stored response, by the key with its query in shared form.
     noted: Cache<Box<[u8]>, Arc<[u8]>>,
     /// Whether any rule was ever noted: most origins never send one.
-    any: RwLock<bool>,
+    any: AtomicBool,
 }
 
 impl Default for Searches {
     fn default() -> Self {
-        Self { rules: Cache::new(PATHS_MAX), noted: Cache::new(NOTED_MAX), any: RwLock::new(false) }
+        Self { rules: Cache::new(PATHS_MAX), noted: Cache::new(NOTED_MAX), any: AtomicBool::new(false) }
     }
 }
 
@@ -54,12 +54,12 @@ impl Searches {
             self.rules.insert(path_key.clone(), newest.collect());
         }
         self.noted.insert(shared_key(&path_key, &rule, query), key.into());
-        *self.any.write() = true;
+        self.any.store(true, Ordering::Release);
     }
 
     /// Tries the keys noted for queries equivalent to the one in `key`, until `attempt` gives something.
     pub fn find<T>(&self, key: &[u8], mut attempt: impl FnMut(&[u8]) -> Option<T>) -> Option<T> {
-        if !*self.any.read() {
+        if !self.any.load(Ordering::Acquire) {
             return None;
         }
         let (path_key, query) = without_query(key)?;
