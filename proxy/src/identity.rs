@@ -276,17 +276,12 @@ const fn is_token_byte(byte: u8) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
-    use crate::server::connection::Interim;
 
     fn connection(peer: &str) -> Connection {
-        Connection {
-            peer: peer.parse().ok(),
-            local: None,
-            socket_peer: None,
-            tls: None,
-            interim: Interim::default(),
-        }
+        Connection::cleartext(peer.parse().ok(), None, Arc::default())
     }
 
     fn headers(lines: &[(&'static str, &str)]) -> HeaderMap {

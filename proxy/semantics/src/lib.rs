@@ -38,8 +38,6 @@ pub mod range;
 pub mod reuse;
 pub mod storable;
 pub mod tags;
-#[cfg(test)]
-mod testing;
 pub mod time;
 pub mod validation;
 pub mod vary;

@@ -1,0 +1,370 @@
+//! The janitor: once a second it looks at every connection of its worker and ends those that have used up their time.
+//!
+//! Connections set no timers. They note what they do ([`Progress`]); [`Watch::judge`] compares that with what it saw before. So a limit of
+//! ten seconds may take eleven, and the hit path pays for none of it.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use slab::Slab;
+
+use super::connection::{Connection, Order, Phase, Progress};
+use super::http2::WINDOW_SECONDS;
+use crate::config::model::Limits;
+use crate::metrics::{Limit, WorkerMetrics};
+
+/// How long content may begin to move before its rate counts.
+const RATE_AFTER: Duration = Duration::from_secs(30);
+
+/// How long a client may go on sending after its answer, see [`Phase::Lingering`].
+const LINGER: Duration = Duration::from_secs(5);
+
+/// How often connections are looked at: often enough for the smallest limit, and never more often than every ten milliseconds.
+pub(super) fn tick(limits: &Limits) -> Duration {
+    [limits.head_timeout, limits.idle_timeout, limits.keep_alive, limits.handshake_timeout]
+        .into_iter()
+        .min()
+        .map_or(Duration::from_secs(1), |least| least / 4)
+        .clamp(Duration::from_millis(10), Duration::from_secs(1))
+}
+
+/// What the janitor saw of a connection so far.
+#[derive(Debug)]
+struct Watch {
+    phase: Phase,
+    phase_since: Instant,
+    /// The head that has begun, and since when.
+    head: Option<(u64, Instant)>,
+    owing: Option<Owing>,
+    /// Since when the connection has been idle, and after how much work.
+    idle: Option<(u64, Instant)>,
+    finishing_since: Option<Instant>,
+}
+
+/// The client should be reading.
+#[derive(Debug, Clone, Copy)]
+struct Owing {
+    out: u64,
+    moved_at: Instant,
+    window_out: u64,
+    window_since: Instant,
+}
+
+/// What is to become of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Verdict {
+    order: Order,
+    because: Limit,
+}
+
+impl Watch {
+    const fn new(phase: Phase, now: Instant) -> Self {
+        Self { phase, phase_since: now, head: None, owing: None, idle: None, finishing_since: None }
+    }
+
+    fn judge(&mut self, progress: &Progress, now: Instant, limits: &Limits) -> Option<Verdict> {
+        let phase = progress.phase();
+        if self.phase != phase {
+            *self = Self::new(phase, now);
+        }
+        let in_phase = now - self.phase_since;
+        let end_after =
+            |limit, because| (in_phase >= limit).then_some(Verdict { order: Order::End, because });
+        match phase {
+            Phase::Handshake => end_after(limits.handshake_timeout, Limit::Handshake),
+            Phase::Silent => end_after(limits.head_timeout, Limit::Head),
+            Phase::Lingering => end_after(LINGER.min(limits.idle_timeout), Limit::BodyIdle),
+            Phase::Tunnel => None,
+            Phase::Http1 | Phase::Http2 => self
+                .judge_head(progress, now, limits)
+                .or_else(|| self.judge_reading(progress, now, limits))
+                .or_else(|| self.judge_idle(progress, now, limits)),
+        }
+    }
+
+    /// A head must be complete in time, however busily its bytes come in.
+    fn judge_head(&mut self, progress: &Progress, now: Instant, limits: &Limits) -> Option<Verdict> {
+        if !progress.head_begun.load(Ordering::Relaxed) {
+            self.head = None;
+            return None;
+        }
+        let number = match self.phase {
+            Phase::Http2 => progress.head_number.count(),
+            _ => progress.begun.count(),
+        };
+        let since = match self.head {
+            Some((same, since)) if same == number => since,
+            _ => {
+                self.head = Some((number, now));
+                now
+            }
+        };
+        let order = if self.phase == Phase::Http1 { Order::EndWith408 } else { Order::End };
+        (now - since >= limits.head_timeout).then_some(Verdict { order, because: Limit::Head })
+    }
+
+    /// A client that is being sent something must go on reading it, and not too slowly.
+    fn judge_reading(&mut self, progress: &Progress, now: Instant, limits: &Limits) -> Option<Verdict> {
+        let http2 = self.phase == Phase::Http2;
+        // On HTTP/2 a window of zero blocks no write: the content waits in front of it.
+        let blocked = progress.write_blocked.load(Ordering::Relaxed)
+            || (http2 && progress.active() > u64::from(progress.waiting.level()));
+        if !blocked {
+            self.owing = None;
+            return None;
+        }
+        let out = if http2 { progress.content_out.count() } else { progress.bytes_out.count() };
+        let owing =
+            self.owing.get_or_insert(Owing { out, moved_at: now, window_out: out, window_since: now });
+        if owing.out != out {
+            owing.out = out;
+            owing.moved_at = now;
+        }
+        if now - owing.moved_at >= limits.idle_timeout {
+            return Some(Verdict { order: Order::End, because: Limit::WriteIdle });
+        }
+        let window = now - owing.window_since;
+        if window >= RATE_AFTER {
+            let least = limits.rate_bytes_min.saturating_mul(window.as_secs());
+            if out - owing.window_out < least {
+                return Some(Verdict { order: Order::End, because: Limit::Rate });
+            }
+            owing.window_out = out;
+            owing.window_since = now;
+        }
+        None
+    }
+
+    /// A kept connection without a request.
+    fn judge_idle(&mut self, progress: &Progress, now: Instant, limits: &Limits) -> Option<Verdict> {
+        if progress.active() > 0
+            || progress.write_blocked.load(Ordering::Relaxed)
+            || progress.head_begun.load(Ordering::Relaxed)
+        {
+            self.idle = None;
+            return None;
+        }
+        let work = progress.begun.count().wrapping_add(progress.content_out.count());
+        let since = match self.idle {
+            Some((same, since)) if same == work => since,
+            _ => {
+                self.idle = Some((work, now));
+                now
+            }
+        };
+        if let Some(finishing) = self.finishing_since
+            && now - finishing >= limits.idle_timeout
+        {
+            return Some(Verdict { order: Order::End, because: Limit::KeepAlive });
+        }
+        if now - since < limits.keep_alive {
+            return None;
+        }
+        self.finishing_since.get_or_insert(now);
+        Some(Verdict { order: Order::Finish, because: Limit::KeepAlive })
+    }
+}
+
+/// The connections of one worker.
+#[derive(Debug)]
+pub(super) struct Table {
+    entries: Mutex<Slab<Entry>>,
+    metrics: Arc<WorkerMetrics>,
+    /// Counts the windows of HTTP/2 budgets.
+    window: AtomicU64,
+    window_since: Mutex<Instant>,
+    closing: AtomicBool,
+}
+
+#[derive(Debug)]
+struct Entry {
+    connection: Arc<Connection>,
+    watch: Watch,
+}
+
+impl Table {
+    pub(super) fn new(metrics: Arc<WorkerMetrics>) -> Self {
+        Self {
+            entries: Mutex::default(),
+            metrics,
+            window: AtomicU64::new(0),
+            window_since: Mutex::new(Instant::now()),
+            closing: AtomicBool::new(false),
+        }
+    }
+
+    /// From now on each HTTP/1.1 answer is the last on its connection.
+    pub(super) fn close_after_answers(&self) {
+        self.closing.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.entries.lock().is_empty()
+    }
+
+    /// Tells every connection something.
+    pub(super) fn order_all(&self, order: Order, which: impl Fn(&Connection) -> bool) {
+        for (_, entry) in self.entries.lock().iter() {
+            if which(&entry.connection) {
+                entry.connection.orders.give(order);
+            }
+        }
+    }
+
+    /// Ends what has used up its time, and brings the metrics of long connections up to date.
+    pub(super) fn sweep(&self, now: Instant, limits: &Limits) {
+        let mut window_since = self.window_since.lock();
+        if now - *window_since >= Duration::from_secs(WINDOW_SECONDS) {
+            *window_since = now;
+            self.window.fetch_add(1, Ordering::Relaxed);
+        }
+        drop(window_since);
+        for (_, entry) in self.entries.lock().iter_mut() {
+            let connection = &entry.connection;
+            meter(connection, &self.metrics);
+            if let Some(verdict) = entry.watch.judge(&connection.progress, now, limits)
+                && connection.orders.current() < verdict.order
+            {
+                self.metrics.limit(verdict.because);
+                connection.orders.give(verdict.order);
+            }
+        }
+    }
+}
+
+fn meter(connection: &Connection, metrics: &WorkerMetrics) {
+    let progress = &connection.progress;
+    let pairs = [
+        (&progress.bytes_in, &progress.metered_in, &metrics.bytes_received),
+        (&progress.bytes_out, &progress.metered_out, &metrics.bytes_sent),
+    ];
+    for (moved, metered, total) in pairs {
+        let more = moved.count() - metered.count();
+        metered.add(more);
+        total.add(more);
+    }
+}
+
+/// A connection's place in the limits and in its worker's table. Dropping it frees both, so it lives in what holds the socket.
+#[derive(Debug)]
+pub(super) struct Admission {
+    table: Arc<Table>,
+    slot: usize,
+    census: Arc<Census>,
+    address: Option<Address>,
+}
+
+impl Admission {
+    /// Lets the connection in, or names the limit that forbids it.
+    pub(super) fn of(
+        connection: &Arc<Connection>,
+        table: &Arc<Table>,
+        census: &Arc<Census>,
+        counted: Option<IpAddr>,
+        limits: &Limits,
+    ) -> Result<Self, Limit> {
+        let address = counted.map(Address::of);
+        census.enter(address, limits)?;
+        let watch = Watch::new(connection.progress.phase(), Instant::now());
+        let slot = table.entries.lock().insert(Entry { connection: Arc::clone(connection), watch });
+        table.metrics.connections_opened.one();
+        Ok(Self { table: Arc::clone(table), slot, census: Arc::clone(census), address })
+    }
+
+    /// The handshake has ended: from now on this is the connection.
+    pub(super) fn replace(&self, connection: &Arc<Connection>) {
+        let mut entries = self.table.entries.lock();
+        let before = std::mem::replace(&mut entries[self.slot].connection, Arc::clone(connection));
+        connection.orders.give(before.orders.current());
+    }
+
+    /// The number of the current window of HTTP/2 budgets.
+    pub(super) fn window(&self) -> u64 {
+        self.table.window.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Admission {
+    fn drop(&mut self) {
+        let entry = self.table.entries.lock().remove(self.slot);
+        meter(&entry.connection, &self.table.metrics);
+        self.table.metrics.connections_closed.one();
+        self.census.leave(self.address);
+    }
+}
+
+/// What counts as one client: an IPv4 address, or an IPv6 /64, which is what one household or machine gets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Address {
+    V4([u8; 4]),
+    V6Network([u8; 8]),
+}
+
+impl Address {
+    fn of(address: IpAddr) -> Self {
+        match address.to_canonical() {
+            IpAddr::V4(address) => Self::V4(address.octets()),
+            IpAddr::V6(address) => {
+                let [a, b, c, d, e, f, g, h, ..] = address.octets();
+                Self::V6Network([a, b, c, d, e, f, g, h])
+            }
+        }
+    }
+}
+
+/// How many connections there are, in all and from each address; shared by all workers.
+#[derive(Debug, Default)]
+pub(super) struct Census {
+    all: AtomicUsize,
+    addresses: [Mutex<HashMap<Address, usize>>; 16],
+}
+
+impl Census {
+    fn enter(&self, address: Option<Address>, limits: &Limits) -> Result<(), Limit> {
+        if self.all.fetch_add(1, Ordering::Relaxed) >= limits.connections {
+            self.all.fetch_sub(1, Ordering::Relaxed);
+            return Err(Limit::Connections);
+        }
+        let Some(address) = address else {
+            return Ok(());
+        };
+        let mut counts = self.shard(address).lock();
+        let count = counts.entry(address).or_default();
+        if *count >= limits.connections_per_address {
+            drop(counts);
+            self.all.fetch_sub(1, Ordering::Relaxed);
+            return Err(Limit::ConnectionsPerAddress);
+        }
+        *count += 1;
+        Ok(())
+    }
+
+    fn leave(&self, address: Option<Address>) {
+        self.all.fetch_sub(1, Ordering::Relaxed);
+        if let Some(address) = address {
+            let mut counts = self.shard(address).lock();
+            if let Some(count) = counts.get_mut(&address) {
+                *count -= 1;
+                if *count == 0 {
+                    counts.remove(&address);
+                }
+            }
+        }
+    }
+
+    fn shard(&self, address: Address) -> &Mutex<HashMap<Address, usize>> {
+        let last = match address {
+            Address::V4(octets) => octets[3],
+            Address::V6Network(octets) => octets[7],
+        };
+        &self.addresses[usize::from(last) % self.addresses.len()]
+    }
+}

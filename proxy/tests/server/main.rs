@@ -1,0 +1,8 @@
+//! The client's side of the proxy through real sockets, with a small service where the pipeline would be.
+
+mod connections;
+mod drain;
+mod http2;
+mod limits;
+mod service;
+mod tls;
