@@ -9,6 +9,9 @@ cd "$(dirname "$0")/.."
 . scripts/common.sh
 
 need cc build-essential
+need brotli brotli # the decoders that check what Weir compresses
+need zstd zstd
+need python3 python3
 weir_binary
 if cargo nextest --version >/dev/null 2>&1; then
     cargo nextest run --locked --cargo-profile ci --workspace --no-fail-fast "$@"

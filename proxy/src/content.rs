@@ -182,15 +182,19 @@ impl ContentWriter {
         .await
     }
 
-    /// Ends it well. Returns the pieces if all were kept.
-    pub fn finish(self, trailers: Option<HeaderMap>) -> Option<Vec<Bytes>> {
+    /// All pieces so far, if all were kept.
+    pub fn whole(&self) -> Option<Vec<Bytes>> {
+        let state = self.0.state.lock();
+        state.whole.then(|| state.pieces.iter().cloned().collect())
+    }
+
+    /// Ends it well.
+    pub fn finish(self, trailers: Option<HeaderMap>) {
         let mut state = self.0.state.lock();
         state.end = Some(End::Complete(trailers));
-        let pieces = state.whole.then(|| state.pieces.iter().cloned().collect());
         let wakers = state.wake_readers();
         drop(state);
         wakers.into_iter().for_each(Waker::wake);
-        pieces
     }
 }
 
@@ -303,7 +307,8 @@ mod tests {
         let late = content.read().unwrap();
         writer.push(Bytes::from_static(b"two")).await.unwrap();
         let (early, late) = (tokio::spawn(all(early)), tokio::spawn(all(late)));
-        assert_eq!(writer.finish(None).unwrap().concat(), b"onetwo");
+        assert_eq!(writer.whole().unwrap().concat(), b"onetwo");
+        writer.finish(None);
         assert_eq!(early.await.unwrap().unwrap(), "onetwo");
         assert_eq!(late.await.unwrap().unwrap(), "onetwo");
     }
@@ -327,7 +332,9 @@ mod tests {
         }
         let pushed = tokio::spawn(async move {
             writer.push(piece).await.unwrap();
-            writer.finish(None)
+            let whole = writer.whole();
+            writer.finish(None);
+            whole
         });
         tokio::task::yield_now().await;
         assert!(!pushed.is_finished(), "it waits");

@@ -22,6 +22,9 @@ pub enum ProxyError {
     /// No route takes it.
     #[error("no route takes this request")]
     NoRoute,
+    /// The path can be read in several ways, which select different routes.
+    #[error("the path is ambiguous: how it is read decides about its route")]
+    AmbiguousPath,
     /// The route does not pass WebSockets on.
     #[error("this route does not pass WebSockets on")]
     WebSocketNotAllowed,
@@ -167,6 +170,13 @@ impl ProxyError {
                 "destination_not_found",
                 "no-route",
                 "add a [[route]] that takes this host and path",
+            ),
+            Self::AmbiguousPath => told(
+                StatusCode::BAD_REQUEST,
+                Client,
+                "http_request_error",
+                "ambiguous-path",
+                "send the path without dot segments, doubled slashes and encoded slashes or dots",
             ),
             Self::WebSocketNotAllowed => closing(told(
                 StatusCode::FORBIDDEN,

@@ -10,6 +10,7 @@ use cache_semantics::cookies::CookieRule;
 use cache_semantics::glob::Glob;
 use cache_semantics::key::{KeyBuilder, KeyClass};
 use cache_semantics::query::QueryRule;
+use cache_semantics::vary::Fields;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue};
 
@@ -101,9 +102,16 @@ impl KeyRule {
         }
         if self.cookies.declares_any() {
             key.cookies(&self.cookies, request.headers);
+            self.cookies.filter(request.headers, &mut scratch.cookies);
             return false;
         }
         request.headers.contains_key(http::header::COOKIE)
+    }
+
+    /// The fields of the request as the origin would see them, for `Vary`; after [`KeyRule::key`].
+    pub fn fields<'r>(&self, headers: &'r HeaderMap, scratch: &'r Scratch) -> Fields<'r> {
+        let fields = Fields::of(headers);
+        if self.cookies.declares_any() { fields.with_cookie(&scratch.cookies) } else { fields }
     }
 
     /// The target to forward, without what the route ignores.

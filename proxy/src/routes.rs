@@ -216,7 +216,8 @@ impl Matcher {
         self.clients.iter().any(|network| network.contains(&client))
     }
 
-    fn bindings<'r>(&'r self, path: &'r str) -> Bindings<'r> {
+    /// What the path template binds in a path.
+    pub fn bindings<'r>(&'r self, path: &'r str) -> Bindings<'r> {
         let pattern = match &self.paths[..] {
             [] => None,
             [only] => Some(only),

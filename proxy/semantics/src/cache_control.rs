@@ -378,6 +378,8 @@ enum Argument<'a> {
     Quoted(&'a [u8]),
     /// Something stands there that is neither; a directive that restricts counts all the same.
     Malformed,
+    /// A quote is opened and never closed; so is everything after it on the line.
+    Unclosed,
 }
 
 impl Directive<'_> {
@@ -393,7 +395,7 @@ impl Directive<'_> {
         let digits = match self.argument {
             // RFC 9111 §5.2: recipients ought to accept both forms of an argument.
             Argument::Token(digits) | Argument::Quoted(digits) => digits,
-            Argument::None | Argument::Malformed => return None,
+            Argument::None | Argument::Malformed | Argument::Unclosed => return None,
         };
         parse_delta_seconds(digits).map(|seconds| Duration::from_secs(u64::from(seconds)))
     }
@@ -406,7 +408,7 @@ impl Directive<'_> {
     fn scope(&self) -> Scope {
         match self.argument {
             Argument::Token(names) | Argument::Quoted(names) => parse_field_names(names),
-            Argument::None | Argument::Malformed => Scope::Whole,
+            Argument::None | Argument::Malformed | Argument::Unclosed => Scope::Whole,
         }
     }
 }
@@ -433,11 +435,12 @@ fn parse_field_names(names: &[u8]) -> Scope {
 pub(crate) struct Directives<'a> {
     rest: &'a [u8],
     after_semicolon: bool,
+    unclosed: bool,
 }
 
 impl<'a> Directives<'a> {
     pub(crate) fn new(line: &'a [u8]) -> Directives<'a> {
-        Directives { rest: line, after_semicolon: false }
+        Directives { rest: line, after_semicolon: false, unclosed: false }
     }
 }
 
@@ -454,16 +457,21 @@ impl<'a> Iterator for Directives<'a> {
                 continue;
             }
             let length = self.rest.iter().position(|byte| !is_token_byte(*byte)).unwrap_or(self.rest.len());
+            if length == 0 {
+                // Neither a name nor a separator: whatever follows can only restrict.
+                self.unclosed = true;
+                self.rest = &self.rest[1..];
+                continue;
+            }
             let (name, rest) = self.rest.split_at(length);
             let (mut argument, rest) = parse_argument(rest);
             let before_semicolon = rest.first() == Some(&b';');
-            if std::mem::take(&mut self.after_semicolon) || before_semicolon {
+            if std::mem::take(&mut self.after_semicolon) || before_semicolon || self.unclosed {
                 argument = Argument::Malformed;
             }
+            self.unclosed |= argument == Argument::Unclosed;
             self.rest = rest;
-            if !name.is_empty() {
-                return Some(Directive { name, argument });
-            }
+            return Some(Directive { name, argument });
         }
     }
 }
@@ -497,8 +505,8 @@ fn parse_argument(rest: &[u8]) -> (Argument<'_>, &[u8]) {
             _ => {}
         }
     }
-    // The string is never closed: nothing after the quote can be told apart.
-    (Argument::Malformed, &[])
+    // The string is never closed. What follows is read as if there were no quote, and as malformed: it can still restrict.
+    (Argument::Unclosed, quoted)
 }
 
 /// A character of a token (RFC 9110 §5.6.2).
@@ -510,4 +518,284 @@ pub(crate) fn is_token_byte(byte: u8) -> bool {
 #[must_use]
 pub fn no_store() -> HeaderValue {
     HeaderValue::from_static("no-store")
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::testing;
+
+    fn headers(lines: &[(&'static str, &str)]) -> HeaderMap {
+        lines
+            .iter()
+            .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_str(value).unwrap()))
+            .collect()
+    }
+
+    fn parse(line: &str) -> CacheControl {
+        CacheControl::of_response(&headers(&[("cache-control", line)]))
+    }
+
+    fn seconds(seconds: u64) -> Option<Duration> {
+        Some(Duration::from_secs(seconds))
+    }
+
+    #[test]
+    fn section_5_2_2_lifetimes() {
+        #[rustfmt::skip]
+        let cases = [
+            // what                                           Cache-Control                                  max-age        s-maxage
+            ("a token",                                       "max-age=3600",                                seconds(3600), None),
+            ("any case",                                      "MaX-aGe=3600",                                seconds(3600), None),
+            ("a quoted string",                               "max-age=\"3600\"",                            seconds(3600), None),
+            ("leading zeros",                                 "max-age=003600",                              seconds(3600), None),
+            ("saturates at 2^31",                             "max-age=99999999999",                         seconds(1 << 31), None),
+            ("a directive not known here beside it",          "foobar, max-age=3600",                        seconds(3600), None),
+            ("an argument not known here beside it",          "a=b, max-age=3600, c=\"d, e\"",               seconds(3600), None),
+            ("both",                                          "max-age=1, s-maxage=3600",                    seconds(1),    seconds(3600)),
+            ("empty members",                                 ", ,max-age=5,, ,",                            seconds(5),    None),
+            ("within a quoted string it is none",             "extension=\"max-age=3600\", max-age=1",       seconds(1),    None),
+            ("an escaped quote does not end a string",        "extension=\"a\\\"b, max-age=3600\", max-age=1", seconds(1),  None),
+            ("of two the shorter",                            "max-age=1800, max-age=1",                     seconds(1),    None),
+            ("of two the shorter, whichever is first",        "max-age=1, max-age=1800",                     seconds(1),    None),
+            ("single quotes are no quotes",                   "max-age='3600'",                              seconds(0),    None),
+            ("negative is invalid, so stale",                 "max-age=-3600",                               seconds(0),    None),
+            ("a fraction is invalid",                         "max-age=3600.0",                              seconds(0),    None),
+            ("letters after",                                 "max-age=3600a",                               seconds(0),    None),
+            ("letters before",                                "max-age=a3600",                               seconds(0),    None),
+            ("no argument",                                   "max-age",                                     seconds(0),    None),
+            ("an empty argument",                             "max-age=",                                    seconds(0),    None),
+            ("space before the equals sign",                  "max-age =3600",                               seconds(0),    None),
+            ("space after the equals sign",                   "max-age= 3600",                               seconds(0),    None),
+            ("space within",                                  "max-age=36 00",                               seconds(0),    None),
+            ("something after the quotes",                    "max-age=\"3600\"x",                           seconds(0),    None),
+            ("a string never closed",                         "max-age=\"3600",                              seconds(0),    None),
+            ("nothing after a string never closed permits",   "x=\"y, max-age=3600",                         seconds(0),    None),
+            ("a semicolon is not a comma",                    "max-age=3600; foo",                           seconds(0),    None),
+            ("invalid s-maxage is stale",                     "max-age=3600, s-maxage=x",                    seconds(3600), seconds(0)),
+            ("nothing said",                                  "public",                                      None,          None),
+        ];
+        for (what, line, max_age, s_maxage) in cases {
+            let parsed = parse(line);
+            assert_eq!((parsed.max_age, parsed.s_maxage), (max_age, s_maxage), "{what}: {line}");
+        }
+    }
+
+    #[test]
+    fn section_5_2_2_what_restricts_counts_however_it_looks() {
+        for line in [
+            "no-store",
+            "NO-Store",
+            "max-age=60, no-store",
+            "no-store=1",
+            "no-store=\"x\"",
+            "no-store;",
+            "foo; no-store",
+            "no-store no-cache",
+            "private; no-store",
+            "x=\"y, max-age=60, no-store",
+            "x=\"y, z=\"\", \"no-store",
+        ] {
+            assert!(parse(line).no_store, "{line}");
+        }
+        for line in [
+            "private",
+            "Private",
+            "private, max-age=60",
+            "private; max-age=60",
+            "max-age=60;private",
+            "private=",
+        ] {
+            assert!(parse(line).private.is_whole(), "{line}");
+        }
+        for line in ["no-cache", "no-cache=\"\"", "no-cache=\"a b\"", "no-cache=\"set-cookie\", no-cache"] {
+            assert!(parse(line).no_cache.is_whole(), "{line}");
+        }
+        assert!(parse("must-revalidate=yes").must_revalidate);
+        assert!(parse("proxy-revalidate;").proxy_revalidate);
+        for line in ["xno-store", "no-store-x", "x=no-store", "x=\"no-store\"", "no_store"] {
+            assert!(!parse(line).no_store, "{line}");
+        }
+    }
+
+    #[test]
+    fn section_5_2_2_what_permits_counts_only_when_well_formed() {
+        assert!(parse("public").public);
+        assert!(parse("immutable").immutable);
+        assert!(parse("must-understand").must_understand);
+        for line in ["public=1", "public=\"\"", "public; max-age=60", "x; public", "public x"] {
+            assert!(!parse(line).public, "{line}");
+        }
+        assert!(!parse("immutable=0").immutable);
+        assert!(!parse("must-understand=?").must_understand);
+    }
+
+    #[test]
+    fn section_5_2_2_4_qualified_directives_name_fields() {
+        let parsed = parse("no-cache=\"Set-Cookie, x-user\", private=X-Token");
+        assert_eq!(
+            parsed.no_cache,
+            Scope::Fields(vec![header::SET_COOKIE, HeaderName::from_static("x-user")])
+        );
+        assert_eq!(parsed.private, Scope::Fields(vec![HeaderName::from_static("x-token")]));
+        let twice = parse("no-cache=\"a\", no-cache=\"b\"");
+        assert_eq!(twice.no_cache.fields().len(), 2);
+        let many: String = (0..65).map(|at| format!("f{at},")).collect();
+        assert!(
+            parse(&format!("private=\"{many}\"")).private.is_whole(),
+            "too many names count as the whole"
+        );
+    }
+
+    #[test]
+    fn every_line_counts() {
+        let parsed = CacheControl::of_response(&headers(&[
+            ("cache-control", "max-age=3600"),
+            ("cache-control", "s-maxage=1"),
+            ("cache-control", "no-store"),
+        ]));
+        assert!(parsed.no_store);
+        assert_eq!((parsed.max_age, parsed.s_maxage), (seconds(3600), seconds(1)));
+    }
+
+    #[test]
+    fn section_5_2_2_10_s_maxage_forbids_stale_unless_windows_are_given() {
+        #[rustfmt::skip]
+        let cases = [
+            ("max-age=60",                                               false),
+            ("max-age=60, must-revalidate",                              true),
+            ("max-age=60, proxy-revalidate",                             true),
+            ("s-maxage=60",                                              true),
+            ("s-maxage=60, stale-while-revalidate=30",                   false),
+            ("s-maxage=60, stale-if-error=30",                           false),
+            ("s-maxage=60, stale-while-revalidate=30, must-revalidate",  true),
+        ];
+        for (line, expected) in cases {
+            assert_eq!(parse(line).forbids_stale(), expected, "{line}");
+        }
+    }
+
+    #[test]
+    fn rfc_9213_targeted_fields_replace_cache_control() {
+        #[rustfmt::skip]
+        let cases = [
+            // what                                  response                                                                              field                 max-age             no-store
+            ("ours goes first",                       "weir-cache-control: max-age=1 | cdn-cache-control: max-age=2 | cache-control: max-age=3", Field::Targeted,      seconds(1),         false),
+            ("then that of CDNs",                     "cdn-cache-control: max-age=2 | cache-control: no-store",                             Field::Targeted,      seconds(2),         false),
+            ("then Cache-Control",                    "cache-control: max-age=3",                                                           Field::CacheControl,  seconds(3),         false),
+            ("no-store for us alone",                 "cdn-cache-control: no-store | cache-control: max-age=3",                             Field::Targeted,      None,               true),
+            ("an empty one is ignored",               "cdn-cache-control:  | cache-control: max-age=3",                                     Field::CacheControl,  seconds(3),         false),
+            ("one that does not parse is ignored",    "cdn-cache-control: max-age=10000, &&& | cache-control: no-store",                    Field::CacheControl,  None,               true),
+            ("upper case does not parse",             "cdn-cache-control: MaX-aGe=1 | cache-control: max-age=3",                            Field::CacheControl,  seconds(3),         false),
+            ("space around = does not parse",         "cdn-cache-control: max-age= 1 | cache-control: max-age=3",                           Field::CacheControl,  seconds(3),         false),
+            ("words not known count as present",      "cdn-cache-control: none | cache-control: max-age=3",                                 Field::Targeted,      None,               false),
+            ("parameters are ignored",                "cdn-cache-control: max-age=5;x=1",                                                   Field::Targeted,      seconds(5),         false),
+            ("a string is no lifetime",               "cdn-cache-control: max-age=\"100\" | cache-control: max-age=3",                      Field::Targeted,      seconds(0),         false),
+            ("a negative one neither",                "cdn-cache-control: max-age=-1",                                                      Field::Targeted,      seconds(0),         false),
+            ("all lines are one dictionary",          "cdn-cache-control: max-age=99999999999 | cdn-cache-control: no-store",               Field::Targeted,      seconds(1 << 31),   true),
+        ];
+        for (what, response, field, max_age, no_store) in cases {
+            let parsed = CacheControl::of_response(&testing::headers(response));
+            assert_eq!((parsed.field, parsed.max_age, parsed.no_store), (field, max_age, no_store), "{what}");
+        }
+        let parsed = CacheControl::of_response(&headers(&[(
+            "cdn-cache-control",
+            "public, no-store=?0, private=\"x-a\", no-cache=(\"b\"), immutable, stale-if-error=9",
+        )]));
+        assert!(parsed.public && parsed.immutable && !parsed.no_store);
+        assert_eq!(parsed.private.fields(), [HeaderName::from_static("x-a")]);
+        assert!(parsed.no_cache.is_whole(), "an inner list is not understood, so it is the strict form");
+        assert_eq!(parsed.stale_if_error, seconds(9));
+        assert!(parsed.is_explicitly_shared());
+    }
+
+    #[test]
+    fn section_5_2_1_request_directives() {
+        let of = |lines: &[(&'static str, &str)]| RequestDirectives::of(&headers(lines));
+        assert_eq!(of(&[]), RequestDirectives::default());
+        assert_eq!(
+            of(&[("cache-control", "nothing-to-see-here"), ("pragma", "no-cache")]),
+            RequestDirectives::default()
+        );
+        assert!(of(&[("pragma", "no-cache")]).no_cache);
+        assert!(of(&[("pragma", "foo, No-Cache")]).no_cache);
+        assert!(!of(&[("pragma", "foo")]).no_cache);
+        let all = of(&[(
+            "cache-control",
+            "no-cache, no-store, no-transform, only-if-cached, max-age=1, min-fresh=2, max-stale=3, stale-if-error=4",
+        )]);
+        assert!(all.no_cache && all.no_store && all.no_transform && all.only_if_cached);
+        assert_eq!((all.max_age, all.min_fresh), (seconds(1), seconds(2)));
+        assert_eq!((all.max_stale, all.stale_if_error), (seconds(3), seconds(4)));
+        assert_eq!(of(&[("cache-control", "max-stale")]).max_stale, Some(Duration::MAX));
+        assert_eq!(of(&[("cache-control", "max-stale=x")]).max_stale, seconds(0), "invalid: nothing stale");
+        assert_eq!(of(&[("cache-control", "max-stale, max-stale=5")]).max_stale, seconds(5));
+        assert_eq!(of(&[("cache-control", "max-age=x")]).max_age, seconds(0), "invalid: nothing of any age");
+        assert_eq!(of(&[("cache-control", "min-fresh=x")]).min_fresh, None);
+        assert_eq!(of(&[("cache-control", "min-fresh=1, min-fresh=9")]).min_fresh, seconds(9));
+    }
+
+    #[test]
+    fn every_name_is_told_from_its_neighbours() {
+        for name in [
+            "public",
+            "private",
+            "max-age",
+            "s-maxage",
+            "no-cache",
+            "no-store",
+            "immutable",
+            "max-stale",
+            "min-fresh",
+            "no-transform",
+            "only-if-cached",
+            "stale-if-error",
+            "must-revalidate",
+            "must-understand",
+            "proxy-revalidate",
+            "stale-while-revalidate",
+        ] {
+            assert!(Name::of(name.as_bytes()).is_some(), "{name}");
+            assert!(Name::of(name.to_ascii_uppercase().as_bytes()).is_some(), "{name}");
+            for at in 0..name.len() {
+                let mut other = name.as_bytes().to_vec();
+                other[at] = b'x' + u8::from(other[at] == b'x');
+                assert_eq!(Name::of(&other), None, "{name} changed at {at}");
+            }
+        }
+        assert_eq!(Name::of(b""), None);
+    }
+
+    proptest! {
+        #[test]
+        fn parsing_never_panics_and_ends(line in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let count = Directives::new(&line).count();
+            prop_assert!(count <= line.len());
+            if let Ok(value) = HeaderValue::from_bytes(&line) {
+                let headers: HeaderMap = [
+                    (header::CACHE_CONTROL, value.clone()),
+                    (CDN_CACHE_CONTROL, value),
+                ].into_iter().collect();
+                let _ = (CacheControl::of_response(&headers), RequestDirectives::of(&headers));
+            }
+        }
+
+        #[test]
+        fn what_restricts_is_found_among_anything(
+            before in "[!#-~ ]{0,12}", after in "[ !#-~]{0,12}", case in any::<bool>(),
+        ) {
+            let name = if case { "No-Store" } else { "no-store" };
+            let line = format!("{before}, {name},{after}");
+            prop_assert!(parse(&line).no_store, "{}", line);
+        }
+
+        #[test]
+        fn a_further_directive_never_lengthens_a_lifetime(a in 0_u32..5000, rest in "[ -~]{0,30}") {
+            let alone = parse(&format!("max-age={a}")).max_age;
+            let with = parse(&format!("max-age={a}, {rest}")).max_age;
+            prop_assert!(with <= alone);
+        }
+    }
 }

@@ -151,3 +151,180 @@ pub fn corrected_initial_age(headers: &HeaderMap, requested: Now, received: Now)
     let corrected_age_value = age_value(headers).unwrap_or_default().saturating_add(response_delay);
     apparent_age.max(corrected_age_value)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::policy::Overrides;
+    use crate::testing::{headers, start, stored_at};
+
+    fn lifetime_of(
+        status: u16,
+        response: &str,
+        policy: &Policy,
+        cookies: bool,
+    ) -> (Duration, LifetimeSource) {
+        let headers = headers(response);
+        let status = StatusCode::from_u16(status).unwrap();
+        lifetime(status, &headers, &CacheControl::of_response(&headers), policy, cookies, start().wall)
+    }
+
+    #[test]
+    fn section_4_2_1_freshness_lifetime() {
+        use LifetimeSource::{Expires, MaxAge, None, SMaxage};
+        #[rustfmt::skip]
+        let cases = [
+            // what                                        response                                                                    s     source
+            ("s-maxage beats max-age",                     "cache-control: max-age=10, s-maxage=60",                                   60,   SMaxage),
+            ("even if it is shorter",                      "cache-control: max-age=60, s-maxage=10",                                   10,   SMaxage),
+            ("max-age beats Expires",                      "cache-control: max-age=10 | date: @+0 | expires: @+99",                    10,   MaxAge),
+            ("and a past or invalid one",                  "cache-control: max-age=10 | expires: 0",                                   10,   MaxAge),
+            ("Expires counts from Date",                   "date: @+10 | expires: @+109",                                              99,   Expires),
+            ("without Date from receipt",                  "expires: @+10",                                                            10,   Expires),
+            ("an invalid Date is none",                    "date: foo | expires: @+10",                                                10,   Expires),
+            ("a repeated Date is none",                    "date: @-90 | date: @-50 | expires: @+10",                                  10,   Expires),
+            ("Expires at Date is stale",                   "date: @+0 | expires: @+0",                                                 0,    Expires),
+            ("Expires before Date is stale",               "date: @+400 | expires: @+300",                                             0,    Expires),
+            ("an invalid Expires is stale",                "date: @+0 | expires: 0",                                                   0,    Expires),
+            ("of two Expires the earlier",                 "date: @+0 | expires: @+90 | expires: @+10",                                10,   Expires),
+            ("an invalid one among them is stale",         "date: @+0 | expires: @+90 | expires: soon",                                0,    Expires),
+            ("a targeted field replaces Expires",          "cdn-cache-control: public | date: @+0 | expires: @+90",                    0,    None),
+            ("its max-age is as good as s-maxage",         "cdn-cache-control: max-age=7 | cache-control: s-maxage=60",                7,    SMaxage),
+            ("nothing said, nothing invented",             "cache-control: public",                                                    0,    None),
+        ];
+        for (what, response, seconds, source) in cases {
+            let found = lifetime_of(200, response, &Policy::default(), false);
+            assert_eq!(found, (Duration::from_secs(seconds), source), "{what}");
+        }
+    }
+
+    #[test]
+    fn section_4_2_2_heuristic_lifetime() {
+        use LifetimeSource::{Heuristic, None};
+        const DAY: u64 = 24 * 60 * 60;
+        #[rustfmt::skip]
+        let cases = [
+            // what                                        status  response                                                       s      source
+            ("a tenth of the time since Last-Modified",    200,    "date: @+0 | last-modified: @-3600",                            360,   Heuristic),
+            ("no more than a day",                         200,    "date: @+0 | last-modified: @-99999999",                        DAY,   Heuristic),
+            ("from receipt where there is no Date",        200,    "last-modified: @-1000",                                        100,   Heuristic),
+            ("none where Last-Modified lies ahead",        200,    "date: @+0 | last-modified: @+60",                              0,     None),
+            ("none where it is invalid",                   200,    "date: @+0 | last-modified: yesterday",                         0,     None),
+            ("none where a tenth is no second",            200,    "date: @+0 | last-modified: @-9",                               0,     None),
+            ("203 too",                                    203,    "date: @+0 | last-modified: @-3600",                            360,   Heuristic),
+            ("204 too",                                    204,    "date: @+0 | last-modified: @-3600",                            360,   Heuristic),
+            ("301 and 308 too",                            308,    "date: @+0 | last-modified: @-3600",                            360,   Heuristic),
+            ("not 201",                                    201,    "date: @+0 | last-modified: @-3600",                            0,     None),
+            ("not 302",                                    302,    "date: @+0 | last-modified: @-3600",                            0,     None),
+            ("not 403",                                    403,    "date: @+0 | last-modified: @-3600",                            0,     None),
+            ("not 503",                                    503,    "date: @+0 | last-modified: @-3600",                            0,     None),
+            ("not a status not known",                     599,    "date: @+0 | last-modified: @-3600",                            0,     None),
+            ("unless it says public",                      599,    "date: @+0 | last-modified: @-3600 | cache-control: public",    10,    Heuristic),
+            ("an error no longer than ten seconds",        404,    "date: @+0 | last-modified: @-3600",                            10,    Heuristic),
+            ("nor 501",                                    501,    "date: @+0 | last-modified: @-3600",                            10,    Heuristic),
+        ];
+        for (what, status, response, seconds, source) in cases {
+            let found = lifetime_of(status, response, &Policy::default(), false);
+            assert_eq!(found, (Duration::from_secs(seconds), source), "{what}");
+        }
+        let off = Policy { heuristic_percent: 0, ..Policy::default() };
+        assert_eq!(lifetime_of(200, "last-modified: @-3600", &off, false), (Duration::ZERO, None));
+    }
+
+    #[test]
+    fn a_route_fills_in_where_the_origin_is_silent() {
+        use LifetimeSource::{Heuristic, MaxAge, None, Policy as Route};
+        let route = Policy { ttl: Some(Duration::from_secs(60)), ..Policy::default() };
+        let forced =
+            Policy { overrides: [Override::MaxAge].into_iter().collect::<Overrides>(), ..route.clone() };
+        #[rustfmt::skip]
+        let cases = [
+            // what                                     policy   status  response                              cookies  s    source
+            ("a silent response",                       &route,  200,    "",                                   false,   60,  Route),
+            ("instead of the heuristic",                &route,  200,    "last-modified: @-3600",              false,   60,  Route),
+            ("not with undeclared cookies",             &route,  200,    "",                                   true,    0,   None),
+            ("then the heuristic is asked",             &route,  200,    "last-modified: @-3600",              true,    360, Heuristic),
+            ("not against the origin's word",           &route,  200,    "cache-control: max-age=5",           false,   5,   MaxAge),
+            ("unless told to",                          &forced, 200,    "cache-control: max-age=5",           false,   60,  Route),
+            ("even then not with undeclared cookies",   &forced, 200,    "cache-control: max-age=5",           true,    5,   MaxAge),
+            ("an error no longer than its limit",       &route,  404,    "",                                   false,   10,  Route),
+            ("not statuses that are never heuristic",   &route,  302,    "",                                   false,   0,   None),
+        ];
+        for (what, policy, status, response, cookies, seconds, source) in cases {
+            let found = lifetime_of(status, response, policy, cookies);
+            assert_eq!(found, (Duration::from_secs(seconds), source), "{what}");
+        }
+    }
+
+    #[test]
+    fn section_5_1_age() {
+        #[rustfmt::skip]
+        let cases = [
+            // what                          response                  s
+            ("a number",                     "age: 7200",              Some(7200)),
+            ("the first member counts",      "age: 7200, 0",           Some(7200)),
+            ("whichever is larger",          "age: 0,7200",            Some(0)),
+            ("the first line counts",        "age: 0 | age: 7200",     Some(0)),
+            ("letters are ignored",          "age: abc",               None),
+            ("a sign is ignored",            "age: -7200",             None),
+            ("a fraction is ignored",        "age: 7200.0",            None),
+            ("parameters are ignored",       "age: 7200;foo=bar",      None),
+            ("an invalid first is ignored",  "age: x, 7200",           None),
+            ("absent",                       "",                       None),
+        ];
+        for (what, response, seconds) in cases {
+            assert_eq!(age_value(&headers(response)), seconds.map(Duration::from_secs), "{what}");
+        }
+    }
+
+    #[test]
+    fn section_4_2_3_initial_age() {
+        #[rustfmt::skip]
+        let cases = [
+            // what                                              response                   delay  s
+            ("young",                                            "date: @+0",               0,     0),
+            ("by its Date",                                      "date: @-7200",            0,     7200),
+            ("by its Age",                                       "date: @+0 | age: 30",     0,     30),
+            ("the larger of both",                               "date: @-10 | age: 25",    0,     25),
+            ("a Date that lies ahead is no negative age",        "date: @+999 | age: 25",   0,     25),
+            ("the delay counts on top of Age",                   "age: 25",                 3,     28),
+            ("the delay counts without Age",                     "",                        3,     3),
+        ];
+        for (what, response, delay, seconds) in cases {
+            let received = start();
+            let requested = Now {
+                wall: received.wall,
+                mono: received.mono.checked_sub(Duration::from_secs(delay)).unwrap(),
+            };
+            let age = corrected_initial_age(&headers(response), requested, received);
+            assert_eq!(age, Duration::from_secs(seconds), "{what}");
+        }
+        let mut received = start();
+        received.wall += Duration::from_millis(900);
+        let age = corrected_initial_age(&headers("date: @+0"), received, received);
+        assert_eq!(age, Duration::ZERO, "the rounding of Date is no age");
+    }
+
+    proptest! {
+        #[test]
+        fn age_never_falls_and_never_panics(
+            age in any::<u64>(), lifetime in any::<u32>(), wall_steps in proptest::collection::vec(any::<i32>(), 1..8),
+        ) {
+            let mut now = start();
+            let stored = stored_at(now, &format!("cache-control: max-age={lifetime} | age: {age} | etag: \"x\""));
+            let mut before = stored.current_age(now);
+            for step in wall_steps {
+                // The wall clock jumps as it likes; the monotonic one goes on.
+                let distance = Duration::from_secs(u64::from(step.unsigned_abs()));
+                now.wall = if step < 0 { now.wall.checked_sub(distance) } else { now.wall.checked_add(distance) }.unwrap_or(now.wall);
+                now.mono += Duration::from_millis(700);
+                let current = stored.current_age(now);
+                prop_assert!(current > before);
+                prop_assert_eq!(stored.is_fresh(now), stored.lifetime() > current);
+                before = current;
+            }
+        }
+    }
+}

@@ -38,6 +38,8 @@ pub mod range;
 pub mod reuse;
 pub mod storable;
 pub mod tags;
+#[cfg(test)]
+mod testing;
 pub mod time;
 pub mod validation;
 pub mod vary;

@@ -377,3 +377,117 @@ pub fn weaken_etag(headers: &mut HeaderMap) {
         headers.insert(header::ETAG, weak);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::testing::headers;
+
+    #[test]
+    fn section_12_5_3_the_best_coding() {
+        const OURS: [Coding; 4] = [Coding::Brotli, Coding::Zstd, Coding::Gzip, Coding::Identity];
+        #[rustfmt::skip]
+        let cases = [
+            // what                                     Accept-Encoding                             best of ours
+            ("nothing said",                            None,                                       Some(Coding::Identity)),
+            ("empty",                                   Some(""),                                   Some(Coding::Identity)),
+            ("one",                                     Some("gzip"),                               Some(Coding::Gzip)),
+            ("by another name",                         Some("X-GZIP"),                             Some(Coding::Gzip)),
+            ("ours among equals",                       Some("gzip, deflate, br, zstd"),            Some(Coding::Brotli)),
+            ("by weight",                               Some("br;q=0.1, zstd;q=0.2, gzip;q=0.3"),   Some(Coding::Gzip)),
+            ("any",                                     Some("*"),                                  Some(Coding::Brotli)),
+            ("any but",                                 Some("*, br;q=0"),                          Some(Coding::Zstd)),
+            ("a coding beats none, however light",      Some("gzip;q=0.1"),                         Some(Coding::Gzip)),
+            ("unless none is asked for",                Some("gzip;q=0.1, identity"),               Some(Coding::Identity)),
+            ("nothing we have",                         Some("exi"),                                Some(Coding::Identity)),
+            ("none of ours and not plain",              Some("exi, identity;q=0"),                  None),
+            ("nothing else at all",                     Some("*;q=0"),                              None),
+            ("deflate is never ours",                   Some("deflate, identity;q=0"),              None),
+            ("a bad weight is none",                    Some("gzip;q=x, br;q=0.5"),                 Some(Coding::Gzip)),
+            ("a weight too precise is none",            Some("gzip;q=0.1234, br;q=0.5"),            Some(Coding::Gzip)),
+            ("other parameters are passed over",        Some("gzip;a=b;q=0.1, br;q=0.5"),           Some(Coding::Brotli)),
+        ];
+        for (what, accept, expected) in cases {
+            let request =
+                headers(&accept.map(|accept| format!("accept-encoding: {accept}")).unwrap_or_default());
+            assert_eq!(AcceptEncoding::of(&request).best_of(&OURS), expected, "{what}");
+        }
+    }
+
+    #[test]
+    fn what_may_be_encoded() {
+        #[rustfmt::skip]
+        let cases = [
+            // what                     status  response                                                                encoded
+            ("text",                    200,    "content-type: text/html; charset=utf-8",                               true),
+            ("any case",                200,    "content-type: Text/HTML",                                              true),
+            ("JSON of some kind",       200,    "content-type: application/ld+json",                                    true),
+            ("SVG",                     200,    "content-type: image/svg+xml",                                          true),
+            ("an error page",           404,    "content-type: text/html",                                              true),
+            ("a picture",               200,    "content-type: image/png",                                              false),
+            ("an archive",              200,    "content-type: application/zip",                                        false),
+            ("an event stream",         200,    "content-type: text/event-stream",                                      false),
+            ("gRPC",                    200,    "content-type: application/grpc",                                       false),
+            ("no type",                 200,    "",                                                                     false),
+            ("no type, but long",       200,    "content-type: text/aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", false),
+            ("encoded already",         200,    "content-type: text/html | content-encoding: br",                       false),
+            ("identity said",           200,    "content-type: text/html | content-encoding: identity",                 false),
+            ("no-transform",            200,    "content-type: text/html | cache-control: public, No-Transform",        false),
+            ("beside a targeted field", 200,    "content-type: text/html | cache-control: no-transform | cdn-cache-control: max-age=1", false),
+            ("a part",                  206,    "content-type: text/html | content-range: bytes 0-1/2",                 false),
+            ("no content",              204,    "content-type: text/html",                                              false),
+            ("not modified",            304,    "content-type: text/html",                                              false),
+        ];
+        for (what, status, response, expected) in cases {
+            let status = StatusCode::from_u16(status).unwrap();
+            assert_eq!(may_encode(status, &headers(response)), expected, "{what}");
+        }
+    }
+
+    #[test]
+    fn section_8_8_3_3_encoding_makes_other_bytes() {
+        let mut response = headers(
+            "content-type: text/html | content-length: 9 | etag: \"a\" | content-md5: x | accept-ranges: bytes | vary: foo",
+        );
+        mark_encoded(&mut response, Coding::Brotli);
+        let expected = headers(
+            "content-type: text/html | etag: W/\"a\" | vary: foo | vary: accept-encoding | content-encoding: br",
+        );
+        assert_eq!(response, expected);
+        mark_encoded(&mut response, Coding::Identity);
+        assert_eq!(response, expected);
+        for already in ["vary: *", "vary: Accept-Encoding", "vary: foo, accept-encoding"] {
+            let mut response = headers(already);
+            vary_on_encoding(&mut response);
+            assert_eq!(response, headers(already));
+        }
+    }
+
+    #[test]
+    fn languages_are_matched_by_the_longest_range() {
+        let request = headers("accept-language: en;q=0.3, en-gb;q=0.8, *;q=0.1");
+        let accepted = AcceptLanguage::of(&request);
+        assert_eq!(accepted.quality("en-gb-oed"), 800);
+        assert_eq!(accepted.quality("en-us"), 300);
+        assert_eq!(accepted.quality("fr"), 100);
+        assert_eq!(AcceptLanguage::of(&headers("")).quality("fr"), 0);
+    }
+
+    proptest! {
+        #[test]
+        fn reading_never_panics(line in proptest::collection::vec(any::<u8>(), 0..200)) {
+            if let Ok(value) = HeaderValue::from_bytes(&line) {
+                let request: HeaderMap =
+                    [(header::ACCEPT_ENCODING, value.clone()), (header::ACCEPT_LANGUAGE, value)].into_iter().collect();
+                let accepted = AcceptEncoding::of(&request);
+                prop_assert!(accepted.is_within(&accepted));
+                if let Some(best) = accepted.best_of(&Coding::ALL) {
+                    prop_assert!(accepted.accepts(best) && accepted.is_best(best));
+                }
+                let _ = AcceptLanguage::of(&request).quality("de");
+            }
+        }
+    }
+}

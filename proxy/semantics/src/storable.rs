@@ -550,3 +550,272 @@ pub(crate) fn nominated_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {
         .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::Overrides;
+    use crate::testing::{TARGET, decide_at, get, headers, start, stored_at};
+
+    fn why(request: &RequestFacts, status: u16, response: &str, policy: &Policy) -> Option<Reason> {
+        decide_at(start(), request, status, response, policy).err().map(|refused| refused.0)
+    }
+
+    fn overriding(what: Override) -> Policy {
+        Policy { overrides: Overrides::default().with(what), ..Policy::default() }
+    }
+
+    #[test]
+    fn section_3_storing() {
+        let plain = get("");
+        #[rustfmt::skip]
+        let cases = [
+            // what                                             status  response                                                         refused because
+            ("a lifetime",                                      200,    "cache-control: max-age=60",                                     None),
+            ("a validator alone",                               200,    "etag: \"a\"",                                                   None),
+            ("neither",                                         200,    "",                                                              Some(Reason::NoFreshness)),
+            ("a lifetime of zero without a validator",          200,    "cache-control: max-age=0",                                      Some(Reason::NoFreshness)),
+            ("a lifetime of zero with one",                     200,    "cache-control: max-age=0 | etag: \"a\"",                        None),
+            ("stale on arrival without a validator",            200,    "cache-control: max-age=60 | age: 61",                           Some(Reason::ArrivedStale)),
+            ("stale on arrival with a stale window",            200,    "cache-control: max-age=60, stale-if-error=60 | age: 61",        None),
+            ("no-store",                                        200,    "cache-control: max-age=60, no-store",                           Some(Reason::NoStore)),
+            ("no-store on another line",                        200,    "cache-control: max-age=60 | cache-control: No-Store",           Some(Reason::NoStore)),
+            ("private",                                         200,    "cache-control: private, max-age=60",                            Some(Reason::Private)),
+            ("private of one field",                            200,    "cache-control: private=\"x-user\", max-age=60",                 None),
+            ("no-cache with a validator",                       200,    "cache-control: no-cache | etag: \"a\"",                         None),
+            ("no-cache without one",                            200,    "cache-control: no-cache, max-age=60",                           Some(Reason::NoCache)),
+            ("must-understand and a known status",              200,    "cache-control: must-understand, no-store, max-age=60",          None),
+            ("must-understand and an unknown status",           599,    "cache-control: must-understand, max-age=60",                    Some(Reason::MustUnderstand)),
+            ("an unknown status with a lifetime",               599,    "cache-control: max-age=60",                                     None),
+            ("an unknown status without",                       599,    "etag: \"a\"",                                                   Some(Reason::NoFreshness)),
+            ("302 with a lifetime",                             302,    "cache-control: max-age=60",                                     None),
+            ("302 without",                                     302,    "etag: \"a\" | last-modified: @-3600",                           Some(Reason::NoFreshness)),
+            ("500 with a lifetime",                             500,    "cache-control: max-age=60",                                     None),
+            ("1xx",                                             103,    "cache-control: max-age=60",                                     Some(Reason::Status)),
+            ("304",                                             304,    "cache-control: max-age=60",                                     Some(Reason::Status)),
+            ("413",                                             413,    "cache-control: max-age=60",                                     Some(Reason::Status)),
+            ("416",                                             416,    "cache-control: max-age=60",                                     Some(Reason::Status)),
+            ("429",                                             429,    "cache-control: max-age=60",                                     Some(Reason::Status)),
+            ("431",                                             431,    "cache-control: max-age=60",                                     Some(Reason::Status)),
+            ("a part that says which",                          206,    "cache-control: max-age=60 | content-range: bytes 0-4/10",       None),
+            ("a part that does not",                            206,    "cache-control: max-age=60",                                     Some(Reason::BadPart)),
+            ("a part of several",                               206,    "cache-control: max-age=60 | content-type: multipart/byteranges; boundary=x", Some(Reason::BadPart)),
+            ("Content-Range on a 200 means nothing",            200,    "cache-control: max-age=60 | content-range: nonsense",           None),
+            ("Vary",                                            200,    "cache-control: max-age=60 | vary: foo",                         None),
+            ("Vary: *",                                         200,    "cache-control: max-age=60 | vary: foo, *",                      Some(Reason::VaryStar)),
+            ("Set-Cookie",                                      200,    "cache-control: max-age=60 | set-cookie: a=b",                   Some(Reason::SetCookie)),
+            ("Set-Cookie even if public",                       200,    "cache-control: public, max-age=60 | set-cookie: a=b",           Some(Reason::SetCookie)),
+            ("Set-Cookie2",                                     200,    "cache-control: max-age=60 | set-cookie2: a=b",                  Some(Reason::SetCookie)),
+            ("Set-Cookie that the origin takes out of it",      200,    "cache-control: max-age=60, no-cache=\"set-cookie\" | set-cookie: a=b", None),
+            ("no-store in Cache-Control alone, for others",     200,    "cache-control: no-store | cdn-cache-control: max-age=60",       None),
+        ];
+        for (what, status, response, expected) in cases {
+            assert_eq!(why(&plain, status, response, &Policy::default()), expected, "{what}");
+        }
+    }
+
+    #[test]
+    fn section_3_5_authorization_and_cookies() {
+        let authorized = get("authorization: Basic x");
+        let cookies = RequestFacts { undeclared_cookies: true, ..get("cookie: a=b") };
+        #[rustfmt::skip]
+        let cases = [
+            // what                     response                                                     with Authorization              with cookies
+            ("a lifetime",              "cache-control: max-age=60",                                 Some(Reason::Authorization),    Some(Reason::Cookie)),
+            ("Expires",                 "expires: @+60",                                             Some(Reason::Authorization),    Some(Reason::Cookie)),
+            ("a validator",             "etag: \"a\"",                                               Some(Reason::Authorization),    Some(Reason::Cookie)),
+            ("public",                  "cache-control: max-age=60, public",                         None,                           None),
+            ("s-maxage",                "cache-control: s-maxage=60",                                None,                           None),
+            ("must-revalidate",         "cache-control: max-age=60, must-revalidate",                None,                           Some(Reason::Cookie)),
+            ("proxy-revalidate",        "cache-control: max-age=60, proxy-revalidate",               Some(Reason::Authorization),    Some(Reason::Cookie)),
+            ("public, malformed",       "cache-control: max-age=60, public=1",                       Some(Reason::Authorization),    Some(Reason::Cookie)),
+            ("a targeted lifetime",     "cdn-cache-control: max-age=60",                             None,                           None),
+            ("Vary: Cookie",            "cache-control: max-age=60 | vary: accept, Cookie",          Some(Reason::Authorization),    None),
+            ("public and private",      "cache-control: max-age=60, public, private",                Some(Reason::Private),          Some(Reason::Private)),
+        ];
+        for (what, response, with_authorization, with_cookies) in cases {
+            assert_eq!(
+                why(&authorized, 200, response, &Policy::default()),
+                with_authorization,
+                "{what}, Authorization"
+            );
+            assert_eq!(why(&cookies, 200, response, &Policy::default()), with_cookies, "{what}, cookies");
+            assert_eq!(
+                why(&authorized, 200, response, &overriding(Override::Authorization))
+                    .filter(|why| *why == Reason::Authorization),
+                None
+            );
+            assert_eq!(
+                why(&cookies, 200, response, &overriding(Override::Cookie))
+                    .filter(|why| *why == Reason::Cookie),
+                None
+            );
+        }
+    }
+
+    #[test]
+    fn an_override_ignores_what_it_names_and_nothing_else() {
+        let everything =
+            "cache-control: no-store, private, max-age=60, must-revalidate | set-cookie: a=b | vary: *";
+        #[rustfmt::skip]
+        let order = [
+            (Override::NoStore,   Reason::NoStore),
+            (Override::Private,   Reason::Private),
+            (Override::SetCookie, Reason::SetCookie),
+            (Override::Vary,      Reason::VaryStar),
+        ];
+        let mut policy = Policy::default();
+        for (what, reason) in order {
+            assert_eq!(why(&get(""), 200, everything, &policy), Some(reason));
+            policy.overrides = policy.overrides.with(what);
+        }
+        let terms = decide_at(start(), &get(""), 200, everything, &policy).unwrap();
+        assert!(terms.forbids_stale());
+        policy.overrides = policy.overrides.with(Override::MustRevalidate);
+        assert!(!decide_at(start(), &get(""), 200, everything, &policy).unwrap().forbids_stale());
+
+        let no_cache = "cache-control: no-cache, max-age=60";
+        let terms = decide_at(start(), &get(""), 200, no_cache, &overriding(Override::NoCache)).unwrap();
+        assert!(!terms.is_no_cache() && !terms.forbids_stale());
+        let store = Policy { store_set_cookie: true, ..Policy::default() };
+        assert_eq!(why(&get(""), 200, "cache-control: max-age=60 | set-cookie: a=b", &store), None);
+    }
+
+    #[test]
+    fn section_5_2_1_5_a_request_with_no_store() {
+        let request = get("cache-control: no-store");
+        assert_eq!(
+            why(&request, 200, "cache-control: max-age=60", &Policy::default()),
+            Some(Reason::RequestNoStore)
+        );
+    }
+
+    #[test]
+    fn section_3_methods() {
+        let response = "cache-control: max-age=60 | content-location: /a/b?c=d";
+        for (method, expected) in [
+            (Method::GET, None),
+            (Method::POST, None),
+            (Method::HEAD, Some(Reason::Method)),
+            (Method::PUT, Some(Reason::Method)),
+            (Method::DELETE, Some(Reason::Method)),
+            (Method::OPTIONS, Some(Reason::Method)),
+            (Method::from_bytes(b"M-SEARCH").unwrap(), Some(Reason::Method)),
+        ] {
+            let facts = RequestFacts::of(&method, &HeaderMap::new(), false);
+            assert_eq!(why(&facts, 200, response, &Policy::default()), expected, "{method}");
+        }
+        let post = RequestFacts::of(&Method::POST, &HeaderMap::new(), false);
+        #[rustfmt::skip]
+        let cases = [
+            // RFC 9110 §9.3.3                        response                                                                       stored
+            ("the target, absolute",                  "cache-control: max-age=60 | content-location: https://EXAMPLE.com:443/a/b?c=d", true),
+            ("the target, relative",                  "cache-control: max-age=60 | content-location: b?c=d",                          true),
+            ("without a lifetime of its own",         "etag: \"a\" | content-location: /a/b?c=d",                                     false),
+            ("another URI",                           "cache-control: max-age=60 | content-location: /a/b",                           false),
+            ("none",                                  "cache-control: max-age=60",                                                    false),
+            ("two",                                   "cache-control: max-age=60 | content-location: /a/b?c=d | content-location: /", false),
+        ];
+        for (what, response, stored) in cases {
+            assert_eq!(why(&post, 200, response, &Policy::default()).is_none(), stored, "{what}");
+        }
+        assert_eq!(TARGET.path(), "/a/b");
+    }
+
+    #[test]
+    fn method_classes() {
+        let class = |name: &str| MethodClass::of(&Method::from_bytes(name.as_bytes()).unwrap());
+        assert!(class("GET").is_looked_up() && class("HEAD").is_looked_up());
+        for name in ["POST", "PUT", "DELETE", "PATCH", "M-SEARCH", "PURGE", "get"] {
+            assert!(class(name).invalidates() && !class(name).is_looked_up(), "{name}");
+        }
+        for name in ["OPTIONS", "TRACE", "PROPFIND", "QUERY"] {
+            assert!(!class(name).invalidates() && !class(name).is_looked_up(), "{name}");
+        }
+    }
+
+    #[test]
+    fn stale_windows() {
+        let route = Policy {
+            stale_while_revalidate: Some(Duration::from_secs(30)),
+            stale_if_error: Some(Duration::from_secs(300)),
+            ..Policy::default()
+        };
+        #[rustfmt::skip]
+        let cases = [
+            // what                                          Cache-Control                                        policy              swr  sie
+            ("what the origin says",                         "max-age=1, stale-while-revalidate=5, stale-if-error=6", &Policy::default(), 5,  6),
+            ("the origin's word beats the route's",          "max-age=1, stale-while-revalidate=5, stale-if-error=6", &route,             5,  6),
+            ("the route where the origin is silent",         "max-age=1",                                         &route,             30,  300),
+            ("one window given, the other is a no",          "max-age=1, stale-if-error=6",                       &route,             0,   6),
+            ("a window of zero is a no",                     "max-age=1, stale-while-revalidate=0",               &route,             0,   0),
+            ("must-revalidate is not silent",                "max-age=1, must-revalidate",                        &route,             0,   0),
+            ("nor is s-maxage",                              "s-maxage=1",                                        &route,             0,   0),
+            ("nor no-cache",                                 "max-age=1, no-cache",                               &route,             0,   0),
+            ("must-revalidate beats the origin's own window", "max-age=1, must-revalidate, stale-if-error=6",     &route,             0,   0),
+            ("s-maxage with a window",                       "s-maxage=1, stale-while-revalidate=5",              &route,             5,   0),
+        ];
+        for (what, directives, policy, swr, sie) in cases {
+            let response = format!("cache-control: {directives} | etag: \"a\"");
+            let terms = decide_at(start(), &get(""), 200, &response, policy).unwrap();
+            let windows = (terms.stale_while_revalidate().as_secs(), terms.stale_if_error().as_secs());
+            assert_eq!(windows, (swr, sie), "{what}");
+        }
+    }
+
+    #[test]
+    fn how_long_it_is_worth_keeping() {
+        let keep = |response: &str| stored_at(start(), response).keep_for().as_secs();
+        assert_eq!(keep("cache-control: max-age=60"), 60);
+        assert_eq!(keep("cache-control: max-age=60 | age: 20"), 40);
+        assert_eq!(keep("cache-control: max-age=60, stale-while-revalidate=5, stale-if-error=30"), 90);
+        assert_eq!(keep("cache-control: max-age=60 | etag: \"a\""), 60 + 600);
+        assert_eq!(keep("cache-control: max-age=3600 | etag: \"a\""), 2 * 3600);
+        assert_eq!(keep("cache-control: max-age=999999 | etag: \"a\""), 999_999 + 86_400);
+        assert_eq!(keep("etag: \"a\""), 600);
+    }
+
+    #[test]
+    fn terms_outlive_the_process() {
+        let now = start();
+        let terms =
+            stored_at(now, "cache-control: max-age=60, stale-if-error=9, immutable | age: 5 | etag: \"a\"");
+        let restarted =
+            Now { wall: now.wall + Duration::from_secs(20), mono: now.mono + Duration::from_secs(1000) };
+        let revived = terms.at_rest().revive(restarted).unwrap();
+        assert_eq!(revived.current_age(restarted), Duration::from_secs(25), "the time between counts");
+        assert_eq!(revived.lifetime(), terms.lifetime());
+        assert_eq!(revived.at_rest().received_ms, terms.at_rest().received_ms);
+        assert!(revived.is_immutable() && revived.is_validatable());
+        let clock_back = Now { wall: now.wall - Duration::from_secs(3600), mono: now.mono };
+        let revived = terms.at_rest().revive(clock_back).unwrap();
+        assert_eq!(
+            revived.current_age(clock_back),
+            Duration::from_secs(5),
+            "from the future: as old as it came"
+        );
+        assert_eq!(TermsAtRest { source: 9, ..terms.at_rest() }.revive(now), None);
+    }
+
+    #[test]
+    fn terms_are_small() {
+        assert_eq!(std::mem::size_of::<Terms>(), 64);
+    }
+
+    #[test]
+    fn section_3_1_what_is_stored_of_the_header_section() {
+        let received = headers(
+            "connection: close, X-Hop | x-hop: 1 | keep-alive: timeout=5 | proxy-authenticate: x | proxy-authentication-info: x \
+             | proxy-connection: x | te: trailers | trailer: x | transfer-encoding: chunked | upgrade: h2c | age: 5 \
+             | cache-control: max-age=60, private=\"x-user\", no-cache=\"x-fresh\" | x-user: 1 | x-fresh: 1 \
+             | content-type: text/plain | x-multi: 1 | x-multi: 2 | set-cookie: a=b",
+        );
+        let stored = stored_headers(&received, &Policy::default());
+        let mut names: Vec<&str> = stored.keys().map(HeaderName::as_str).collect();
+        names.sort_unstable();
+        assert_eq!(names, ["cache-control", "content-type", "set-cookie", "x-multi"]);
+        assert_eq!(stored.get_all("x-multi").iter().count(), 2);
+        let without = stored_headers(&received, &overriding(Override::SetCookie));
+        assert!(!without.contains_key(header::SET_COOKIE));
+    }
+}

@@ -88,13 +88,9 @@ pub(crate) fn from_millis(millis: u64) -> SystemTime {
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
+mod tests {
     use super::*;
-
-    /// A fixed wall clock (2026-01-01) and any instant, far enough from both ends.
-    pub(crate) fn start() -> Now {
-        Now { wall: UNIX_EPOCH + Duration::from_secs(1_767_225_600), mono: Instant::now() }
-    }
+    use crate::testing::start;
 
     #[test]
     fn section_1_2_2_delta_seconds() {
@@ -137,5 +133,29 @@ pub(crate) mod tests {
         for text in ["", "0", "-1", "tomorrow", "Sun, 99 Nov 1994 08:49:37 GMT"] {
             assert_eq!(parse_http_date(&HeaderValue::from_static(text)), None, "{text}");
         }
+    }
+
+    #[test]
+    fn dates_are_written_for_any_clock() {
+        assert_eq!(http_date(UNIX_EPOCH + Duration::from_secs(784_111_777)), "Sun, 06 Nov 1994 08:49:37 GMT");
+        assert_eq!(http_date(UNIX_EPOCH - Duration::from_secs(9)), "Thu, 01 Jan 1970 00:00:00 GMT");
+        let far = UNIX_EPOCH + Duration::from_secs(1 << 50);
+        assert_eq!(http_date(far), "Fri, 31 Dec 9999 23:59:59 GMT");
+        assert_eq!(from_millis(to_millis(start().wall)), start().wall);
+        assert_eq!(to_millis(UNIX_EPOCH - Duration::from_secs(9)), 0);
+    }
+
+    #[test]
+    fn a_response_without_a_valid_date_gets_one() {
+        let mut headers = HeaderMap::new();
+        ensure_date(&mut headers, start().wall);
+        assert_eq!(headers[header::DATE], "Thu, 01 Jan 2026 00:00:00 GMT");
+        headers.insert(header::DATE, HeaderValue::from_static("foo"));
+        ensure_date(&mut headers, start().wall);
+        assert_eq!(headers[header::DATE], "Thu, 01 Jan 2026 00:00:00 GMT");
+        let earlier = HeaderValue::from_static("Sun, 06 Nov 1994 08:49:37 GMT");
+        headers.insert(header::DATE, earlier.clone());
+        ensure_date(&mut headers, start().wall);
+        assert_eq!(headers[header::DATE], earlier);
     }
 }

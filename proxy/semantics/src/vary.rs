@@ -363,3 +363,221 @@ const NOT_LISTS: [HeaderName; 6] = [
     header::ORIGIN,
     header::HOST,
 ];
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::testing::{at, headers};
+
+    fn variant(request: &str, response: &str) -> Variant {
+        let response = headers(response);
+        Variant::capture(&VaryRule::of_response(&response), Fields::of(&headers(request)), &response, at(0))
+    }
+
+    fn matches(stored_for: &str, response: &str, presented: &str) -> bool {
+        variant(stored_for, response).matches(Fields::of(&headers(presented)))
+    }
+
+    #[test]
+    fn section_12_5_5_reading_vary() {
+        #[rustfmt::skip]
+        let cases = [
+            // what                        response                          star   names
+            ("absent",                     "",                               false, vec![]),
+            ("one",                        "vary: Foo",                      false, vec!["foo"]),
+            ("several, each once",         "vary: Foo, bar,FOO",             false, vec!["foo", "bar"]),
+            ("over lines",                 "vary: foo | vary: bar",          false, vec!["foo", "bar"]),
+            ("empty members",              "vary: , foo ,,",                 false, vec!["foo"]),
+            ("star",                       "vary: *",                        true,  vec![]),
+            ("star, star",                 "vary: *, *",                     true,  vec![]),
+            ("star over lines",            "vary: | vary: *",                true,  vec![]),
+            ("star after a name",          "vary: foo, *",                   true,  vec!["foo"]),
+            ("star before a name",         "vary: *, foo",                   true,  vec!["foo"]),
+            ("what is no name cannot match", "vary: foo bar",                true,  vec![]),
+        ];
+        for (what, response, star, names) in cases {
+            let rule = VaryRule::of_response(&headers(response));
+            let found: Vec<&str> = rule.names().iter().map(HeaderName::as_str).collect();
+            assert_eq!((rule.is_star(), found), (star, names), "{what}");
+        }
+        let many: Vec<String> = (0..33).map(|at| format!("f{at}")).collect();
+        assert!(VaryRule::of_response(&headers(&format!("vary: {}", many.join(",")))).is_star());
+        let ignored = Policy { overrides: [Override::Vary].into_iter().collect(), ..Policy::default() };
+        assert!(VaryRule::under(&ignored, &headers("vary: *")).is_empty());
+    }
+
+    #[test]
+    fn section_4_1_matching() {
+        #[rustfmt::skip]
+        let cases = [
+            // what                                          Vary              stored for                      presented                        match
+            ("no Vary matches everything",                   "",               "foo: 1",                       "foo: 2",                        true),
+            ("the same value",                               "foo",            "foo: 1",                       "foo: 1",                        true),
+            ("another value",                                "foo",            "foo: 1",                       "foo: 2",                        false),
+            ("absent from what was stored",                  "foo",            "",                             "foo: 1",                        false),
+            ("absent from what is presented",                "foo",            "foo: 1",                       "",                              false),
+            ("empty is not absent",                          "foo",            "foo: ",                        "",                              false),
+            ("absent from both",                             "foo",            "",                             "",                              true),
+            ("other fields do not count",                    "foo",            "foo: 1 | other: 2",            "foo: 1 | other: 3",             true),
+            ("all nominated ones do",                        "foo, bar, baz",  "foo: 1 | bar: abc | baz: 789", "foo: 1 | bar: abc | baz: 789",  true),
+            ("one differs",                                  "foo, bar, baz",  "foo: 1 | bar: abc | baz: 789", "foo: 2 | bar: abc | baz: 789",  false),
+            ("a prefix is not the same",                     "foo, bar",       "foo: 1 | bar: abc4",           "foo: 1 | bar: abc",             false),
+            ("values do not move between fields",            "foo, bar",       "foo: 1 | bar: 2",              "foo: 2 | bar: 1",               false),
+            ("absent from both among others",                "foo, bar, baz",  "foo: 1 | baz: 789",            "foo: 1 | baz: 789",             true),
+            ("lines are combined",                           "foo",            "foo: 1, 2",                    "foo: 1 | foo: 2",               true),
+            ("in order",                                     "foo",            "foo: 1, 2",                    "foo: 2 | foo: 1",               false),
+            ("whitespace around commas",                     "foo",            "foo: 1,2",                     "foo:  1 ,  2 ",                 true),
+            ("whitespace elsewhere counts",                  "foo",            "foo: a b",                     "foo: a  b",                     false),
+            ("whitespace in a quoted string counts",         "foo",            "foo: \"a, b\"",                "foo: \"a,b\"",                  false),
+            ("an escaped quote does not end it",             "foo",            "foo: \"a\\\", b\"",            "foo: \"a\\\",b\"",              false),
+            ("case counts where nothing is known",           "foo",            "foo: a",                       "foo: A",                        false),
+            ("a comma in User-Agent is just a character",    "user-agent",     "user-agent: a, b",             "user-agent: a,b",               false),
+            ("cookies over lines are one field",             "cookie",         "cookie: a=1; b=2",             "cookie: a=1 | cookie: b=2",     true),
+            ("a comma in a cookie does not split it",        "cookie",         "cookie: a=1,b=2",              "cookie: a=1 | cookie: b=2",     false),
+            ("lines of what is no list are not combined",    "authorization",  "authorization: a,b",           "authorization: a | authorization: b", false),
+            ("star matches nothing",                         "*",              "foo: 1",                       "foo: 1",                        false),
+        ];
+        for (what, vary, stored_for, presented, expected) in cases {
+            assert_eq!(matches(stored_for, &format!("vary: {vary}"), presented), expected, "{what}");
+        }
+    }
+
+    #[test]
+    fn section_12_5_4_languages() {
+        #[rustfmt::skip]
+        let cases = [
+            // what                                              response beside Vary        stored for           presented                         match
+            ("order is no preference",                           "",                         "en, de",            "de, en",                         true),
+            ("case does not count",                              "",                         "en, de",            "eN, De",                         true),
+            ("whitespace neither",                               "",                         "en, de",            " en ,   de",                     true),
+            ("the same weights, spelled otherwise",              "",                         "en;q=0.5,de",       "de;q=1.000 , en; q=0.50",        true),
+            ("other weights",                                    "",                         "en;q=0.5,de",       "en;q=0.6,de",                    false),
+            ("another language",                                 "",                         "en",                "de",                             false),
+            ("the stored language is liked best",                "content-language: de",     "en, de",            "fr;q=0.5, de;q=1.0",             true),
+            ("in any case",                                      "content-language: DE",     "en, de",            "fr;q=0.5, De",                   true),
+            ("a range matches its sublanguages",                 "content-language: de-AT",  "de-at",             "de, en;q=0.9",                   true),
+            ("but not the other way round",                      "content-language: de",     "de",                "de-AT, en;q=0.9",                false),
+            ("nor half a subtag",                                "content-language: deu",    "deu",               "de",                             false),
+            ("liked as much as another, the origin may choose",  "content-language: de",     "de",                "de, en",                         false),
+            ("liked less than another",                          "content-language: de",     "de",                "de;q=0.5, en",                   false),
+            ("not liked at all",                                 "content-language: de",     "de",                "de;q=0",                         false),
+            ("any language is no preference",                    "content-language: de",     "de",                "*",                              false),
+            ("several stored languages say nothing",             "content-language: de, en", "de",                "de, fr;q=0.1",                   false),
+        ];
+        for (what, language, stored_for, presented, expected) in cases {
+            let found = matches(
+                &format!("accept-language: {stored_for}"),
+                &format!("vary: accept-language | {language}"),
+                &format!("accept-language: {presented}"),
+            );
+            assert_eq!(found, expected, "{what}");
+        }
+        assert!(!matches("accept-language: de", "vary: accept-language | content-language: de", ""));
+    }
+
+    #[test]
+    fn section_12_5_3_codings() {
+        #[rustfmt::skip]
+        let cases = [
+            // what                                                  coding      stored for              presented                     match
+            ("the same, spelled otherwise",                          "gzip",     "gzip, br",             "GZIP,br",                    true),
+            ("the coding is acceptable, nothing is liked better",    "gzip",     "gzip",                 "gzip, deflate, br, zstd",    true),
+            ("in another order",                                     "br",       "gzip, br",             "br, gzip",                   true),
+            ("something is liked better",                            "gzip",     "gzip",                 "gzip;q=0.5, br",             false),
+            ("but the origin had that choice before",                "gzip",     "gzip;q=0.5, br",       "gzip;q=0.4, br",             true),
+            ("the coding is not acceptable",                         "gzip",     "gzip, br",             "br",                         false),
+            ("refused by weight",                                    "gzip",     "gzip",                 "gzip;q=0, br",               false),
+            ("plain for who could have had any: it never encodes",   "",         "gzip, deflate, br",    "gzip",                       true),
+            ("plain for who took nothing says nothing",              "",         "identity",             "gzip",                       false),
+            ("plain for who asks for no coding",                     "",         "gzip",                 "identity",                   true),
+            ("encoded for who asks for no coding",                   "gzip",     "gzip",                 "identity",                   false),
+            ("plain is refused",                                     "",         "gzip",                 "gzip, identity;q=0",         false),
+            ("a coding not known here must be asked for the same",   "exi",      "exi",                  "exi, gzip",                  false),
+            ("two codings at once too",                              "gzip, br", "gzip, br",             "gzip, br, zstd",             false),
+            ("a client that takes what the other did not",           "",         "gzip",                 "br",                         false),
+        ];
+        for (what, coding, stored_for, presented, expected) in cases {
+            let coding =
+                if coding.is_empty() { String::new() } else { format!(" | content-encoding: {coding}") };
+            let found = matches(
+                &format!("accept-encoding: {stored_for}"),
+                &format!("vary: accept-encoding{coding}"),
+                &format!("accept-encoding: {presented}"),
+            );
+            assert_eq!(found, expected, "{what}");
+        }
+        let plain_for_all = matches("accept-encoding: gzip, br", "vary: accept-encoding", "");
+        assert!(plain_for_all, "a client that says nothing gets what has no coding");
+        let encoded = "vary: accept-encoding | content-encoding: gzip";
+        assert!(!matches("accept-encoding: gzip", encoded, ""), "and nothing else");
+    }
+
+    #[test]
+    fn undeclared_cookies_that_are_not_forwarded_do_not_count() {
+        let response = headers("vary: cookie");
+        let rule = VaryRule::of_response(&response);
+        let (first, second) = (headers("cookie: tenant=1; id=7"), headers("cookie: id=8; tenant=1"));
+        let stored = Variant::capture(&rule, Fields::of(&first).with_cookie(b"tenant=1"), &response, at(0));
+        assert!(stored.matches(Fields::of(&second).with_cookie(b"tenant=1")));
+        assert!(!stored.matches(Fields::of(&second).with_cookie(b"tenant=2")));
+        assert!(!stored.matches(Fields::of(&second).with_cookie(b"")));
+        let without = Variant::capture(&rule, Fields::of(&first).with_cookie(b""), &response, at(0));
+        assert!(without.matches(Fields::of(&headers(""))));
+        assert!(!without.matches(Fields::of(&second)));
+    }
+
+    #[test]
+    fn section_4_1_of_several_the_best_then_the_most_recent() {
+        let vary = "vary: accept-encoding | date: @+0";
+        let variants = [
+            variant("accept-encoding: br", &format!("{vary} | content-encoding: br")),
+            variant("accept-encoding: gzip", &format!("{vary} | content-encoding: gzip")),
+            variant("accept-encoding: identity", vary),
+        ];
+        let choose = |request: &str| select(&variants, Fields::of(&headers(request)));
+        assert_eq!(choose("accept-encoding: gzip;q=0.9, br;q=0.8"), Some(1));
+        assert_eq!(choose("accept-encoding: gzip;q=0.8, br;q=0.9"), Some(0));
+        assert_eq!(choose(""), Some(2));
+        assert_eq!(choose("accept-encoding: zstd"), None);
+        let by_date = [
+            variant("foo: 1", "vary: foo | date: @-10"),
+            variant("bar: 1", "date: @+5"),
+            variant("foo: 1", "vary: foo | date: @+0"),
+        ];
+        assert_eq!(select(&by_date, Fields::of(&headers("foo: 1"))), Some(1));
+        assert_eq!(select(&by_date[..1], Fields::of(&headers("foo: 2"))), None);
+        assert_eq!(select(&[], Fields::of(&headers("foo: 2"))), None);
+        assert!(by_date[0].is_replaced_by(&by_date[2]));
+        assert!(!by_date[0].is_replaced_by(&by_date[1]));
+        assert!(by_date[1].is_universal());
+    }
+
+    proptest! {
+        #[test]
+        fn a_request_matches_what_was_stored_for_it(
+            value in proptest::collection::vec("[ -~]{0,20}", 0..3),
+            name in prop_oneof![Just("foo"), Just("accept-language"), Just("accept-encoding"), Just("cookie"), Just("accept")],
+        ) {
+            let mut request = HeaderMap::new();
+            for line in &value {
+                request.append(HeaderName::from_static(name), HeaderValue::from_str(line).unwrap());
+            }
+            let response = headers(&format!("vary: {name}"));
+            let stored = Variant::capture(&VaryRule::of_response(&response), Fields::of(&request), &response, at(0));
+            prop_assert!(stored.matches(Fields::of(&request)));
+            prop_assert_eq!(select([&stored], Fields::of(&request)), Some(0));
+        }
+
+        #[test]
+        fn opaque_values_match_only_what_is_the_same_but_for_space(a in "[a-c, ]{0,8}", b in "[a-c, ]{0,8}") {
+            let squeeze = |text: &str| {
+                text.split(',').map(|member| member.trim().to_owned()).collect::<Vec<_>>().join(",")
+            };
+            let stored = variant(&format!("foo: {a}"), "vary: foo");
+            let found = stored.matches(Fields::of(&headers(&format!("foo: {b}"))));
+            prop_assert_eq!(found, squeeze(&a) == squeeze(&b));
+        }
+    }
+}

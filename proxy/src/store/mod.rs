@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use cache_semantics::negotiate::Coding;
+use cache_semantics::range::Part;
 use cache_semantics::storable::Terms;
 use cache_semantics::vary::Variant;
 use http::StatusCode;
@@ -30,6 +31,8 @@ pub struct StoredResponse {
     pub head: StoredHead,
     /// Its content.
     pub content: Content,
+    /// Which part of the representation the content is; `None`: the whole.
+    pub part: Option<Part>,
     /// The terms on which it may be reused.
     pub terms: Terms,
     /// What it varies on, and what its request said there.
@@ -57,13 +60,6 @@ pub enum Content {
         pieces: Arc<[Bytes]>,
         /// Their bytes together.
         len: u64,
-    },
-    /// Parts of a representation that is not whole (206): by first byte, in order, not touching.
-    Parts {
-        /// Each part with the position of its first byte.
-        parts: Arc<[(u64, Bytes)]>,
-        /// The length of the whole representation.
-        complete_len: Option<u64>,
     },
 }
 
@@ -105,16 +101,29 @@ impl StoredResponse {
         status: StatusCode,
         head: StoredHead,
         content: Content,
+        part: Option<Part>,
         terms: Terms,
         origins: Origins,
         encoded: Encodings,
     ) -> Self {
         let Origins { variant, url, tags, stamp } = origins;
         let checked = AtomicU64::new(stamp.number());
-        Self { status, head, content, terms, variant, url, tags, stamp, checked, encoded }
+        Self { status, head, content, part, terms, variant, url, tags, stamp, checked, encoded }
     }
 
-    /// The same response with other terms or another form of content.
+    /// The same response with one more encoding.
+    pub fn with_encoded(&self, encoded: Encoded) -> Self {
+        let made = match &self.encoded {
+            Encodings::Never => Vec::new(),
+            Encodings::Made(made) => made.to_vec(),
+        };
+        let made = made.into_iter().filter(|other| other.coding != encoded.coding);
+        let encoded = Encodings::Made(made.chain([encoded.clone()]).collect());
+        let (head, content) = (self.head.clone(), self.content.clone());
+        Self::new(self.status, head, content, self.part, self.terms, self.origins(), encoded)
+    }
+
+    /// What identifies it.
     pub fn origins(&self) -> Origins {
         Origins { variant: self.variant.clone(), url: self.url, tags: self.tags.clone(), stamp: self.stamp }
     }
@@ -129,12 +138,11 @@ impl StoredResponse {
         Ok(())
     }
 
-    /// The bytes of its content; of the parts, where it is not whole.
+    /// The bytes of its content.
     pub fn content_len(&self) -> u64 {
         match &self.content {
             Content::Packed => self.head.content_len() as u64,
             Content::Pieces { len, .. } => *len,
-            Content::Parts { parts, .. } => parts.iter().map(|(_, bytes)| bytes.len() as u64).sum(),
         }
     }
 
@@ -143,17 +151,32 @@ impl StoredResponse {
         match &self.content {
             Content::Packed => Body::full(self.head.content()),
             Content::Pieces { pieces, .. } => Body::pieces(pieces.iter().cloned()),
-            Content::Parts { .. } => Body::empty(),
         }
     }
 
-    /// Its whole content in pieces; none where only parts are there.
+    /// Its whole content in pieces.
     pub fn pieces(&self) -> Vec<Bytes> {
         match &self.content {
             Content::Packed => vec![self.head.content()],
             Content::Pieces { pieces, .. } => pieces.to_vec(),
-            Content::Parts { .. } => Vec::new(),
         }
+    }
+
+    /// The bytes from `first` to `last` of its content, in pieces.
+    #[expect(clippy::cast_possible_truncation, reason = "both are positions within a piece")]
+    pub fn slice(&self, first: u64, last: u64) -> Vec<Bytes> {
+        let mut start = 0;
+        let mut slices = Vec::new();
+        for piece in self.pieces() {
+            let end = start + piece.len() as u64;
+            if first < end && last >= start {
+                let from = first.saturating_sub(start);
+                let to = (last + 1 - start).min(piece.len() as u64);
+                slices.push(piece.slice(from as usize..to as usize));
+            }
+            start = end;
+        }
+        slices
     }
 
     /// Bytes of memory that it takes, for the bound on the tier.
@@ -161,9 +184,6 @@ impl StoredResponse {
         let content = match &self.content {
             Content::Packed => 0,
             Content::Pieces { pieces, len } => len + pieces.len() as u64 * PIECE_OVERHEAD,
-            Content::Parts { parts, .. } => {
-                parts.iter().map(|(_, bytes)| bytes.len() as u64 + PIECE_OVERHEAD).sum()
-            }
         };
         let encoded: usize = match &self.encoded {
             Encodings::Never => 0,

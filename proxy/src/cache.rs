@@ -1,0 +1,407 @@
+//! A named cache: what to do with a request, given what is stored, and how something comes to be stored.
+//!
+//! The decisions themselves are `cache_semantics`'; here they meet the memory tier, the purges and the fills. Nothing here waits.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use cache_semantics::Now;
+use cache_semantics::cache_status::{CacheStatus, Fwd, Reason};
+use cache_semantics::negotiate::{self, Coding};
+use cache_semantics::policy::Policy;
+use cache_semantics::range::{Part, RangeSet};
+use cache_semantics::reuse::{self, Disposition};
+use cache_semantics::storable::{RequestFacts, Terms};
+use cache_semantics::validation::Validators;
+use cache_semantics::vary::{self, Fields, Variant};
+use http::{HeaderMap, Method, StatusCode};
+use parking_lot::Mutex;
+
+use crate::collapse::Fills;
+use crate::compress::{self, Compressor};
+use crate::config::model;
+use crate::content::{Content, FillBudget};
+use crate::error::ProxyError;
+use crate::purge::Purges;
+use crate::searches::Searches;
+use crate::store::memory::Memory;
+use crate::store::{self, Encoded, Encodings, Origins, StoredResponse};
+
+/// How long an uncacheable answer is remembered: requests for it do not wait for one another meanwhile.
+const UNCACHEABLE_FOR: Duration = Duration::from_secs(120);
+/// Uncacheable answers remembered; 24 bytes each.
+const UNCACHEABLE_MAX: usize = 65_536;
+
+/// A cache that routes use by name.
+#[derive(Debug)]
+pub struct NamedCache {
+    spec: model::Cache,
+    memory: Memory,
+    /// Fills under way, for whoever finds nothing.
+    pub fills: Arc<Fills<Outcome>>,
+    /// Memory that these fills may keep.
+    pub budget: Arc<FillBudget>,
+    /// Purges, of all caches.
+    pub purges: Arc<Purges>,
+    searches: Searches,
+    uncacheable: quick_cache::sync::Cache<u64, Instant>,
+    uncacheable_of: ahash::RandomState,
+    /// Encodings under way, so that each is made once.
+    encoding: Mutex<Vec<(Box<[u8]>, Coding)>>,
+}
+
+/// What a fill tells those who wait for it.
+#[derive(Debug, Clone)]
+pub enum Outcome {
+    /// It is arriving, and will be stored.
+    Arriving(Arc<Arriving>),
+    /// It is stored: validated, or complete.
+    Stored(Arc<StoredResponse>),
+    /// It may not be shared. Each fetches its own.
+    Uncacheable(Reason),
+    /// The origin failed; the same error for all.
+    Failed(ProxyError),
+}
+
+/// A response whose content is arriving.
+#[derive(Debug)]
+pub struct Arriving {
+    /// Its status.
+    pub status: StatusCode,
+    /// The fields that will be stored, `Content-Length` left out.
+    pub headers: HeaderMap,
+    /// The terms on which it may be used.
+    pub terms: Terms,
+    /// What it varies on.
+    pub variant: Variant,
+    /// Its content so far.
+    pub content: Arc<Content>,
+}
+
+/// A request, as the cache looks at it.
+#[derive(Debug, Clone, Copy)]
+pub struct Wanted<'r> {
+    /// GET or HEAD.
+    pub method: &'r Method,
+    /// The fields as they came.
+    pub headers: &'r HeaderMap,
+    /// What they say about caching.
+    pub facts: &'r RequestFacts,
+    /// The fields as the origin would see them.
+    pub fields: Fields<'r>,
+}
+
+/// What to do with a request.
+#[derive(Debug)]
+pub enum Decision {
+    /// Answer with what is stored.
+    Hit(Hit),
+    /// Ask the origin whether this still holds.
+    Validate {
+        /// What is stored.
+        stored: Arc<StoredResponse>,
+        /// What `Cache-Status` says.
+        status: CacheStatus,
+    },
+    /// Ask the origin.
+    Miss {
+        /// What `Cache-Status` says.
+        status: CacheStatus,
+        /// Other variants of the same URL, whose validators the origin may recognise; or a part of what is wanted.
+        others: Vec<Arc<StoredResponse>>,
+    },
+}
+
+/// A stored response that answers.
+#[derive(Debug)]
+pub struct Hit {
+    /// The response.
+    pub stored: Arc<StoredResponse>,
+    /// Its age now.
+    pub age: Duration,
+    /// What `Cache-Status` says.
+    pub status: CacheStatus,
+    /// Fetch it anew behind the answer.
+    pub refresh: bool,
+}
+
+impl NamedCache {
+    /// An empty cache.
+    pub fn new(spec: model::Cache, limits: &model::Limits, purges: Arc<Purges>) -> Self {
+        Self {
+            memory: Memory::new(spec.max_memory, spec.max_entries, spec.max_body),
+            fills: Arc::new(Fills::new(limits.waiters)),
+            // Fills are not in the tier yet, so they get a share of their own on top.
+            budget: Arc::new(FillBudget::new((spec.max_memory / 4).max(1 << 20))),
+            purges,
+            searches: Searches::default(),
+            uncacheable: quick_cache::sync::Cache::new(UNCACHEABLE_MAX),
+            uncacheable_of: ahash::RandomState::default(),
+            encoding: Mutex::default(),
+            spec,
+        }
+    }
+
+    /// What the configuration says.
+    pub fn spec(&self) -> &model::Cache {
+        &self.spec
+    }
+
+    /// Whether it can serve another description of the same name as it is: what is stored is held by the same bounds. What routes do
+    /// with it is theirs.
+    pub fn holds_as(&self, spec: &model::Cache) -> bool {
+        let bounds = |spec: &model::Cache| (spec.enabled, spec.max_memory, spec.max_entries, spec.max_body);
+        bounds(&self.spec) == bounds(spec) && self.spec.version == spec.version
+    }
+
+    /// The tier in memory, for the sweeper and for what is reported.
+    pub fn memory(&self) -> &Memory {
+        &self.memory
+    }
+
+    /// Decides what to do with a request of this key (RFC 9111 §4). Fresh hits cost no allocation.
+    pub fn decide(&self, key: &[u8], wanted: &Wanted<'_>, policy: &Policy, now: Now) -> Decision {
+        if let Some(slot) = self.memory.lookup(key) {
+            return self.decide_among(slot.variants(), wanted, policy, now);
+        }
+        // Under another query that the origin has called equivalent?
+        if let Some(decision) = self.searches.find(key, |other| {
+            let slot = self.memory.lookup(other)?;
+            match self.decide_among(slot.variants(), wanted, policy, now) {
+                Decision::Hit(hit) => Some(Decision::Hit(hit)),
+                Decision::Validate { .. } | Decision::Miss { .. } => None,
+            }
+        }) {
+            return decision;
+        }
+        Decision::Miss { status: CacheStatus::forwarded(Fwd::UriMiss), others: Vec::new() }
+    }
+
+    fn decide_among(
+        &self,
+        variants: &[Arc<StoredResponse>],
+        wanted: &Wanted<'_>,
+        policy: &Policy,
+        now: Now,
+    ) -> Decision {
+        let miss = |fwd| Decision::Miss { status: CacheStatus::forwarded(fwd), others: Vec::new() };
+        let selected = match variants {
+            [only] if only.check(&self.purges).is_err() => return miss(Fwd::UriMiss),
+            [only] => only.variant.matches(wanted.fields).then_some(only),
+            several => {
+                let valid = || several.iter().filter(|stored| stored.check(&self.purges).is_ok());
+                if valid().next().is_none() {
+                    return miss(Fwd::UriMiss);
+                }
+                vary::select(valid().map(|stored| &stored.variant), wanted.fields)
+                    .and_then(|position| valid().nth(position))
+            }
+        };
+        let Some(stored) = selected else {
+            let others = variants.iter().filter(|stored| stored.check(&self.purges).is_ok());
+            let others = others.filter(|stored| stored.part.is_none()).cloned().collect();
+            return Decision::Miss { status: CacheStatus::forwarded(Fwd::VaryMiss), others };
+        };
+        if let Some(part) = &stored.part {
+            let holds = RangeSet::of(wanted.method, wanted.headers).and_then(|set| part.satisfy(&set));
+            let version_fits = || {
+                let validators = Validators::of(&stored.head.to_map(0));
+                cache_semantics::range::if_range_holds(wanted.headers, &validators)
+            };
+            if holds.is_none() || !version_fits() {
+                let status = CacheStatus::forwarded(Fwd::Partial);
+                return Decision::Miss { status, others: vec![stored.clone()] };
+            }
+        }
+        let hit = |age, ttl: i64, reason: Option<Reason>, refresh| {
+            let mut status = CacheStatus::hit(ttl);
+            status.detail = reason;
+            Decision::Hit(Hit { stored: stored.clone(), age, status, refresh })
+        };
+        match reuse::decide(&stored.terms, wanted.facts, policy, now) {
+            Disposition::Fresh { age, ttl } => hit(age, seconds(ttl), None, false),
+            Disposition::StaleWhileRevalidate { age, stale_for } => {
+                hit(age, -seconds(stale_for), Some(Reason::StaleWhileRevalidate), true)
+            }
+            Disposition::StaleAllowed { age, stale_for } => {
+                hit(age, -seconds(stale_for), Some(Reason::MaxStale), false)
+            }
+            Disposition::MustValidate { why } => {
+                let asked = matches!(
+                    why,
+                    Some(Reason::RequestNoCache | Reason::RequestMaxAge | Reason::RequestMinFresh)
+                );
+                let mut status = CacheStatus::forwarded(if asked { Fwd::Request } else { Fwd::Stale });
+                status.detail = why;
+                Decision::Validate { stored: stored.clone(), status }
+            }
+            Disposition::NotAllowed { why } => {
+                Decision::Miss { status: CacheStatus::forwarded(Fwd::Miss).because(why), others: Vec::new() }
+            }
+        }
+    }
+
+    /// Stores a response, in place of those that no request could prefer to it.
+    pub fn store(&self, key: &[u8], response: StoredResponse) -> Arc<StoredResponse> {
+        let response = Arc::new(response);
+        if !self.spec.enabled || response.check(&self.purges).is_err() {
+            return response;
+        }
+        self.forget_uncacheable(key);
+        self.memory.update(key, |present| {
+            let kept = present.iter().filter(|old| {
+                old.check(&self.purges).is_ok() && !old.variant.is_replaced_by(&response.variant)
+            });
+            let newer = std::iter::once(response.clone());
+            newer.chain(kept.cloned()).take(VARIANTS_MAX).collect()
+        });
+        self.searches.note(key, &response);
+        response
+    }
+
+    /// Puts `new` where `old` is, if it is there still.
+    pub fn replace(&self, key: &[u8], old: &Arc<StoredResponse>, new: StoredResponse) -> Arc<StoredResponse> {
+        let new = Arc::new(new);
+        self.memory.update(key, |present| {
+            present
+                .iter()
+                .map(|response| if Arc::ptr_eq(response, old) { new.clone() } else { response.clone() })
+                .collect()
+        });
+        new
+    }
+
+    /// Removes `old`, if it is there still.
+    pub fn remove(&self, key: &[u8], old: &Arc<StoredResponse>) {
+        self.memory.update(key, |present| {
+            present.iter().filter(|response| !Arc::ptr_eq(response, old)).cloned().collect()
+        });
+    }
+
+    /// Builds what is stored of a response whose content is complete.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "these are the parts of a stored response, each of another origin"
+    )]
+    pub fn build(
+        &self,
+        status: StatusCode,
+        mut headers: HeaderMap,
+        pieces: &[Bytes],
+        part: Option<Part>,
+        terms: Terms,
+        origins: Origins,
+        compressible: bool,
+    ) -> StoredResponse {
+        let len: usize = pieces.iter().map(Bytes::len).sum();
+        headers.remove(http::header::CONTENT_LENGTH);
+        let compressible =
+            compressible && part.is_none() && len >= COMPRESS_MIN && negotiate::may_encode(status, &headers);
+        let encoded = if compressible {
+            negotiate::vary_on_encoding(&mut headers);
+            Encodings::Made(Box::default())
+        } else {
+            Encodings::Never
+        };
+        let (head, content) = store::pack(&headers, pieces);
+        StoredResponse::new(status, head, content, part, terms, origins, encoded)
+    }
+
+    /// Has an encoding made of a stored response, once, behind the answer.
+    pub fn encode_later(
+        self: &Arc<Self>,
+        compressor: &Compressor,
+        key: &[u8],
+        stored: &Arc<StoredResponse>,
+        coding: Coding,
+    ) {
+        let mut under_way = self.encoding.lock();
+        if under_way.len() >= ENCODING_MAX
+            || under_way.iter().any(|(other, theirs)| **other == *key && *theirs == coding)
+        {
+            return;
+        }
+        let (cache, stored, job_key): (_, _, Box<[u8]>) = (self.clone(), stored.clone(), key.into());
+        let offered = compressor.offer(move || {
+            // Takes the entry out of the list however the job ends.
+            let _done = EncodingUnderWay { cache: &cache, key: &job_key, coding };
+            let head = compress::compress(coding, &stored.pieces()).map(|content| {
+                let mut headers = stored.head.to_map(2);
+                negotiate::mark_encoded(&mut headers, coding);
+                store::StoredHead::pack(&headers, &[content])
+            });
+            cache.add_encoded(&job_key, &stored, Encoded { coding, head });
+        });
+        if offered {
+            under_way.push((key.into(), coding));
+        }
+    }
+
+    fn add_encoded(&self, key: &[u8], stored: &Arc<StoredResponse>, encoded: Encoded) {
+        self.memory.update(key, |present| {
+            present
+                .iter()
+                .map(|response| {
+                    if Arc::ptr_eq(response, stored) {
+                        Arc::new(response.with_encoded(encoded.clone()))
+                    } else {
+                        response.clone()
+                    }
+                })
+                .collect()
+        });
+    }
+
+    /// Remembers that requests of this key, by clients of this kind, get answers that cannot be shared.
+    pub fn remember_uncacheable(&self, key: &[u8], facts: &RequestFacts, now: Now) {
+        self.uncacheable.insert(self.uncacheable_key(key, facts), now.mono + UNCACHEABLE_FOR);
+    }
+
+    /// Whether that was found a short while ago.
+    pub fn is_known_uncacheable(&self, key: &[u8], facts: &RequestFacts, now: Now) -> bool {
+        self.uncacheable.get(&self.uncacheable_key(key, facts)).is_some_and(|until| until > now.mono)
+    }
+
+    fn forget_uncacheable(&self, key: &[u8]) {
+        for (authorization, cookies) in [(false, false), (false, true), (true, false), (true, true)] {
+            self.uncacheable.remove(&self.uncacheable_of.hash_one((key, authorization, cookies)));
+        }
+    }
+
+    /// A collision costs two resources their collapsing for a while, and nothing else.
+    fn uncacheable_key(&self, key: &[u8], facts: &RequestFacts) -> u64 {
+        self.uncacheable_of.hash_one((key, facts.authorization, facts.undeclared_cookies))
+    }
+
+    /// Removes what is of no use any more: purged, or past the time for which it is worth keeping.
+    pub fn sweep(&self, now: Now) {
+        self.memory.retain(|stored| {
+            let held = now.mono.saturating_duration_since(stored.terms.received());
+            held < stored.terms.keep_for() && stored.check(&self.purges).is_ok()
+        });
+    }
+}
+
+/// Variants of one key.
+const VARIANTS_MAX: usize = 64;
+/// Content smaller than this is not worth compressing: it fits one packet anyway.
+const COMPRESS_MIN: usize = 1024;
+/// Encodings under way at once.
+const ENCODING_MAX: usize = 256;
+
+struct EncodingUnderWay<'c> {
+    cache: &'c NamedCache,
+    key: &'c [u8],
+    coding: Coding,
+}
+
+impl Drop for EncodingUnderWay<'_> {
+    fn drop(&mut self) {
+        self.cache.encoding.lock().retain(|(key, coding)| **key != *self.key || *coding != self.coding);
+    }
+}
+
+fn seconds(duration: Duration) -> i64 {
+    i64::try_from(duration.as_secs()).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,449 @@
+//! A fill: one fetch from the origin that may be stored, in a task of its own.
+//!
+//! The one who leads it is told what came, and so is everyone who waits for the same key. A client that leaves ends nothing; a fill
+//! ends early only when its answer is not to be stored and nobody reads it.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use cache_semantics::Now;
+use cache_semantics::cache_status::Reason;
+use cache_semantics::invalidation::ResolvedTarget;
+use cache_semantics::range::Part;
+use cache_semantics::storable::{self, RequestFacts, Terms};
+use cache_semantics::tags::{TagLimits, Tags};
+use cache_semantics::validation::{self, Conditional, Selected, Validators};
+use cache_semantics::vary::{Fields, Variant, VaryRule};
+use http::header;
+use http::{HeaderMap, Method, Response, StatusCode};
+use http_body_util::BodyExt;
+use tokio::sync::oneshot;
+
+use crate::body::Body;
+use crate::cache::{Arriving, Outcome};
+use crate::collapse::FillToken;
+use crate::content::{Content, ContentReader, ContentWriter};
+use crate::error::ProxyError;
+use crate::metrics::FillEnd;
+use crate::origin::{Answered, OnInterim, Origin, OriginFields, Outgoing};
+use crate::pipeline::Worker;
+use crate::proxy::{PlanCache, Snapshot};
+use crate::purge::{FillStamp, Subject};
+use crate::store::{Origins, StoredResponse};
+
+/// A fetch that is to be made.
+pub struct Fill {
+    /// The worker whose connections are used.
+    pub worker: Arc<Worker>,
+    /// The configuration it began with.
+    pub snapshot: Arc<Snapshot>,
+    /// Which plan of it.
+    pub plan: usize,
+    /// The key.
+    pub key: Box<[u8]>,
+    /// What the request says about caching.
+    pub facts: RequestFacts,
+    /// The target as forwarded, for what a response says of its own location.
+    pub target: ResolvedTarget,
+    /// What is sent.
+    pub request: FillRequest,
+    /// The stored responses that the origin is asked about, the most recent first.
+    pub candidates: Vec<Arc<StoredResponse>>,
+    /// A stored part that is to be completed by this fetch.
+    pub completes: Option<Arc<StoredResponse>>,
+    /// The surrogate tags that the route gives.
+    pub tags: Vec<Subject>,
+    /// Who waits; `None` for a fetch that nobody else joins.
+    pub token: Option<FillToken<Outcome>>,
+    /// The stamp of the fetch.
+    pub stamp: FillStamp,
+}
+
+/// What a fill sends: all that is needed to make the request, and to make it again without conditions.
+pub struct FillRequest {
+    /// The fields, without conditions.
+    pub fields: OriginFields,
+    /// Conditions and ranges of our own.
+    pub extra: Vec<(http::HeaderName, http::HeaderValue)>,
+    /// Everything else of [`Outgoing`].
+    pub target: http::uri::PathAndQuery,
+    /// `Host`.
+    pub authority: crate::gate::Authority,
+    /// For balancing.
+    pub hash: u64,
+    /// Whether the client takes trailers.
+    pub takes_trailers: bool,
+    /// Who hears of a 103.
+    pub on_interim: Option<OnInterim>,
+    /// Addresses, for an origin that wants a PROXY header.
+    pub client: Option<(std::net::SocketAddr, std::net::SocketAddr)>,
+}
+
+impl FillRequest {
+    fn outgoing(&mut self, with_extra: bool) -> Outgoing {
+        let mut fields = self.fields.clone();
+        for (name, value) in self.extra.iter().filter(|_| with_extra) {
+            fields.set(name.clone(), value.clone());
+        }
+        Outgoing {
+            method: Method::GET,
+            target: self.target.clone(),
+            authority: self.authority.clone(),
+            fields,
+            body: Body::empty(),
+            hash: self.hash,
+            takes_trailers: self.takes_trailers,
+            on_interim: self.on_interim.take(),
+            websocket: None,
+            client: self.client,
+        }
+    }
+}
+
+/// What the one who leads a fill is told.
+pub enum Told {
+    /// It is arriving and will be stored. The leader gets the fields as they were received.
+    Arriving {
+        /// Status, terms and content.
+        arriving: Arc<Arriving>,
+        /// The fields as received.
+        headers: HeaderMap,
+        /// From its first byte.
+        reader: ContentReader,
+        /// Who answered.
+        server: Arc<str>,
+    },
+    /// It is stored: what there was still holds, or was completed.
+    Stored {
+        /// What is stored now.
+        stored: Arc<StoredResponse>,
+        /// The status of the origin's answer.
+        fwd_status: StatusCode,
+        /// Who answered.
+        server: Arc<str>,
+    },
+    /// It is not stored; the leader has it for itself.
+    Pass {
+        /// The answer.
+        response: Response<Body>,
+        /// Why it is not stored.
+        reason: Reason,
+        /// Who answered.
+        server: Arc<str>,
+    },
+    /// The origin failed.
+    Failed(ProxyError),
+}
+
+impl Fill {
+    /// Begins it; the receiver is told what comes. `None` there: the task panicked.
+    pub fn start(self) -> oneshot::Receiver<Told> {
+        let (tell, told) = oneshot::channel();
+        tokio::spawn(self.run(tell));
+        told
+    }
+
+    fn plan(&self) -> (&PlanCache, &Arc<Origin>) {
+        let plan = &self.snapshot.plans[self.plan];
+        let cache = plan.cache.as_ref().expect("a fill is begun only by a route that caches");
+        let origin = plan.origin.as_ref().expect("a fill is begun only by a route that forwards");
+        (cache, origin)
+    }
+
+    fn now(&self) -> Now {
+        self.worker.proxy.clock.now()
+    }
+
+    fn tell_waiters(&self, outcome: Outcome) {
+        if let Some(token) = &self.token {
+            token.tell(outcome);
+        }
+    }
+
+    async fn run(mut self, tell: oneshot::Sender<Told>) {
+        let (_, origin) = self.plan();
+        let origin = origin.clone();
+        let mut requested = self.now();
+        let mut answered = self.fetch(&origin, true).await;
+        if answered.as_ref().is_ok_and(|answered| !self.is_about_candidates(answered)) {
+            // RFC 9111 §4.3.4: a 304 that selects no stored response updates none; the request is made again without conditions.
+            requested = self.now();
+            answered = self.fetch(&origin, false).await;
+        }
+        let answered = match answered {
+            Ok(answered) => answered,
+            Err(error) => {
+                self.worker.metrics.fill(FillEnd::Failed);
+                let error = ProxyError::Origin(error);
+                self.tell_waiters(Outcome::Failed(error.clone()));
+                let _ = tell.send(Told::Failed(error));
+                return;
+            }
+        };
+        if answered.response.status() == StatusCode::NOT_MODIFIED {
+            self.validated(answered, requested, tell);
+        } else {
+            self.received(answered, requested, tell).await;
+        }
+    }
+
+    async fn fetch(
+        &mut self,
+        origin: &Arc<Origin>,
+        with_extra: bool,
+    ) -> Result<Answered, crate::origin::OriginError> {
+        let outgoing = self.request.outgoing(with_extra);
+        origin.forward(self.worker.index, outgoing).await
+    }
+
+    /// Whether an answer is one that can be used: anything but a 304 about something that is not stored.
+    fn is_about_candidates(&self, answered: &Answered) -> bool {
+        answered.response.status() != StatusCode::NOT_MODIFIED
+            || self.selected(answered.response.headers()).is_some()
+    }
+
+    fn selected(&self, not_modified: &HeaderMap) -> Option<Arc<StoredResponse>> {
+        let validators: Vec<Validators> =
+            self.candidates.iter().map(|stored| Validators::of(&stored.head.to_map(0))).collect();
+        match validation::select(&validators, not_modified) {
+            Selected::Stored(position) => self.candidates.get(position).cloned(),
+            Selected::None => None,
+        }
+    }
+
+    /// A 304: what is stored is freshened (RFC 9111 §4.3.4).
+    fn validated(self, answered: Answered, requested: Now, tell: oneshot::Sender<Told>) {
+        let received = self.now();
+        let server = answered.server.clone();
+        let not_modified = answered.response.headers();
+        let Some(old) = self.selected(not_modified) else {
+            let error = ProxyError::Internal { what: "a 304 was asked for twice and answered twice" };
+            self.tell_waiters(Outcome::Failed(error.clone()));
+            let _ = tell.send(Told::Failed(error));
+            return;
+        };
+        let (used, _) = self.plan();
+        let merged = validation::freshen(&old.head.to_map(0), not_modified, &used.policy, received.wall);
+        let exchange = storable::Exchange {
+            request: &self.facts,
+            target: self.target.as_target(),
+            status: old.status,
+            headers: &merged,
+            requested,
+            received,
+        };
+        let fwd_status = StatusCode::NOT_MODIFIED;
+        match storable::decide(&exchange, &used.policy) {
+            Ok(terms) => {
+                let fresh = self.freshened(&old, &merged, terms, received);
+                let stored = used.cache.store(&self.key, fresh);
+                self.worker.metrics.fill(FillEnd::Stored);
+                self.tell_waiters(Outcome::Stored(stored.clone()));
+                let _ = tell.send(Told::Stored { stored, fwd_status, server });
+            }
+            Err(storable::NotStorable(reason)) => {
+                // It still holds, for this request alone: the new fields forbid to keep it.
+                let fresh = self.freshened(&old, &merged, old.terms.expired(received), received);
+                used.cache.remove(&self.key, &old);
+                used.cache.remember_uncacheable(&self.key, &self.facts, received);
+                self.worker.metrics.fill(FillEnd::NotStorable);
+                self.tell_waiters(Outcome::Uncacheable(reason));
+                let _ = tell.send(Told::Stored { stored: Arc::new(fresh), fwd_status, server });
+            }
+        }
+    }
+
+    fn freshened(
+        &self,
+        old: &StoredResponse,
+        merged: &HeaderMap,
+        terms: Terms,
+        received: Now,
+    ) -> StoredResponse {
+        let (used, _) = self.plan();
+        let headers = storable::stored_headers(merged, &used.policy);
+        let variant = self.variant(merged, received);
+        used.cache.build(
+            old.status,
+            headers,
+            &old.pieces(),
+            old.part,
+            terms,
+            self.origins(merged, variant),
+            used.compress,
+        )
+    }
+
+    /// Anything but a 304.
+    async fn received(self, answered: Answered, requested: Now, tell: oneshot::Sender<Told>) {
+        let received = self.now();
+        let Answered { response, server, .. } = answered;
+        let (used, _) = self.plan();
+        let (parts, body) = response.into_parts();
+        let exchange = storable::Exchange {
+            request: &self.facts,
+            target: self.target.as_target(),
+            status: parts.status,
+            headers: &parts.headers,
+            requested,
+            received,
+        };
+        let spec = used.cache.spec();
+        let announced = body.exact_len();
+        let decision = match storable::decide(&exchange, &used.policy) {
+            Err(storable::NotStorable(reason)) => Err(reason),
+            Ok(_) if announced.is_some_and(|len| len > spec.max_body) => Err(Reason::BodyTooLarge),
+            Ok(terms) => Ok(terms),
+        };
+        let terms = match decision {
+            Ok(terms) => terms,
+            Err(reason) => {
+                used.cache.remember_uncacheable(&self.key, &self.facts, received);
+                let end =
+                    if reason == Reason::BodyTooLarge { FillEnd::TooLarge } else { FillEnd::NotStorable };
+                self.worker.metrics.fill(end);
+                self.tell_waiters(Outcome::Uncacheable(reason));
+                // Whoever waits goes on alone from here; dropping the answer ends its connection if the leader has left.
+                let response = Response::from_parts(parts, body);
+                let _ = tell.send(Told::Pass { response, reason, server });
+                return;
+            }
+        };
+        let keep_max = usize::try_from(spec.max_body).unwrap_or(usize::MAX);
+        let (writer, content) = Content::new(announced, keep_max, used.cache.budget.clone());
+        let mut headers = storable::stored_headers(&parts.headers, &used.policy);
+        headers.remove(header::CONTENT_LENGTH);
+        let variant = self.variant(&parts.headers, received);
+        let arriving = Arc::new(Arriving { status: parts.status, headers, terms, variant, content });
+        let completes = self.completes.is_some() && parts.status == StatusCode::PARTIAL_CONTENT;
+        let mut tell = Some(tell);
+        if !completes {
+            if let Some(reader) = arriving.content.read() {
+                let (arriving, headers) = (arriving.clone(), parts.headers.clone());
+                if let Some(tell) = tell.take() {
+                    let _ = tell.send(Told::Arriving { arriving, headers, reader, server: server.clone() });
+                }
+            }
+            // A part is of use to nobody but the one who asked for it.
+            if parts.status != StatusCode::PARTIAL_CONTENT {
+                self.tell_waiters(Outcome::Arriving(arriving.clone()));
+            }
+        }
+        let Some((writer, trailers)) = write(writer, body).await else {
+            self.worker.metrics.fill(FillEnd::Failed);
+            return;
+        };
+        let stored = writer.whole().and_then(|pieces| self.store(&arriving, &parts.headers, &pieces));
+        match &stored {
+            Some(stored) if stored.part.is_none() => self.tell_waiters(Outcome::Stored(stored.clone())),
+            Some(_) => {}
+            None => self.worker.metrics.fill(FillEnd::TooLarge),
+        }
+        // Stored before the last byte is handed out: whoever has it all and asks again finds it.
+        writer.finish(trailers);
+        if let Some(tell) = tell {
+            let told = match stored {
+                Some(stored) if stored.part.is_none() => {
+                    Told::Stored { stored, fwd_status: StatusCode::PARTIAL_CONTENT, server }
+                }
+                Some(_) | None => Told::Failed(ProxyError::FillEnded),
+            };
+            let _ = tell.send(told);
+        }
+    }
+
+    /// Stores what has arrived whole. `None`: it turned out not to fit.
+    fn store(
+        &self,
+        arriving: &Arriving,
+        received: &HeaderMap,
+        pieces: &[Bytes],
+    ) -> Option<Arc<StoredResponse>> {
+        let (used, _) = self.plan();
+        let len: usize = pieces.iter().map(Bytes::len).sum();
+        let mut status = arriving.status;
+        let mut headers = arriving.headers.clone();
+        let mut pieces = pieces.to_vec();
+        let mut part = None;
+        if status == StatusCode::PARTIAL_CONTENT {
+            let mut held = Part::of(received, len as u64)?;
+            let older = self.completes.iter().chain(&self.candidates).find_map(|stored| {
+                let combined = stored.part?.combine(
+                    &Validators::of(&stored.head.to_map(0)),
+                    &held,
+                    &Validators::of(received),
+                )?;
+                Some((stored, combined))
+            });
+            if let Some((older, combined)) = older {
+                let mut all = first_bytes(older, combined.before);
+                all.append(&mut pieces);
+                all.extend(last_bytes(older, combined.behind));
+                pieces = all;
+                held = combined.part;
+            }
+            if held.is_whole() {
+                status = StatusCode::OK;
+                headers.remove(header::CONTENT_RANGE);
+            } else {
+                part = Some(held);
+            }
+        }
+        let response = used.cache.build(
+            status,
+            headers,
+            &pieces,
+            part,
+            arriving.terms,
+            self.origins(received, arriving.variant.clone()),
+            used.compress,
+        );
+        self.worker.metrics.fill(FillEnd::Stored);
+        Some(used.cache.store(&self.key, response))
+    }
+
+    fn variant(&self, response: &HeaderMap, received: Now) -> Variant {
+        let (used, _) = self.plan();
+        let rule = VaryRule::under(&used.policy, response);
+        Variant::capture(&rule, Fields::of(self.request.fields.as_map()), response, received.wall)
+    }
+
+    fn origins(&self, response: &HeaderMap, variant: Variant) -> Origins {
+        let purges = &self.worker.proxy.purges;
+        let named = Tags::of_response(response, TagLimits::default());
+        let tags = named.names.iter().map(|tag| purges.tag(tag)).chain(self.tags.iter().copied()).collect();
+        let url = &self.target;
+        let url = purges.url(&url.scheme, &url.authority, &url.path_and_query);
+        Origins { variant, url, tags, stamp: self.stamp.stamp() }
+    }
+}
+
+/// Writes a body as it comes. `None`: it broke off, or nobody wants it.
+async fn write(mut writer: ContentWriter, mut body: Body) -> Option<(ContentWriter, Option<HeaderMap>)> {
+    let mut trailers = None;
+    while let Some(frame) = body.frame().await {
+        match frame.ok()?.into_data() {
+            Ok(data) => writer.push(data).await.ok()?,
+            Err(frame) => trailers = frame.into_trailers().ok(),
+        }
+    }
+    Some((writer, trailers))
+}
+
+fn first_bytes(stored: &StoredResponse, count: u64) -> Vec<Bytes> {
+    if count == 0 { Vec::new() } else { stored.slice(0, count - 1) }
+}
+
+fn last_bytes(stored: &StoredResponse, count: u64) -> Vec<Bytes> {
+    let len = stored.content_len();
+    if count == 0 || count > len { Vec::new() } else { stored.slice(len - count, len - 1) }
+}
+
+/// The conditions that ask the origin about stored responses, as fields to add.
+pub fn conditions(candidates: &[Arc<StoredResponse>]) -> Vec<(http::HeaderName, http::HeaderValue)> {
+    let validators: Vec<Validators> =
+        candidates.iter().map(|stored| Validators::of(&stored.head.to_map(0))).collect();
+    let mut fields = HeaderMap::new();
+    Conditional::for_stored(&validators).apply(&mut fields);
+    fields.into_iter().filter_map(|(name, value)| Some((name?, value))).collect()
+}

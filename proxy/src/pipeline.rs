@@ -1,0 +1,1069 @@
+//! One request, from arrival to answer: **start reading the proxy here**.
+//!
+//! [`serve`] is the hit path: a plain function that ends in an answer, or hands over to [`Exchange`], which waits for others.
+
+use std::cell::RefCell;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use cache_semantics::Now;
+use cache_semantics::cache_status::{CacheStatus, Fwd, Reason};
+use cache_semantics::invalidation::{self, ResolvedTarget, Target};
+use cache_semantics::reuse::{self, Disposition, OriginFailure};
+use cache_semantics::storable::{MethodClass, RequestFacts};
+use cache_semantics::validation::{self, CONDITIONS, HeadEffect, Validators};
+use http::header::{self, HeaderMap, HeaderValue};
+use http::request::Parts;
+use http::uri::PathAndQuery;
+use http::{Method, Request, Response, StatusCode, Version};
+use hyper::body::Incoming;
+use hyper::upgrade::OnUpgrade;
+use tokio::sync::Notify;
+
+use crate::answer::Answer;
+use crate::body::Body;
+use crate::cache::{Arriving, Decision, Hit, NamedCache, Outcome, Wanted};
+use crate::collapse::{FillToken, Join};
+use crate::config::model::{Action, FixedAnswer, HeaderEdits, Route};
+use crate::error::{ProxyError, Recipient};
+use crate::fill::{self, Fill, FillRequest, Told};
+use crate::gate::{self, Authority, Gated};
+use crate::identity;
+use crate::metrics::{self, WorkerMetrics};
+use crate::origin::{self, OnInterim, Origin, OriginFields, Outgoing, Sender};
+use crate::proxy::{Plan, PlanCache, Proxy, Snapshot};
+use crate::purge::Subject;
+use crate::request_key::{Forwarded, ForwardedCookie, Presented, Scratch};
+use crate::respond;
+use crate::routes::{Bindings, NoRoute, RequestView};
+use crate::server::Serve;
+use crate::server::connection::Connection;
+use crate::store::StoredResponse;
+
+/// One worker's view of the proxy.
+pub struct Worker {
+    /// Its number.
+    pub index: usize,
+    /// What all workers share.
+    pub proxy: Arc<Proxy>,
+    /// What it counts.
+    pub metrics: Arc<WorkerMetrics>,
+}
+
+/// Answers the requests of one worker.
+pub struct Pipeline(Arc<Worker>);
+
+impl Pipeline {
+    /// The pipeline of worker number `index`.
+    pub fn new(index: usize, proxy: Arc<Proxy>) -> Self {
+        let metrics = proxy.metrics.worker(index).clone();
+        Self(Arc::new(Worker { index, proxy, metrics }))
+    }
+}
+
+impl Serve for Pipeline {
+    fn serve(&self, request: Request<Incoming>, connection: &Arc<Connection>) -> Answer {
+        serve(&self.0, request, connection)
+    }
+}
+
+thread_local! {
+    /// Memory for making keys.
+    static SCRATCH: RefCell<Scratch> = RefCell::default();
+}
+
+/// Answers one request. A fresh hit is answered before this returns; everything that waits goes on in an [`Exchange`].
+fn serve(worker: &Arc<Worker>, request: Request<Incoming>, connection: &Arc<Connection>) -> Answer {
+    let now = worker.proxy.clock.now();
+    let snapshot = worker.proxy.snapshot();
+    let (mut parts, body) = request.into_parts();
+
+    // The gate: one length, one target, one authority; end-to-end fields only.
+    let received = gate::RequestFacts::of(connection.tls.is_some(), &body);
+    let gated = match gate::check_request(&mut parts, &received, &snapshot.config.server.limits) {
+        Ok(gated) => gated,
+        Err(rejection) => {
+            let local = Local { worker, parts: &parts, now, edits: None, close: true };
+            return Answer::ready(local.error(&rejection.into(), Reason::Refused));
+        }
+    };
+    let mut local = Local { worker, parts: &parts, now, edits: None, close: gated.close_after };
+    if gated.answer_here {
+        return Answer::ready(local.options());
+    }
+
+    // The route.
+    let trusted = &snapshot.config.server.trusted_proxies;
+    let identity = identity::of(connection, &parts.headers, trusted);
+    let view = RequestView {
+        method: &parts.method,
+        host: gated.authority.host(),
+        path: parts.uri.path(),
+        query: parts.uri.query(),
+        headers: &parts.headers,
+        client: if snapshot.asks_client { identity.address() } else { None },
+    };
+    let found = match snapshot.routes.find(&view) {
+        Ok(found) => found,
+        Err(NoRoute::NoneMatches) => {
+            return Answer::ready(local.error(&ProxyError::NoRoute, Reason::Refused));
+        }
+        Err(NoRoute::Ambiguous) => {
+            return Answer::ready(local.error(&ProxyError::AmbiguousPath, Reason::Refused));
+        }
+    };
+    let plan = &snapshot.plans[found.index];
+    local.edits = Some(&plan.route.response_headers);
+
+    // What the route answers by itself.
+    match &plan.route.action {
+        Action::Forward(_) => {}
+        Action::Respond(fixed) => return Answer::ready(local.fixed(fixed)),
+        Action::RedirectToHttps => {
+            return Answer::ready(local.redirect_to_https(&gated.authority));
+        }
+        Action::Redirect { status, location } => {
+            let location = location.render(|name| match name {
+                "path" => Some(parts.uri.path().into()),
+                "query" => parts.uri.query().map(|query| format!("?{query}").into()),
+                "host" => Some(gated.authority.as_str().into()),
+                name => found.bindings.raw(name).map(Into::into),
+            });
+            return Answer::ready(local.redirect(*status, &location));
+        }
+    }
+
+    // The key, and what is stored under it.
+    let forwarded_host = identity.host();
+    let scheme = identity.scheme();
+    let presented = Presented {
+        scheme: scheme.as_str(),
+        authority: gated.authority.as_str(),
+        forwarded_host: forwarded_host.as_ref().map(Authority::as_str),
+        path: parts.uri.path(),
+        query: parts.uri.query(),
+        headers: &parts.headers,
+        bindings: found.bindings,
+    };
+    let looked_up = SCRATCH.with_borrow_mut(|scratch| {
+        let step = match bypass(plan, &parts.method, &gated) {
+            Some(status) => {
+                let facts = RequestFacts::of(&parts.method, &parts.headers, false);
+                Step::Forward { status, facts }
+            }
+            None => {
+                let cache = plan.cache.as_ref().expect("`bypass` says so where a route does not cache");
+                let undeclared = plan.key.key(&presented, scratch);
+                let facts = RequestFacts::of(&parts.method, &parts.headers, undeclared);
+                let wanted = Wanted {
+                    method: &parts.method,
+                    headers: &parts.headers,
+                    facts: &facts,
+                    fields: plan.key.fields(&parts.headers, scratch),
+                };
+                match cache.cache.decide(&scratch.key, &wanted, &cache.policy, now) {
+                    Decision::Hit(hit) if !hit.refresh => {
+                        return Err(local.hit(&hit, cache, &scratch.key));
+                    }
+                    decision => Step::Cached { decision, key: scratch.key.as_slice().into(), facts },
+                }
+            }
+        };
+        let forwarded = match &step {
+            Step::Cached { .. } => plan.key.forwarded(&presented, scratch),
+            // Unsafe requests, and routes without a cache, are forwarded with all they carry.
+            Step::Forward { .. } => Forwarded {
+                target: plan.key.target(&presented, scratch),
+                cookie: ForwardedCookie::AsPresented,
+            },
+        };
+        Ok((step, forwarded))
+    });
+    let (step, forwarded) = match looked_up {
+        Ok(step) => step,
+        Err(hit) => return Answer::ready(hit),
+    };
+
+    // Beyond the memory tier.
+    let tags = tags_of(plan, found.bindings, &worker.proxy);
+    let index = found.index;
+    let exchange = Exchange {
+        worker: worker.clone(),
+        snapshot: Arc::clone(&snapshot),
+        plan: index,
+        connection: connection.clone(),
+        scheme,
+        gated,
+        now,
+        forwarded,
+        tags,
+        interim: Arc::new(InterimRelay::default()),
+        parts,
+    };
+    Answer::pending(exchange.run(step, body))
+}
+
+/// Why the cache is not asked; `None`: it is.
+fn bypass(plan: &Plan, method: &Method, gated: &Gated) -> Option<CacheStatus> {
+    let because = |fwd, reason| Some(CacheStatus::forwarded(fwd).because(reason));
+    if gated.websocket.is_some() {
+        return because(Fwd::Bypass, Reason::Upgrade);
+    }
+    if plan.cache.is_none() {
+        return because(Fwd::Bypass, Reason::RouteOff);
+    }
+    if !MethodClass::of(method).is_looked_up() {
+        return Some(CacheStatus::forwarded(Fwd::Method));
+    }
+    if gated.has_body {
+        return because(Fwd::Bypass, Reason::RequestBody);
+    }
+    None
+}
+
+/// The surrogate tags that the route gives to what it fills.
+fn tags_of(plan: &Plan, bindings: Bindings<'_>, proxy: &Proxy) -> Vec<Subject> {
+    let templates = plan.cache.as_ref().map_or(&[][..], |cache| &cache.tags);
+    templates.iter().map(|tag| proxy.purges.tag(&tag.render(|name| bindings.decoded(name)))).collect()
+}
+
+/// Answers that need nobody else.
+struct Local<'r> {
+    worker: &'r Arc<Worker>,
+    parts: &'r Parts,
+    now: Now,
+    edits: Option<&'r HeaderEdits>,
+    close: bool,
+}
+
+impl Local<'_> {
+    fn hit(&self, hit: &Hit, cache: &PlanCache, key: &[u8]) -> Response<Body> {
+        let served =
+            respond::from_stored(&hit.stored, &self.parts.method, &self.parts.headers, hit.age, hit.status);
+        if let Some(coding) = served.wanted {
+            cache.cache.encode_later(&self.worker.proxy.compressor, key, &hit.stored, coding);
+        }
+        self.finish(served.response, disposition(&hit.status))
+    }
+
+    fn finish(&self, mut response: Response<Body>, disposition: metrics::Disposition) -> Response<Body> {
+        if let Some(edits) = self.edits {
+            edit(response.headers_mut(), edits);
+        }
+        if self.close {
+            close_after(&mut response, self.parts.version);
+        }
+        self.worker.metrics.disposition(disposition);
+        let took = self.worker.proxy.clock.now().since(self.now);
+        self.worker.metrics.request((&self.parts.method).into(), response.status(), took);
+        response
+    }
+
+    fn error(&self, error: &ProxyError, reason: Reason) -> Response<Body> {
+        let mut response = error.to_response(&recipient(self.parts));
+        let status = CacheStatus::forwarded(Fwd::Bypass).because(reason);
+        respond::put_status(response.headers_mut(), status);
+        self.finish(response, metrics::Disposition::Local)
+    }
+
+    fn fixed(&self, fixed: &FixedAnswer) -> Response<Body> {
+        self.finish(fixed_answer(fixed, &self.parts.method), metrics::Disposition::Local)
+    }
+
+    fn redirect_to_https(&self, authority: &Authority) -> Response<Body> {
+        // A port of the cleartext listener means nothing to the other one.
+        let location = format!("https://{}{}", authority.host(), path_and_query(self.parts));
+        self.redirect(StatusCode::PERMANENT_REDIRECT, &location)
+    }
+
+    fn redirect(&self, status: StatusCode, location: &str) -> Response<Body> {
+        let Ok(location) = HeaderValue::from_str(location) else {
+            return self.error(
+                &ProxyError::Internal { what: "a redirect's location is a field value" },
+                Reason::Refused,
+            );
+        };
+        let mut response = Response::new(Body::empty());
+        *response.status_mut() = status;
+        response.headers_mut().insert(header::LOCATION, location);
+        self.finish(response, metrics::Disposition::Local)
+    }
+
+    /// `OPTIONS` that is not to go further (RFC 9110 §7.6.2).
+    fn options(&self) -> Response<Body> {
+        let mut response = Response::new(Body::empty());
+        let allow = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
+        response.headers_mut().insert(header::ALLOW, allow);
+        self.finish(response, metrics::Disposition::Local)
+    }
+}
+
+/// A request that goes on beyond the memory tier: it owns all it needs, and nobody else waits while it does.
+struct Exchange {
+    worker: Arc<Worker>,
+    snapshot: Arc<Snapshot>,
+    plan: usize,
+    connection: Arc<Connection>,
+    scheme: http::uri::Scheme,
+    gated: Gated,
+    now: Now,
+    forwarded: Forwarded,
+    tags: Vec<Subject>,
+    interim: Arc<InterimRelay>,
+    parts: Parts,
+}
+
+/// What is to be done with it.
+enum Step {
+    /// Forward it; the cache is not asked.
+    Forward { status: CacheStatus, facts: RequestFacts },
+    /// What the cache said.
+    Cached { decision: Decision, key: Box<[u8]>, facts: RequestFacts },
+}
+
+/// An answer on its way out, with what is to be said of it.
+struct Outgo {
+    response: Response<Body>,
+    status: CacheStatus,
+    server: Option<Arc<str>>,
+}
+
+impl Exchange {
+    async fn run(mut self, step: Step, body: Incoming) -> Response<Body> {
+        let outgo = match step {
+            Step::Forward { status, facts } => self.forward(status, &facts, Some(body)).await,
+            Step::Cached { decision, key, facts } => self.cached(decision, &key, &facts).await,
+        };
+        // No interim response after the final one.
+        self.interim.close();
+        drop(self.connection.interim.take());
+        self.finish(outgo)
+    }
+
+    fn plan(&self) -> &Plan {
+        &self.snapshot.plans[self.plan]
+    }
+
+    fn route(&self) -> &Arc<Route> {
+        &self.plan().route
+    }
+
+    fn plan_cache(&self) -> &PlanCache {
+        self.plan().cache.as_ref().expect("only a route that caches asks the cache")
+    }
+
+    fn cache(&self) -> &Arc<NamedCache> {
+        &self.plan_cache().cache
+    }
+
+    fn origin(&self) -> &Arc<Origin> {
+        self.plan()
+            .origin
+            .as_ref()
+            .expect("a route that forwards has an origin: the configuration was checked")
+    }
+
+    fn clock(&self) -> Now {
+        self.worker.proxy.clock.now()
+    }
+
+    /// A GET or HEAD of a route that caches.
+    async fn cached(&mut self, decision: Decision, key: &[u8], facts: &RequestFacts) -> Outgo {
+        match decision {
+            Decision::Hit(hit) => {
+                if hit.refresh {
+                    self.refresh_behind(key, facts, &hit.stored);
+                }
+                self.from_stored(key, &hit.stored, hit.age, hit.status)
+            }
+            // RFC 9111 §5.2.1.7: a stored response, or 504.
+            Decision::Validate { status, .. } | Decision::Miss { status, .. }
+                if facts.directives.only_if_cached =>
+            {
+                self.error(&ProxyError::OnlyIfCached, status.because(Reason::OnlyIfCached))
+            }
+            Decision::Validate { stored, status } if self.parts.method == Method::HEAD => {
+                self.head(key, facts, status, Some(stored)).await
+            }
+            Decision::Miss { status, .. } if self.parts.method == Method::HEAD => {
+                self.head(key, facts, status, None).await
+            }
+            Decision::Validate { stored, status } => {
+                self.fill(key, facts, status, vec![stored.clone()], Some(stored)).await
+            }
+            Decision::Miss { status, others } => {
+                // RFC 9111 §5.2.1.5: what answers such a request is kept by nobody, so nobody waits for it either.
+                if facts.directives.no_store {
+                    return self.forward(status.because(Reason::RequestNoStore), facts, None).await;
+                }
+                self.fill(key, facts, status, others, None).await
+            }
+        }
+    }
+
+    /// Leads or joins the fill of this key. `stale`: what is stored and must be validated.
+    async fn fill(
+        &mut self,
+        key: &[u8],
+        facts: &RequestFacts,
+        status: CacheStatus,
+        candidates: Vec<Arc<StoredResponse>>,
+        stale: Option<Arc<StoredResponse>>,
+    ) -> Outgo {
+        // A range is fetched as it is asked for, unless the whole is only to be validated; nobody else waits for it.
+        if facts.range && stale.is_none() {
+            let led = self.lead(key, facts, status, candidates, None, None).await;
+            return self.led(key, facts, status, stale, led);
+        }
+        if self.cache().is_known_uncacheable(key, facts, self.now) {
+            let status = CacheStatus { detail: status.detail.or(Some(Reason::KnownUncacheable)), ..status };
+            let led = self.lead(key, facts, status, candidates, stale.as_ref(), None).await;
+            return self.led(key, facts, status, stale, led);
+        }
+        match self.cache().fills.clone().join(&fill_key(key, &candidates, &self.parts.headers)) {
+            Join::Lead(token) => {
+                // Between the lookup and here another fill may have ended.
+                if let Some(hit) = self.decide_again(key, facts) {
+                    return self.from_stored(key, &hit.stored, hit.age, hit.status);
+                }
+                let led = self.lead(key, facts, status, candidates, stale.as_ref(), Some(token)).await;
+                self.led(key, facts, status, stale, led)
+            }
+            Join::Wait(waiter) => {
+                let outcome = waiter.outcome().await;
+                if let Some(outgo) = self.joined(key, facts, status, stale.as_ref(), outcome) {
+                    return outgo;
+                }
+                let led = self.lead(key, facts, status, candidates, stale.as_ref(), None).await;
+                self.led(key, facts, status, stale, led)
+            }
+            Join::Alone => {
+                self.worker.metrics.limit(metrics::Limit::Waiters);
+                let led = self.lead(key, facts, status, candidates, stale.as_ref(), None).await;
+                self.led(key, facts, status, stale, led)
+            }
+        }
+    }
+
+    /// What came of another request's fill, if it answers this one too.
+    fn joined(
+        &self,
+        key: &[u8],
+        facts: &RequestFacts,
+        status: CacheStatus,
+        stale: Option<&Arc<StoredResponse>>,
+        outcome: Option<Outcome>,
+    ) -> Option<Outgo> {
+        let collapsed = CacheStatus { collapsed: true, ..status };
+        match outcome? {
+            Outcome::Arriving(arriving) => {
+                let policy = &self.plan_cache().policy;
+                let fields = self.fields();
+                let usable = arriving.variant.matches(cache_semantics::vary::Fields::of(fields.as_map()))
+                    && matches!(
+                        reuse::decide(&arriving.terms, facts, policy, self.clock()),
+                        Disposition::Fresh { .. } | Disposition::StaleWhileRevalidate { .. }
+                    );
+                let reader = if usable { arriving.content.read() } else { None }?;
+                let response = self.arriving(&arriving, arriving.headers.clone(), Body::stream(reader));
+                Some(Outgo { response, status: collapsed, server: None })
+            }
+            Outcome::Stored(_) => {
+                let hit = self.decide_again(key, facts)?;
+                Some(self.from_stored(
+                    key,
+                    &hit.stored,
+                    hit.age,
+                    CacheStatus { ttl: hit.status.ttl, ..collapsed },
+                ))
+            }
+            Outcome::Uncacheable(_) => None,
+            Outcome::Failed(error) => Some(self.failed(key, facts, collapsed, stale, error)),
+        }
+    }
+
+    fn decide_again(&self, key: &[u8], facts: &RequestFacts) -> Option<Hit> {
+        let fields = self.fields();
+        let wanted = Wanted {
+            method: &self.parts.method,
+            headers: &self.parts.headers,
+            facts,
+            fields: cache_semantics::vary::Fields::of(fields.as_map()),
+        };
+        match self.cache().decide(key, &wanted, &self.plan_cache().policy, self.clock()) {
+            Decision::Hit(hit) => Some(hit),
+            Decision::Validate { .. } | Decision::Miss { .. } => None,
+        }
+    }
+
+    /// Fetches, and waits for the head. `token`: others wait with us.
+    async fn lead(
+        &mut self,
+        key: &[u8],
+        facts: &RequestFacts,
+        status: CacheStatus,
+        candidates: Vec<Arc<StoredResponse>>,
+        stale: Option<&Arc<StoredResponse>>,
+        token: Option<FillToken<Outcome>>,
+    ) -> Told {
+        let fill = self.new_fill(key, facts, status, candidates, stale, token);
+        let told = self.interim.clone().relay(fill.start()).await;
+        told.unwrap_or(Told::Failed(ProxyError::FillEnded))
+    }
+
+    /// Makes the answer to the one who led the fill.
+    fn led(
+        &self,
+        key: &[u8],
+        facts: &RequestFacts,
+        status: CacheStatus,
+        stale: Option<Arc<StoredResponse>>,
+        told: Told,
+    ) -> Outgo {
+        match told {
+            Told::Arriving { arriving, headers, reader, server } => {
+                let response = self.arriving(&arriving, headers, Body::stream(reader));
+                let status = CacheStatus { stored: true, ..status };
+                Outgo { response, status, server: Some(server) }
+            }
+            Told::Stored { stored, fwd_status, server } => {
+                let age = stored.terms.current_age(self.clock());
+                let status = CacheStatus { stored: true, fwd_status: Some(fwd_status.as_u16()), ..status };
+                let outgo = self.from_stored(key, &stored, age, status);
+                Outgo { server: Some(server), ..outgo }
+            }
+            Told::Pass { response, reason, server } => {
+                let failure = OriginFailure::Status(response.status());
+                if let Some(outgo) = self.stale_on_error(key, facts, status, stale.as_ref(), failure) {
+                    return outgo;
+                }
+                if is_down(response.status())
+                    && let Some(outgo) = self.fallback(status)
+                {
+                    return outgo;
+                }
+                if response.status().is_server_error() {
+                    // What is stored stays: the origin did not say that it has gone.
+                } else if let Some(stale) = &stale {
+                    self.cache().remove(key, stale);
+                }
+                let status = CacheStatus { detail: status.detail.or(Some(reason)), ..status };
+                let response = self.evaluate_passed(response);
+                Outgo { response, status, server: Some(server) }
+            }
+            Told::Failed(error) => self.failed(key, facts, status, stale.as_ref(), error),
+        }
+    }
+
+    /// The client's conditions on an answer that was fetched without them.
+    fn evaluate_passed(&self, response: Response<Body>) -> Response<Body> {
+        let headers = &self.parts.headers;
+        if !validation::is_conditional(headers) || !response.status().is_success() {
+            return response;
+        }
+        let etag_matches = Validators::of(response.headers()).etag.is_some_and(|etag| {
+            headers.get_all(header::IF_NONE_MATCH).iter().any(|line| etag.matches_weakly(line.as_bytes()))
+        });
+        if !etag_matches {
+            return response;
+        }
+        let mut not_modified = Response::new(Body::empty());
+        *not_modified.status_mut() = StatusCode::NOT_MODIFIED;
+        *not_modified.headers_mut() = validation::not_modified_headers(response.headers());
+        not_modified
+    }
+
+    /// The origin gave no answer.
+    fn failed(
+        &self,
+        key: &[u8],
+        facts: &RequestFacts,
+        status: CacheStatus,
+        stale: Option<&Arc<StoredResponse>>,
+        error: ProxyError,
+    ) -> Outgo {
+        self.stale_on_error(key, facts, status, stale, OriginFailure::NoAnswer)
+            .or_else(|| self.fallback(status))
+            .unwrap_or_else(|| self.error(&error, status.because(Reason::OriginFailed)))
+    }
+
+    /// What is stored in place of an error (RFC 5861 §4).
+    fn stale_on_error(
+        &self,
+        key: &[u8],
+        facts: &RequestFacts,
+        status: CacheStatus,
+        stale: Option<&Arc<StoredResponse>>,
+        failure: OriginFailure,
+    ) -> Option<Outgo> {
+        let stored = stale?;
+        let policy = &self.plan_cache().policy;
+        let allowed = reuse::on_error(&stored.terms, facts, policy, failure, self.clock())?;
+        let ttl = i64::try_from(allowed.stale_for.as_secs()).unwrap_or(i64::MAX);
+        let status =
+            CacheStatus { hit: true, fwd: None, ttl: Some(-ttl), ..status }.because(Reason::StaleIfError);
+        Some(self.from_stored(key, stored, allowed.age, status))
+    }
+
+    fn fallback(&self, status: CacheStatus) -> Option<Outgo> {
+        let fixed = self.route().fallback.as_ref()?;
+        let response = fixed_answer(fixed, &self.parts.method);
+        Some(Outgo { response, status: status.because(Reason::Fallback), server: None })
+    }
+
+    fn error(&self, error: &ProxyError, status: CacheStatus) -> Outgo {
+        Outgo { response: error.to_response(&recipient(&self.parts)), status, server: None }
+    }
+
+    /// An answer made of a response that is still arriving: the client's conditions count here too.
+    fn arriving(&self, arriving: &Arriving, headers: HeaderMap, body: Body) -> Response<Body> {
+        let method = &self.parts.method;
+        let validators = Validators::of(&headers);
+        let condition =
+            validation::evaluate(method, &self.parts.headers, arriving.status, &validators, &arriving.terms);
+        let (status, headers, body) = match condition {
+            validation::Precondition::Proceed => (arriving.status, headers, body),
+            validation::Precondition::NotModified => {
+                (StatusCode::NOT_MODIFIED, validation::not_modified_headers(&headers), Body::empty())
+            }
+            validation::Precondition::PreconditionFailed => {
+                (StatusCode::PRECONDITION_FAILED, HeaderMap::new(), Body::empty())
+            }
+        };
+        let mut response = Response::new(body);
+        *response.status_mut() = status;
+        *response.headers_mut() = headers;
+        let age = arriving.terms.current_age(self.clock());
+        if age >= Duration::from_secs(1) {
+            response.headers_mut().insert(header::AGE, HeaderValue::from(age.as_secs()));
+        }
+        response
+    }
+
+    fn from_stored(
+        &self,
+        key: &[u8],
+        stored: &Arc<StoredResponse>,
+        age: Duration,
+        status: CacheStatus,
+    ) -> Outgo {
+        let served = respond::from_stored(stored, &self.parts.method, &self.parts.headers, age, status);
+        if let Some(coding) = served.wanted {
+            self.cache().encode_later(&self.worker.proxy.compressor, key, stored, coding);
+        }
+        // `finish` says the status.
+        let mut response = served.response;
+        response.headers_mut().remove(cache_semantics::cache_status::CACHE_STATUS);
+        Outgo { response, status, server: None }
+    }
+
+    /// Fetches anew what was served stale, unless somebody does already.
+    fn refresh_behind(&mut self, key: &[u8], facts: &RequestFacts, stored: &Arc<StoredResponse>) {
+        let candidates = vec![stored.clone()];
+        let fill_key = fill_key(key, &candidates, &self.parts.headers);
+        if let Join::Lead(token) = self.cache().fills.clone().join(&fill_key) {
+            let status = CacheStatus::forwarded(Fwd::Stale);
+            let mut fill = self.new_fill(key, facts, status, candidates, Some(stored), Some(token));
+            fill.request.on_interim = None;
+            drop(fill.start());
+        }
+    }
+
+    /// Forwards a HEAD; its answer may freshen what is stored (RFC 9111 §4.3.5).
+    async fn head(
+        &mut self,
+        key: &[u8],
+        facts: &RequestFacts,
+        status: CacheStatus,
+        stored: Option<Arc<StoredResponse>>,
+    ) -> Outgo {
+        let requested = self.clock();
+        let outgo = self.forward(status, facts, None).await;
+        if let Some(stored) = stored {
+            let cache = self.plan_cache();
+            let headers = stored.head.to_map(0);
+            let answer = &outgo.response;
+            match validation::head_effect(
+                stored.status,
+                &headers,
+                stored.content_len(),
+                answer.status(),
+                answer.headers(),
+            ) {
+                HeadEffect::Nothing => {}
+                HeadEffect::Invalidate => cache.cache.remove(key, &stored),
+                HeadEffect::Update => {
+                    let merged =
+                        validation::freshen(&headers, answer.headers(), &cache.policy, self.clock().wall);
+                    let get = RequestFacts { method: MethodClass::Get, ..*facts };
+                    let target = self.forwarded_target();
+                    let exchange = cache_semantics::storable::Exchange {
+                        request: &get,
+                        target: target.as_target(),
+                        status: stored.status,
+                        headers: &merged,
+                        requested,
+                        received: self.clock(),
+                    };
+                    if let Ok(terms) = cache_semantics::storable::decide(&exchange, &cache.policy) {
+                        let headers = cache_semantics::storable::stored_headers(&merged, &cache.policy);
+                        let fresh = cache.cache.build(
+                            stored.status,
+                            headers,
+                            &stored.pieces(),
+                            stored.part,
+                            terms,
+                            stored.origins(),
+                            cache.compress,
+                        );
+                        cache.cache.replace(key, &stored, fresh);
+                    }
+                }
+            }
+        }
+        outgo
+    }
+
+    /// Forwards the request as it is, and tells the cache what an unsafe one has changed.
+    async fn forward(&mut self, status: CacheStatus, facts: &RequestFacts, body: Option<Incoming>) -> Outgo {
+        let websocket = match self.gated.websocket.take() {
+            Some(_) if !self.route().websocket => {
+                return self.error(&ProxyError::WebSocketNotAllowed, status);
+            }
+            Some(ask) => {
+                let Some(upgrade) = self.parts.extensions.remove::<OnUpgrade>() else {
+                    return self
+                        .error(&ProxyError::Internal { what: "a connection that can be upgraded" }, status);
+                };
+                Some((ask, upgrade))
+            }
+            None => None,
+        };
+        let limit = self.route().body_bytes.unwrap_or(self.snapshot.config.server.limits.body_bytes);
+        if self.gated.body_len.is_some_and(|len| len > limit) {
+            return self.error(&ProxyError::ContentTooLarge { limit }, status);
+        }
+        let body = match body {
+            Some(body) if self.gated.has_body && websocket.is_none() => self.client_body(body, limit),
+            Some(_) | None => Body::empty(),
+        };
+        let outgoing = Outgoing {
+            method: self.parts.method.clone(),
+            target: self.forwarded.target.clone(),
+            authority: self.gated.authority.clone(),
+            fields: self.fields(),
+            body,
+            hash: self.hash(),
+            takes_trailers: self.gated.takes_trailers,
+            on_interim: self.on_interim(),
+            websocket,
+            client: self.addresses(),
+        };
+        let origin = self.origin().clone();
+        let index = self.worker.index;
+        match self.interim.clone().relay(origin.forward(index, outgoing)).await {
+            Ok(answered) => {
+                self.invalidate(facts.method, &answered.response);
+                if is_down(answered.response.status())
+                    && let Some(outgo) = self.fallback(status)
+                {
+                    return outgo;
+                }
+                Outgo { response: answered.response, status, server: Some(answered.server) }
+            }
+            Err(error) => {
+                let error = ProxyError::Origin(error);
+                self.fallback(status).unwrap_or_else(|| self.error(&error, status))
+            }
+        }
+    }
+
+    /// RFC 9111 §4.4: after an unsafe request that succeeded, what is stored for its URI, and for those its answer names, is stale.
+    fn invalidate(&self, method: MethodClass, response: &Response<Body>) {
+        let target = self.presented_target();
+        for stale in invalidation::invalidated(method, &target, response.status(), response.headers()) {
+            self.worker.proxy.purge_url(
+                &self.snapshot,
+                &stale.scheme,
+                &stale.authority,
+                &stale.path_and_query,
+            );
+            self.worker.metrics.purges.one();
+        }
+    }
+
+    fn new_fill(
+        &mut self,
+        key: &[u8],
+        facts: &RequestFacts,
+        status: CacheStatus,
+        candidates: Vec<Arc<StoredResponse>>,
+        stale: Option<&Arc<StoredResponse>>,
+        token: Option<FillToken<Outcome>>,
+    ) -> Fill {
+        let stamp = self.worker.proxy.purges.begin_fill();
+        let mut fields = self.fields();
+        for name in CONDITIONS {
+            fields.remove(&name);
+        }
+        let mut extra = Vec::new();
+        let mut completes = None;
+        let whole: Vec<_> = candidates.iter().filter(|stored| stored.part.is_none()).cloned().collect();
+        let part = candidates.iter().find(|stored| stored.part.is_some());
+        if facts.range && stale.is_none() {
+            // The range goes to the origin as it came, with the client's own If-Range.
+            if let Some(value) = self.parts.headers.get(header::IF_RANGE) {
+                fields.set(header::IF_RANGE, value.clone());
+            }
+        } else {
+            fields.remove(&header::RANGE);
+            extra = fill::conditions(&whole);
+            if let (Some(stored), Some(Fwd::Partial)) = (part, status.fwd)
+                && let Some((range, if_range)) = missing(stored, self.now)
+            {
+                extra = vec![(header::RANGE, range), (header::IF_RANGE, if_range)];
+                completes = Some(stored.clone());
+            }
+        }
+        Fill {
+            worker: self.worker.clone(),
+            snapshot: self.snapshot.clone(),
+            plan: self.plan,
+            key: key.into(),
+            facts: *facts,
+            target: self.forwarded_target(),
+            request: FillRequest {
+                fields,
+                extra,
+                target: self.forwarded.target.clone(),
+                authority: self.gated.authority.clone(),
+                hash: self.hash(),
+                takes_trailers: self.gated.takes_trailers,
+                on_interim: self.on_interim(),
+                client: self.addresses(),
+            },
+            candidates: if facts.range && stale.is_none() { candidates } else { whole },
+            completes,
+            tags: self.tags.clone(),
+            token,
+            stamp,
+        }
+    }
+
+    /// The fields that the origin sees.
+    fn fields(&self) -> OriginFields {
+        let identity =
+            identity::of(&self.connection, &self.parts.headers, &self.snapshot.config.server.trusted_proxies);
+        let sender = Sender {
+            peer: self.connection.peer.map(|peer| peer.ip().to_canonical()),
+            trusted: identity.peer_is_trusted(),
+            scheme: &self.scheme,
+            authority: &self.gated.authority,
+            version: self.parts.version,
+        };
+        let mut fields = origin::headers::make(self.parts.headers.clone(), &sender);
+        match &self.forwarded.cookie {
+            ForwardedCookie::AsPresented => {}
+            ForwardedCookie::None => fields.remove(&header::COOKIE),
+            ForwardedCookie::Only(cookies) => fields.set(header::COOKIE, cookies.clone()),
+        }
+        fields.edit(&self.route().request_headers);
+        fields
+    }
+
+    fn client_body(&self, body: Incoming, limit: u64) -> Body {
+        let _ = limit;
+        Body::stream(http_body_util::BodyExt::map_err(body, |error| {
+            crate::body::BodyError::Client(Some(error))
+        }))
+    }
+
+    fn addresses(&self) -> Option<(std::net::SocketAddr, std::net::SocketAddr)> {
+        self.connection.peer.zip(self.connection.local)
+    }
+
+    /// A number that is the same for the same URL.
+    fn hash(&self) -> u64 {
+        use std::hash::{DefaultHasher, Hash, Hasher};
+        let mut hasher = DefaultHasher::new();
+        self.gated.authority.as_bytes().hash(&mut hasher);
+        self.forwarded.target.as_str().hash(&mut hasher);
+        hasher.finish()
+    }
+
+    /// The URI as the client asked for it.
+    fn presented_target(&self) -> Target<'_> {
+        Target {
+            scheme: self.scheme.as_str(),
+            authority: self.gated.authority.as_str(),
+            path_and_query: path_and_query(&self.parts),
+        }
+    }
+
+    /// The URI as it is keyed and forwarded.
+    fn forwarded_target(&self) -> ResolvedTarget {
+        ResolvedTarget {
+            scheme: self.scheme.as_str().to_owned(),
+            authority: self.gated.authority.as_str().to_owned(),
+            path_and_query: self.forwarded.target.as_str().to_owned(),
+        }
+    }
+
+    fn on_interim(&self) -> Option<OnInterim> {
+        // HTTP/1.0 knows no interim responses, and hyper's HTTP/2 server cannot send them.
+        if self.parts.version != Version::HTTP_11 {
+            return None;
+        }
+        let (relay, connection) = (self.interim.clone(), self.connection.clone());
+        Some(Box::new(move |status, headers| relay.push(&connection, status, headers)))
+    }
+
+    fn finish(&self, outgo: Outgo) -> Response<Body> {
+        let Outgo { mut response, status, server: _ } = outgo;
+        edit(response.headers_mut(), &self.route().response_headers);
+        respond::put_status(response.headers_mut(), status);
+        if self.gated.close_after {
+            close_after(&mut response, self.parts.version);
+        }
+        self.worker.metrics.disposition(disposition(&status));
+        let took = self.clock().since(self.now);
+        self.worker.metrics.request((&self.parts.method).into(), response.status(), took);
+        response
+    }
+}
+
+/// Hands interim responses of the origin to the client's connection, until the final one is made.
+#[derive(Default)]
+struct InterimRelay {
+    closed: AtomicBool,
+    arrived: Notify,
+}
+
+impl InterimRelay {
+    fn push(&self, connection: &Connection, status: StatusCode, headers: &HeaderMap) {
+        if self.closed.load(Ordering::Relaxed) {
+            return;
+        }
+        let mut head =
+            format!("HTTP/1.1 {} {}\r\n", status.as_u16(), status.canonical_reason().unwrap_or_default())
+                .into_bytes();
+        for (name, value) in headers {
+            head.extend_from_slice(name.as_str().as_bytes());
+            head.extend_from_slice(b": ");
+            head.extend_from_slice(value.as_bytes());
+            head.extend_from_slice(b"\r\n");
+        }
+        head.extend_from_slice(b"\r\n");
+        connection.interim.push(&head);
+        self.arrived.notify_one();
+    }
+
+    fn close(&self) {
+        self.closed.store(true, Ordering::Relaxed);
+    }
+
+    /// Waits for `future`; each interim response meanwhile wakes the connection, which flushes it.
+    async fn relay<F: Future>(self: Arc<Self>, future: F) -> F::Output {
+        tokio::pin!(future);
+        loop {
+            tokio::select! {
+                biased;
+                output = &mut future => return output,
+                () = self.arrived.notified() => {}
+            }
+        }
+    }
+}
+
+/// Requests that collapse: those of one key that would be given the same variant, as far as what is stored tells.
+fn fill_key(key: &[u8], known: &[Arc<StoredResponse>], headers: &HeaderMap) -> Box<[u8]> {
+    let Some(vary) = known.first().and_then(|stored| stored.head.value(&header::VARY)) else {
+        return key.into();
+    };
+    let mut with_variant = key.to_vec();
+    for name in
+        vary.split(|byte| *byte == b',').filter_map(|name| std::str::from_utf8(name.trim_ascii()).ok())
+    {
+        for value in headers.get_all(name) {
+            with_variant.push(0);
+            with_variant.extend_from_slice(value.as_bytes());
+        }
+        with_variant.push(1);
+    }
+    with_variant.into()
+}
+
+/// What completes a stored part that is still fresh: the range that is missing, and the condition that makes it safe to combine.
+fn missing(stored: &StoredResponse, now: Now) -> Option<(HeaderValue, HeaderValue)> {
+    let part = stored.part.filter(|_| stored.terms.is_fresh(now))?;
+    let if_range = Validators::of(&stored.head.to_map(0)).if_range()?;
+    Some((part.missing()?.value(), if_range))
+}
+
+/// Statuses by which an origin, or a proxy before it, says that it is down.
+fn is_down(status: StatusCode) -> bool {
+    matches!(status, StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT)
+}
+
+fn edit(headers: &mut HeaderMap, edits: &HeaderEdits) {
+    for name in &edits.remove {
+        headers.remove(name);
+    }
+    for (name, value) in &edits.set {
+        headers.insert(name, value.clone());
+    }
+}
+
+fn close_after(response: &mut Response<Body>, version: Version) {
+    if version != Version::HTTP_2 {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+}
+
+fn fixed_answer(fixed: &FixedAnswer, method: &Method) -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = fixed.status;
+    let headers = response.headers_mut();
+    for (name, value) in &fixed.headers {
+        headers.append(name, value.clone());
+    }
+    if *method == Method::HEAD {
+        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(fixed.body.len()));
+    } else {
+        *response.body_mut() = Body::full(fixed.body.clone());
+    }
+    response
+}
+
+fn recipient(parts: &Parts) -> Recipient<'_> {
+    Recipient { method: &parts.method, version: parts.version, accept: parts.headers.get(header::ACCEPT) }
+}
+
+fn path_and_query(parts: &Parts) -> &str {
+    parts.uri.path_and_query().map_or("/", PathAndQuery::as_str)
+}
+
+fn disposition(status: &CacheStatus) -> metrics::Disposition {
+    use metrics::Disposition;
+    if status.hit {
+        return if status.detail.is_some() { Disposition::HitStale } else { Disposition::Hit };
+    }
+    if status.collapsed {
+        return Disposition::Collapsed;
+    }
+    if status.fwd_status == Some(304) {
+        return Disposition::Validated;
+    }
+    match status.fwd {
+        Some(Fwd::Bypass) => Disposition::Bypass,
+        Some(Fwd::Method) => Disposition::Method,
+        Some(Fwd::UriMiss) => Disposition::UriMiss,
+        Some(Fwd::VaryMiss) => Disposition::VaryMiss,
+        Some(Fwd::Miss) => Disposition::Miss,
+        Some(Fwd::Request) => Disposition::Request,
+        Some(Fwd::Stale) => Disposition::Stale,
+        Some(Fwd::Partial) => Disposition::Partial,
+        None => Disposition::Local,
+    }
+}

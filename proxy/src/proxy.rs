@@ -1,0 +1,249 @@
+//! What all workers share: the snapshot of the configuration that a reload swaps, and what outlives it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use cache_semantics::policy::{Overrides, Policy};
+use tokio::runtime::Handle;
+
+use crate::cache::NamedCache;
+use crate::clock::Clock;
+use crate::compress::Compressor;
+use crate::config::model::{self, Action, CacheRules, Config, Route};
+use crate::metrics::Metrics;
+use crate::origin::{Origin, OriginSetupError};
+use crate::purge::{Purges, Stamp};
+use crate::request_key::KeyRule;
+use crate::routes::Routes;
+use crate::routes::template::Template;
+
+/// The proxy: shared by all workers and by the background runtime.
+pub struct Proxy {
+    snapshot: ArcSwap<Snapshot>,
+    /// The clock.
+    pub clock: Arc<dyn Clock>,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// Purges, of all caches.
+    pub purges: Arc<Purges>,
+    /// The thread that compresses.
+    pub compressor: Compressor,
+    background: Handle,
+}
+
+/// The configuration as requests use it. A request keeps the one it began with.
+pub struct Snapshot {
+    /// What the file says.
+    pub config: Arc<Config>,
+    /// The routes, in order.
+    pub routes: Routes,
+    /// A plan for each route, in the same order.
+    pub plans: Vec<Plan>,
+    /// Origins by name.
+    pub origins: BTreeMap<Arc<str>, Arc<Origin>>,
+    /// Caches by name.
+    pub caches: BTreeMap<Arc<str>, Arc<NamedCache>>,
+    /// Whether any route looks at the client's address.
+    pub asks_client: bool,
+}
+
+/// A route with everything its names stand for.
+pub struct Plan {
+    /// The route.
+    pub route: Arc<Route>,
+    /// Where it forwards to.
+    pub origin: Option<Arc<Origin>>,
+    /// How it makes keys and targets.
+    pub key: KeyRule,
+    /// Its use of a cache.
+    pub cache: Option<PlanCache>,
+}
+
+/// A route's use of a cache.
+#[derive(Debug)]
+pub struct PlanCache {
+    /// The cache.
+    pub cache: Arc<NamedCache>,
+    /// The route's policy.
+    pub policy: Policy,
+    /// Whether stored text is compressed.
+    pub compress: bool,
+    /// Surrogate tags.
+    pub tags: Vec<Template>,
+}
+
+/// Why a configuration cannot be put to use.
+#[derive(Debug, thiserror::Error)]
+pub enum SetupError {
+    /// An origin cannot be set up.
+    #[error("origin `{name}`")]
+    Origin {
+        /// Its name.
+        name: Arc<str>,
+        /// Why.
+        #[source]
+        source: OriginSetupError,
+    },
+    /// The operating system gave no thread.
+    #[error("cannot start a thread")]
+    Thread(#[source] std::io::Error),
+}
+
+impl Proxy {
+    /// Sets everything up for a configuration. Nothing listens yet.
+    pub fn new(
+        config: Arc<Config>,
+        clock: Arc<dyn Clock>,
+        metrics: Arc<Metrics>,
+        background: Handle,
+    ) -> Result<Arc<Self>, SetupError> {
+        let purges = Arc::new(Purges::default());
+        let snapshot = Snapshot::build(config, None, &purges, &background)?;
+        Ok(Arc::new(Self {
+            snapshot: ArcSwap::from_pointee(snapshot),
+            clock,
+            metrics,
+            purges,
+            compressor: Compressor::start().map_err(SetupError::Thread)?,
+            background,
+        }))
+    }
+
+    /// Builds the new world beside the old one and swaps it in. After an error, nothing has changed.
+    pub fn reload(&self, config: Arc<Config>) -> Result<(), SetupError> {
+        let current = self.snapshot.load_full();
+        let next = Snapshot::build(config, Some(&current), &self.purges, &self.background)?;
+        self.snapshot.store(Arc::new(next));
+        Ok(())
+    }
+
+    /// The snapshot, for a look.
+    pub fn snapshot(&self) -> arc_swap::Guard<Arc<Snapshot>> {
+        self.snapshot.load()
+    }
+
+    /// Purges a URL as clients know it, in whatever form the routes have keyed it.
+    pub fn purge_url(
+        &self,
+        snapshot: &Snapshot,
+        scheme: &str,
+        authority: &str,
+        path_and_query: &str,
+    ) -> Stamp {
+        let stamp = self.purges.purge(self.purges.url(scheme, authority, path_and_query));
+        let (path, query) = match path_and_query.split_once('?') {
+            Some((path, query)) => (path, Some(query)),
+            None => (path_and_query, None),
+        };
+        let mut keyed: Vec<String> = Vec::new();
+        for plan in snapshot.plans.iter().filter(|plan| plan.cache.is_some()) {
+            let target = plan.key.target_of_url(path, query, plan.route.matcher.bindings(path));
+            if target != path_and_query && !keyed.contains(&target) {
+                self.purges.purge(self.purges.url(scheme, authority, &target));
+                keyed.push(target);
+            }
+        }
+        stamp
+    }
+
+    /// Removes what is of no use any more, and forgets purges that nothing needs. To be called now and then.
+    pub fn sweep(&self) {
+        let now = self.clock.now();
+        let upto = self.purges.begin_sweep();
+        for cache in self.snapshot.load().caches.values() {
+            cache.sweep(now);
+        }
+        self.purges.forget(upto);
+    }
+}
+
+impl Snapshot {
+    fn build(
+        config: Arc<Config>,
+        before: Option<&Self>,
+        purges: &Arc<Purges>,
+        background: &Handle,
+    ) -> Result<Self, SetupError> {
+        let limits = &config.server.limits;
+        let same_limits = before.is_some_and(|before| before.config.server.limits == *limits);
+        let mut origins = BTreeMap::new();
+        for (name, spec) in &config.origins {
+            let kept = before.and_then(|before| before.origins.get(name));
+            let origin = match kept.filter(|kept| same_limits && **kept.spec() == *spec) {
+                Some(kept) => kept.clone(),
+                None => Origin::new(Arc::new(spec.clone()), limits, config.server.workers, background)
+                    .map_err(|source| SetupError::Origin { name: name.clone(), source })?,
+            };
+            origins.insert(name.clone(), origin);
+        }
+        let mut caches = BTreeMap::new();
+        for (name, spec) in &config.caches {
+            let kept = before.and_then(|before| before.caches.get(name));
+            let cache = match kept.filter(|kept| kept.holds_as(spec)) {
+                Some(kept) => kept.clone(),
+                None => Arc::new(NamedCache::new(spec.clone(), limits, purges.clone())),
+            };
+            caches.insert(name.clone(), cache);
+        }
+        let plans = config.routes.iter().map(|route| Plan::new(route, &origins, &caches)).collect();
+        let asks_client = config.routes.iter().any(|route| !route.matcher.clients.is_empty());
+        let routes = Routes::new(config.routes.clone());
+        Ok(Self { config, routes, plans, origins, caches, asks_client })
+    }
+}
+
+impl Plan {
+    fn new(
+        route: &Arc<Route>,
+        origins: &BTreeMap<Arc<str>, Arc<Origin>>,
+        caches: &BTreeMap<Arc<str>, Arc<NamedCache>>,
+    ) -> Self {
+        let origin = match &route.action {
+            Action::Forward(name) => origins.get(name).cloned(),
+            Action::RedirectToHttps | Action::Redirect { .. } | Action::Respond(_) => None,
+        };
+        let name = origin.as_ref().map_or_else(|| Arc::from(""), |origin| origin.spec().name.clone());
+        let used = route.cache.as_ref().and_then(|used| Some((used, caches.get(&used.store)?)));
+        let used = used.filter(|(_, cache)| cache.spec().enabled);
+        let version = used.map_or(0, |(_, cache)| cache.spec().version);
+        let key = KeyRule::new(name, route.rewrite.clone(), used.map(|(rule, _)| rule), version);
+        let cache = used.map(|(rule, cache)| PlanCache {
+            cache: cache.clone(),
+            policy: policy_of(&rule.rules),
+            compress: rule.rules.compress.unwrap_or(true),
+            tags: rule.tags.clone(),
+        });
+        Self { route: route.clone(), origin, key, cache }
+    }
+}
+
+/// What the rules of a route mean for the decisions.
+fn policy_of(rules: &CacheRules) -> Policy {
+    let defaults = Policy::default();
+    Policy {
+        ttl: rules.ttl,
+        error_ttl_max: rules.error_ttl_max.unwrap_or(defaults.error_ttl_max),
+        store_set_cookie: rules.store_set_cookie,
+        stale_while_revalidate: rules.stale_while_revalidate,
+        stale_if_error: rules.stale_if_error,
+        overrides: rules.overrides.iter().copied().map(semantics_override).collect::<Overrides>(),
+        ..defaults
+    }
+}
+
+/// The same word in the terms of `cache_semantics`.
+fn semantics_override(what: model::Override) -> cache_semantics::policy::Override {
+    use cache_semantics::policy::Override as Semantics;
+    use model::Override;
+    match what {
+        Override::NoStore => Semantics::NoStore,
+        Override::NoCache => Semantics::NoCache,
+        Override::Private => Semantics::Private,
+        Override::MaxAge => Semantics::MaxAge,
+        Override::SetCookie => Semantics::SetCookie,
+        Override::Authorization => Semantics::Authorization,
+        Override::Cookie => Semantics::Cookie,
+        Override::Request => Semantics::Request,
+    }
+}

@@ -1,0 +1,179 @@
+//! A stored response as an answer: conditions, ranges, HEAD, encodings, age.
+//!
+//! The plain GET is the hit path: it builds a head of slices and a body of one, and does nothing else.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use cache_semantics::cache_status::{CACHE_STATUS, CacheStatus};
+use cache_semantics::negotiate::{AcceptEncoding, Coding};
+use cache_semantics::range::{self, ContentRange, Multipart, RangePlan, RangeSet};
+use cache_semantics::validation::{self, Precondition, Validators};
+use http::header::{self, HeaderMap, HeaderValue};
+use http::{Method, Response, StatusCode};
+
+use crate::body::Body;
+use crate::compress::CODINGS;
+use crate::gate::PSEUDONYM;
+use crate::store::{Encodings, StoredHead, StoredResponse};
+
+/// Fields that are added to a stored head: `Age`, `Cache-Status`, and room for what the route sets.
+const FIELDS_ADDED: usize = 4;
+
+/// An answer made of a stored response, and what would have made it better.
+#[derive(Debug)]
+pub struct Served {
+    /// The answer.
+    pub response: Response<Body>,
+    /// An encoding that the client likes better and that has not been made yet.
+    pub wanted: Option<Coding>,
+}
+
+/// Answers a GET or HEAD with a stored response of this age.
+pub fn from_stored(
+    stored: &StoredResponse,
+    method: &Method,
+    request: &HeaderMap,
+    age: Duration,
+    status: CacheStatus,
+) -> Served {
+    let has_range = request.contains_key(header::RANGE);
+    let mut served = if has_range || stored.part.is_some() || validation::is_conditional(request) {
+        conditional(stored, method, request)
+    } else {
+        whole(stored, method, request)
+    };
+    let headers = served.response.headers_mut();
+    headers.insert(header::AGE, HeaderValue::from(age.as_secs()));
+    put_status(headers, status);
+    served
+}
+
+/// Adds our member to `Cache-Status`.
+pub fn put_status(headers: &mut HeaderMap, status: CacheStatus) {
+    if headers.contains_key(CACHE_STATUS) {
+        status.append(PSEUDONYM, headers);
+    } else if let Some(value) = status.value(PSEUDONYM) {
+        headers.insert(CACHE_STATUS, value);
+    }
+}
+
+/// The whole of it, in the encoding that the client likes best.
+fn whole(stored: &StoredResponse, method: &Method, request: &HeaderMap) -> Served {
+    let (head, wanted) = match &stored.encoded {
+        Encodings::Never => (None, None),
+        Encodings::Made(_) => encoding(stored, request),
+    };
+    let body = match head {
+        Some(encoded) => Body::full(encoded.content()),
+        None => stored.body(),
+    };
+    let headers = head.unwrap_or(&stored.head).to_map(FIELDS_ADDED);
+    Served { response: answer(stored.status, headers, body, method), wanted }
+}
+
+/// The encoded head to use, if one is there and liked better; else the coding that should be made.
+fn encoding<'s>(stored: &'s StoredResponse, request: &HeaderMap) -> (Option<&'s StoredHead>, Option<Coding>) {
+    let Encodings::Made(made) = &stored.encoded else { return (None, None) };
+    if !request.contains_key(header::ACCEPT_ENCODING) {
+        return (None, None);
+    }
+    let accepted = AcceptEncoding::of(request);
+    match accepted.best_of(&CODINGS) {
+        Some(coding) if accepted.quality(coding) >= accepted.quality(Coding::Identity) => {
+            match made.iter().find(|encoded| encoded.coding == coding) {
+                Some(encoded) => (encoded.head.as_ref(), None),
+                None => (None, Some(coding)),
+            }
+        }
+        Some(_) | None => (None, None),
+    }
+}
+
+/// The answer to a request with conditions or ranges (RFC 9110 §13.2.2, §14.2). Ranges are of the content as the origin sent it.
+fn conditional(stored: &StoredResponse, method: &Method, request: &HeaderMap) -> Served {
+    let headers = stored.head.to_map(FIELDS_ADDED);
+    let validators = Validators::of(&headers);
+    match validation::evaluate(method, request, stored.status, &validators, &stored.terms) {
+        Precondition::Proceed => {}
+        Precondition::NotModified => {
+            let mut response = Response::new(Body::empty());
+            *response.status_mut() = StatusCode::NOT_MODIFIED;
+            *response.headers_mut() = validation::not_modified_headers(&headers);
+            return Served { response, wanted: None };
+        }
+        Precondition::PreconditionFailed => {
+            let mut response = Response::new(Body::empty());
+            *response.status_mut() = StatusCode::PRECONDITION_FAILED;
+            return Served { response, wanted: None };
+        }
+    }
+    if let Some(part) = &stored.part {
+        // The lookup has made sure that the part holds what is asked for.
+        let range = RangeSet::of(method, request).and_then(|set| part.satisfy(&set));
+        let (range, offset) =
+            range.and_then(|range| Some((range, part.offset_of(&range)?))).unwrap_or((part.range, 0));
+        let body = stored.slice(offset, offset + range.length() - 1);
+        let response = one_part(headers, ContentRange { range, complete: part.complete }, body);
+        return Served { response, wanted: None };
+    }
+    let len = stored.content_len();
+    match range::plan(method, request, stored.status, &validators, len) {
+        RangePlan::Whole => whole(stored, method, request),
+        RangePlan::Single(range) => {
+            let body = stored.slice(range.first, range.last);
+            let response = one_part(headers, ContentRange { range, complete: Some(len) }, body);
+            Served { response, wanted: None }
+        }
+        RangePlan::Multiple(ranges) => {
+            let boundary = boundary();
+            let Some(parts) = Multipart::new(&ranges, len, headers.get(header::CONTENT_TYPE), &boundary)
+            else {
+                return whole(stored, method, request);
+            };
+            let mut pieces: Vec<Bytes> = Vec::new();
+            for (before, range) in parts.parts {
+                pieces.push(before);
+                pieces.extend(stored.slice(range.first, range.last));
+            }
+            pieces.push(parts.end);
+            let mut headers = headers;
+            headers.insert(header::CONTENT_TYPE, parts.content_type);
+            let response = answer(StatusCode::PARTIAL_CONTENT, headers, Body::pieces(pieces), method);
+            Served { response, wanted: None }
+        }
+        RangePlan::Unsatisfiable => {
+            let mut response = Response::new(Body::empty());
+            *response.status_mut() = StatusCode::RANGE_NOT_SATISFIABLE;
+            response.headers_mut().insert(header::CONTENT_RANGE, range::unsatisfied_value(len));
+            Served { response, wanted: None }
+        }
+    }
+}
+
+fn one_part(mut headers: HeaderMap, content_range: ContentRange, body: Vec<Bytes>) -> Response<Body> {
+    headers.insert(header::CONTENT_RANGE, content_range.value());
+    answer(StatusCode::PARTIAL_CONTENT, headers, Body::pieces(body), &Method::GET)
+}
+
+/// Puts an answer together; for HEAD, its length without its content (RFC 9110 §9.3.2).
+fn answer(status: StatusCode, mut headers: HeaderMap, body: Body, method: &Method) -> Response<Body> {
+    let body = if *method == Method::HEAD {
+        if let Some(len) = body.exact_len() {
+            headers.insert(header::CONTENT_LENGTH, HeaderValue::from(len));
+        }
+        Body::empty()
+    } else {
+        body
+    };
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    *response.headers_mut() = headers;
+    response
+}
+
+/// Sixteen letters and digits that content does not hold but by chance in 2^64.
+fn boundary() -> String {
+    use std::hash::{BuildHasher, RandomState};
+    format!("{:016x}", RandomState::new().hash_one(()))
+}
