@@ -307,3 +307,102 @@ fn put_decimal(value: i64, out: &mut impl BufMut) {
     }
     out.put_slice(&digits[at..]);
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::testing::headers;
+
+    fn rendered(status: CacheStatus) -> String {
+        let mut out = Vec::new();
+        status.render("weir", &mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn section_2_members() {
+        #[rustfmt::skip]
+        let cases = [
+            (CacheStatus::hit(599),                                                             "weir; hit; ttl=599"),
+            (CacheStatus::hit(-5).because(Reason::StaleWhileRevalidate),                        "weir; hit; ttl=-5; detail=stale-while-revalidate"),
+            (CacheStatus::hit(0),                                                               "weir; hit; ttl=0"),
+            (CacheStatus::forwarded(Fwd::UriMiss),                                              "weir; fwd=uri-miss"),
+            (CacheStatus { stored: true, ttl: Some(60), ..CacheStatus::forwarded(Fwd::Miss) },  "weir; fwd=miss; ttl=60; stored"),
+            (CacheStatus { fwd_status: Some(304), stored: true, ..CacheStatus::forwarded(Fwd::Stale) }, "weir; fwd=stale; fwd-status=304; stored"),
+            (CacheStatus { collapsed: true, ..CacheStatus::forwarded(Fwd::VaryMiss) },          "weir; fwd=vary-miss; collapsed"),
+            (CacheStatus::forwarded(Fwd::Bypass).because(Reason::RouteOff),                     "weir; fwd=bypass; detail=route-off"),
+            (CacheStatus::default(),                                                            "weir"),
+        ];
+        for (status, expected) in cases {
+            assert_eq!(rendered(status), expected);
+            assert_eq!(status.value("weir").unwrap(), expected);
+        }
+    }
+
+    #[test]
+    fn appended_after_those_of_caches_nearer_to_the_origin() {
+        #[rustfmt::skip]
+        let cases = [
+            // what                                 before                                                        after
+            ("none",                                "",                                                           "weir; hit; ttl=1"),
+            ("one",                                 "cache-status: origin; hit",                                  "origin; hit, weir; hit; ttl=1"),
+            ("several over lines",                  "cache-status: a; hit, b; fwd=miss | cache-status: c",        "a; hit, b; fwd=miss, c, weir; hit; ttl=1"),
+            ("an empty line",                       "cache-status: ",                                             "weir; hit; ttl=1"),
+            ("what cannot be read is dropped",      "cache-status: HIT from (proxy | cache-status: a",            "a, weir; hit; ttl=1"),
+        ];
+        for (what, before, after) in cases {
+            let mut response = headers(before);
+            CacheStatus::hit(1).append("weir", &mut response);
+            let lines: Vec<_> = response.get_all(CACHE_STATUS).iter().collect();
+            assert_eq!(lines, [after], "{what}");
+        }
+        let mut response = headers(&format!("cache-status: a | cache-status: {}", "b".repeat(EXISTING_MAX)));
+        CacheStatus::hit(1).append("weir", &mut response);
+        assert_eq!(response[CACHE_STATUS], "a, weir; hit; ttl=1");
+    }
+
+    #[test]
+    fn the_list_of_reasons_is_sound() {
+        let mut seen = std::collections::HashSet::new();
+        for reason in Reason::ALL {
+            let id = reason.id();
+            assert!(seen.insert(id), "{id} twice");
+            assert!(id.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-'), "{id} is no token");
+            let explanation = reason.explanation();
+            assert!(
+                explanation.ends_with('.') && explanation.starts_with(char::is_uppercase),
+                "{id}: {explanation}"
+            );
+            let longest = CacheStatus {
+                hit: true,
+                fwd: Some(Fwd::VaryMiss),
+                fwd_status: Some(599),
+                ttl: Some(i64::MIN),
+                stored: true,
+                collapsed: true,
+                detail: Some(*reason),
+            };
+            assert!(longest.value("sixteen-bytes-xx").unwrap().len() <= RENDERED_MAX, "{id}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_rendered_is_a_structured_list(
+            ttl in proptest::option::of(any::<i64>()), hit in any::<bool>(), stored in any::<bool>(), collapsed in any::<bool>(),
+            fwd_status in proptest::option::of(any::<u16>()), reason in 0..Reason::ALL.len(), existing in "[ -~]{0,40}",
+        ) {
+            let status = CacheStatus {
+                hit, fwd: (!hit).then_some(Fwd::Stale), fwd_status, ttl, stored, collapsed, detail: Some(Reason::ALL[reason]),
+            };
+            let mut response = HeaderMap::new();
+            response.insert(CACHE_STATUS, HeaderValue::from_str(&existing).unwrap());
+            let before = Parser::new(existing.as_bytes()).parse::<List>().map_or(0, |list| list.len());
+            status.append("weir", &mut response);
+            let after = Parser::new(response[CACHE_STATUS].as_bytes()).parse::<List>().unwrap();
+            prop_assert_eq!(after.len(), before + 1);
+        }
+    }
+}

@@ -93,3 +93,56 @@ fn name_of(pair: &[u8]) -> &[u8] {
     let end = pair.iter().position(|byte| *byte == b'=').unwrap_or(pair.len());
     pair[..end].trim_ascii_end()
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::testing::headers;
+
+    #[test]
+    fn section_7_3_declared_and_other_cookies() {
+        let declared = CookieRule::declaring(["tenant", "lang"]);
+        let nothing = CookieRule::default();
+        #[rustfmt::skip]
+        let cases = [
+            // what                                 rule        request                                              forwarded                 any    undeclared  removed
+            ("no cookies",                          &declared,  "",                                                  "",                       false, false,      false),
+            ("an empty field",                      &declared,  "cookie: ; ",                                        "",                       false, false,      false),
+            ("declared ones stay as they are",      &declared,  "cookie: lang=de; tenant=\"a b\"",                   "lang=de; tenant=\"a b\"", true, false,      false),
+            ("others are left out",                 &declared,  "cookie: id=7; tenant=1; csrf=x",                    "tenant=1",               true,  false,      true),
+            ("all of them are others",              &declared,  "cookie: id=7",                                      "",                       true,  false,      true),
+            ("over lines",                          &declared,  "cookie: id=7 | cookie: tenant=1 | cookie: lang=de", "tenant=1; lang=de",      true,  false,      true),
+            ("the same name twice",                 &declared,  "cookie: tenant=1; tenant=2",                        "tenant=1; tenant=2",     true,  false,      false),
+            ("case counts",                         &declared,  "cookie: Tenant=1",                                  "",                       true,  false,      true),
+            ("a name within a name",                &declared,  "cookie: xtenant=1; tenantx=2",                      "",                       true,  false,      true),
+            ("without a value",                     &declared,  "cookie: tenant",                                    "tenant",                 true,  false,      false),
+            ("without a space",                     &declared,  "cookie: tenant=1;lang=de",                          "tenant=1; lang=de",      true,  false,      false),
+            ("no name",                             &declared,  "cookie: =tenant",                                   "",                       true,  false,      true),
+            ("a route that declares none",          &nothing,   "cookie: id=7",                                      "",                       true,  true,       false),
+            ("and no cookies",                      &nothing,   "",                                                  "",                       false, false,      false),
+        ];
+        for (what, rule, request, forwarded, any, undeclared, removed) in cases {
+            let mut out = b"left over".to_vec();
+            let found = rule.filter(&headers(request), &mut out);
+            assert_eq!(String::from_utf8(out).unwrap(), forwarded, "{what}");
+            assert_eq!(found, Cookies { any, undeclared, removed }, "{what}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn only_declared_cookies_are_forwarded(value in "[a-c=; ]{0,30}") {
+            let rule = CookieRule::declaring(["a", "b"]);
+            let mut out = Vec::new();
+            let found = rule.filter(&headers(&format!("cookie: {value}")), &mut out);
+            let forwarded = String::from_utf8(out).unwrap();
+            let again = headers(&format!("cookie: {forwarded}"));
+            let mut twice = Vec::new();
+            let second = rule.filter(&again, &mut twice);
+            prop_assert_eq!(forwarded.as_bytes(), &twice[..]);
+            prop_assert!(!second.removed && !found.undeclared);
+        }
+    }
+}

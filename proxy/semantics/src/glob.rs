@@ -69,3 +69,54 @@ impl FromStr for Glob {
         Ok(Glob::new(pattern))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn stars_stand_for_anything() {
+        #[rustfmt::skip]
+        let cases = [
+            ("utm_*",  "utm_source", true),
+            ("utm_*",  "utm_",       true),
+            ("utm_*",  "utm",        false),
+            ("gclid",  "gclid",      true),
+            ("gclid",  "gclid2",     false),
+            ("gclid",  "GCLID",      false),
+            ("*",      "",           true),
+            ("",       "",           true),
+            ("",       "a",          false),
+            ("*a*b*",  "xxaxxbxx",   true),
+            ("*a*b*",  "xxbxxaxx",   false),
+            ("a*a",    "a",          false),
+            ("a*a",    "aa",         true),
+            ("*ab",    "aab",        true),
+            ("**",     "x",          true),
+        ];
+        for (pattern, text, expected) in cases {
+            assert_eq!(Glob::new(pattern).matches(text), expected, "{pattern} {text}");
+        }
+        assert!(Glob::new("a").is_literal() && !Glob::new("a*").is_literal());
+        assert_eq!("utm_*".parse::<Glob>().unwrap().to_string(), "utm_*");
+    }
+
+    proptest! {
+        #[test]
+        fn it_agrees_with_the_plain_definition(pattern in "[ab*]{0,6}", text in "[ab]{0,8}") {
+            fn matches(pattern: &[u8], text: &[u8]) -> bool {
+                match (pattern, text) {
+                    ([], []) => true,
+                    ([b'*', rest @ ..], _) => {
+                        matches(rest, text) || (!text.is_empty() && matches(pattern, &text[1..]))
+                    }
+                    ([a, pattern @ ..], [b, text @ ..]) => a == b && matches(pattern, text),
+                    _ => false,
+                }
+            }
+            prop_assert_eq!(Glob::new(&pattern).matches(&text), matches(pattern.as_bytes(), text.as_bytes()));
+        }
+    }
+}

@@ -194,3 +194,141 @@ pub fn invalidated(
 
 /// Both are singletons; a few more lines are read so that one that was meant is not missed.
 const LOCATIONS_MAX: usize = 4;
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::testing::headers;
+
+    fn resolve(base: &str, reference: &str) -> Option<String> {
+        let base = Target { scheme: "http", authority: "a", path_and_query: base };
+        let resolved = base.resolve(reference)?;
+        Some(format!("{}://{}{}", resolved.scheme, resolved.authority, resolved.path_and_query))
+    }
+
+    #[test]
+    fn rfc_3986_section_5_4_reference_resolution() {
+        // The examples of the RFC, with the base http://a/b/c/d;p?q.
+        #[rustfmt::skip]
+        let cases = [
+            ("g",             "http://a/b/c/g"),
+            ("./g",           "http://a/b/c/g"),
+            ("g/",            "http://a/b/c/g/"),
+            ("/g",            "http://a/g"),
+            ("//g",           "http://g/"),
+            ("?y",            "http://a/b/c/d;p?y"),
+            ("g?y",           "http://a/b/c/g?y"),
+            ("#s",            "http://a/b/c/d;p?q"),
+            ("g#s",           "http://a/b/c/g"),
+            ("g?y#s",         "http://a/b/c/g?y"),
+            (";x",            "http://a/b/c/;x"),
+            ("g;x?y#s",       "http://a/b/c/g;x?y"),
+            ("",              "http://a/b/c/d;p?q"),
+            (".",             "http://a/b/c/"),
+            ("./",            "http://a/b/c/"),
+            ("..",            "http://a/b/"),
+            ("../",           "http://a/b/"),
+            ("../g",          "http://a/b/g"),
+            ("../..",         "http://a/"),
+            ("../../",        "http://a/"),
+            ("../../g",       "http://a/g"),
+            ("../../../g",    "http://a/g"),
+            ("../../../../g", "http://a/g"),
+            ("/./g",          "http://a/g"),
+            ("/../g",         "http://a/g"),
+            ("g.",            "http://a/b/c/g."),
+            (".g",            "http://a/b/c/.g"),
+            ("g..",           "http://a/b/c/g.."),
+            ("..g",           "http://a/b/c/..g"),
+            ("./../g",        "http://a/b/g"),
+            ("./g/.",         "http://a/b/c/g/"),
+            ("g/./h",         "http://a/b/c/g/h"),
+            ("g/../h",        "http://a/b/c/h"),
+            ("g;x=1/./y",     "http://a/b/c/g;x=1/y"),
+            ("g;x=1/../y",    "http://a/b/c/y"),
+            ("g?y/./x",       "http://a/b/c/g?y/./x"),
+            ("g?y/../x",      "http://a/b/c/g?y/../x"),
+            ("g#s/../x",      "http://a/b/c/g"),
+        ];
+        for (reference, expected) in cases {
+            assert_eq!(resolve("/b/c/d;p?q", reference).as_deref(), Some(expected), "{reference}");
+        }
+    }
+
+    #[test]
+    fn references_as_responses_write_them() {
+        #[rustfmt::skip]
+        let cases = [
+            // what                                  base        reference                      resolved
+            ("absolute, in any case",                "/x?y",     "HTTP://EXAMPLE.com:80/A?b",   Some("http://example.com/A?b")),
+            ("a default port of another scheme",     "/x",       "https://e:443/",              Some("https://e/")),
+            ("another port",                         "/x",       "http://e:8080",               Some("http://e:8080/")),
+            ("an empty port",                        "/x",       "http://e:/z",                 Some("http://e/z")),
+            ("a query without a path",               "/x",       "http://e?q",                  Some("http://e/?q")),
+            ("an IPv6 host",                         "/x",       "http://[::1]:80/z",           Some("http://[::1]/z")),
+            ("encoding is left as it is",            "/x",       "/%7e%2F",                     Some("http://a/%7e%2F")),
+            ("empty segments are kept",              "/x//y",    "z",                           Some("http://a/x//z")),
+            ("spaces around",                        "/x",       "  /z ",                       Some("http://a/z")),
+            ("a colon in a path is no scheme",       "/x",       "/a:b",                        Some("http://a/a:b")),
+            ("nor after a dot segment",              "/x",       "./a:b",                       Some("http://a/a:b")),
+            ("another scheme",                       "/x",       "ftp://e/",                    None),
+            ("mailto",                               "/x",       "mailto:a@e",                  None),
+            ("a scheme without an authority",        "/x",       "http:foo",                    None),
+            ("user information",                     "/x",       "http://u@e/",                 None),
+            ("no authority",                         "/x",       "http:///z",                   None),
+            ("a space within",                       "/x",       "/a b",                        None),
+            ("not ASCII",                            "/x",       "/\u{fc}",                     None),
+        ];
+        for (what, base, reference, expected) in cases {
+            assert_eq!(resolve(base, reference).as_deref(), expected, "{what}");
+        }
+        assert_eq!(resolve("/", &"x".repeat(REFERENCE_MAX + 1)), None);
+    }
+
+    #[test]
+    fn section_4_4_what_is_invalidated() {
+        let target = Target { scheme: "http", authority: "e", path_and_query: "/items/7?x=1" };
+        #[rustfmt::skip]
+        let cases: [(&str, MethodClass, u16, &str, &[&str]); 12] = [
+            // what                                  method                  status  response                                         paths
+            ("the target",                           MethodClass::Unsafe,    200,    "",                                              &["/items/7?x=1"]),
+            ("after a POST",                         MethodClass::Post,      201,    "",                                              &["/items/7?x=1"]),
+            ("after a redirect",                     MethodClass::Post,      303,    "",                                              &["/items/7?x=1"]),
+            ("Location",                             MethodClass::Post,      201,    "location: /items/8",                            &["/items/7?x=1", "/items/8"]),
+            ("Content-Location",                     MethodClass::Post,      200,    "content-location: list",                        &["/items/7?x=1", "/items/list"]),
+            ("both, each once",                      MethodClass::Post,      200,    "location: /z | content-location: http://e/z",   &["/items/7?x=1", "/z"]),
+            ("none of another host",                 MethodClass::Post,      200,    "location: http://f/z",                          &["/items/7?x=1"]),
+            ("none of another port",                 MethodClass::Post,      200,    "location: http://e:8080/z",                     &["/items/7?x=1"]),
+            ("none of another scheme",               MethodClass::Post,      200,    "location: https://e/z",                         &["/items/7?x=1"]),
+            ("nothing after an error",               MethodClass::Unsafe,    500,    "location: /z",                                  &[]),
+            ("nor a refusal",                        MethodClass::Unsafe,    404,    "",                                              &[]),
+            ("nothing by a safe method",             MethodClass::Get,       200,    "location: /z",                                  &[]),
+        ];
+        for (what, method, status, response, expected) in cases {
+            let status = StatusCode::from_u16(status).unwrap();
+            let found = invalidated(method, &target, status, &headers(response));
+            let paths: Vec<&str> = found.iter().map(|found| found.path_and_query.as_str()).collect();
+            assert_eq!(paths, expected, "{what}");
+            assert!(found.iter().all(|found| found.as_target().is_same_origin(&target)));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_resolved_is_a_request_target_and_resolves_to_itself(base in "/[a-z./?]{0,12}", reference in "[ -~]{0,24}") {
+            let base = Target { scheme: "https", authority: "e", path_and_query: &base };
+            let absolute = |target: &ResolvedTarget| {
+                format!("{}://{}{}", target.scheme, target.authority, target.path_and_query)
+            };
+            if let Some(resolved) = base.resolve(&reference) {
+                prop_assert!(resolved.path_and_query.starts_with('/'));
+                prop_assert!(!resolved.path_and_query.contains('#'));
+                // A reference that is a query alone keeps the base's path as it is, dot segments too; then no more.
+                let normal = base.resolve(&absolute(&resolved)).unwrap();
+                prop_assert_eq!(base.resolve(&absolute(&normal)).unwrap(), normal);
+            }
+        }
+    }
+}

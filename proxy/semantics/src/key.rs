@@ -149,3 +149,150 @@ pub fn normal_authority<'a>(scheme: &str, authority: &'a str) -> std::borrow::Co
     }
     without_port.into()
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::testing::headers;
+
+    fn key(
+        authority: &str,
+        path: &str,
+        query: Option<&str>,
+        cookie: &str,
+        named: &[(&str, &str)],
+    ) -> Vec<u8> {
+        let mut out = b"left over".to_vec();
+        let rule = CookieRule::declaring(["a", "b"]);
+        let mut key = KeyBuilder::new(&mut out, KeyClass::Get, "https", authority, path, query);
+        key.cookies(&rule, &headers(&format!("cookie: {cookie}")));
+        for (name, value) in named {
+            key.part(name, value.as_bytes());
+        }
+        out
+    }
+
+    #[test]
+    fn what_differs_has_another_key() {
+        let all = [
+            key("e", "/", None, "", &[]),
+            key("e", "/", Some(""), "", &[]),
+            key("e", "/", Some("x"), "", &[]),
+            key("e", "/?x", None, "", &[]),
+            key("e:8443", "/", None, "", &[]),
+            key("e", "//", None, "", &[]),
+            key("e", "/%2f", None, "", &[]),
+            key("e", "/%2F", None, "", &[]),
+            key("e", "/", None, "a=1", &[]),
+            key("e", "/", None, "b=1", &[]),
+            key("e", "/", None, "a", &[]),
+            key("e", "/", None, "a=1; b=1", &[]),
+            key("e", "/", None, "a=1; a=1", &[]),
+            key("e", "/", None, "", &[("a", "1")]),
+            key("e", "/", None, "", &[("a", "1"), ("b", "2")]),
+            key("e", "/", None, "", &[("b", "2"), ("a", "1")]),
+            key("e", "/", None, "", &[("a", "1b2")]),
+        ];
+        for (at, mine) in all.iter().enumerate() {
+            for theirs in &all[at + 1..] {
+                assert_ne!(mine, theirs);
+            }
+        }
+        let mut out = Vec::new();
+        KeyBuilder::new(&mut out, KeyClass::Get, "http", "e", "/", None);
+        assert_ne!(out, all[0], "another scheme");
+        KeyBuilder::new(&mut out, KeyClass::Query, "https", "e", "/", None);
+        assert_ne!(out, all[0], "another class");
+    }
+
+    #[test]
+    fn what_is_not_declared_has_no_part_in_it() {
+        assert_eq!(key("e", "/", None, "a=1; id=7", &[]), key("e", "/", None, "id=8; a=1", &[]));
+        assert_eq!(
+            key("e", "/", None, "b=2; a=1", &[]),
+            key("e", "/", None, "a=1; b=2", &[]),
+            "order of names"
+        );
+    }
+
+    #[test]
+    fn section_4_2_3_of_rfc_9110_authority() {
+        #[rustfmt::skip]
+        let cases = [
+            ("http",  "example.com",      "example.com"),
+            ("http",  "Example.COM:80",   "example.com"),
+            ("https", "example.com:443",  "example.com"),
+            ("https", "example.com:80",   "example.com:80"),
+            ("http",  "example.com:",     "example.com"),
+            ("http",  "[::1]:80",         "[::1]"),
+            ("http",  "[::1]",            "[::1]"),
+        ];
+        for (scheme, authority, expected) in cases {
+            assert_eq!(normal_authority(scheme, authority), expected, "{scheme} {authority}");
+        }
+    }
+
+    #[test]
+    fn a_key_can_be_read_back() {
+        let long = "x".repeat(300);
+        let built = key("e", "/p", Some(&long), "a=1", &[("plugin", "v")]);
+        let read: Vec<(&str, String)> = parts(&built)
+            .unwrap()
+            .iter()
+            .map(|part| (part.kind, String::from_utf8(part.bytes.to_vec()).unwrap()))
+            .collect();
+        let expected = [
+            ("scheme", "https"),
+            ("authority", "e"),
+            ("path", "/p"),
+            ("query", &long),
+            ("cookie", "a=1"),
+            ("part", "plugin"),
+            ("value", "v"),
+        ];
+        assert_eq!(read, expected.map(|(kind, bytes)| (kind, bytes.to_owned())));
+        for cut in 1..40 {
+            let _ = parts(&built[..cut]);
+        }
+        assert_eq!(parts(b"x"), None);
+        assert_eq!(parts(b""), None);
+        assert_eq!(parts(b"G\x01\x09short"), None);
+    }
+
+    type Request = (String, String, Option<String>, String, Vec<(String, String)>);
+
+    fn request() -> impl Strategy<Value = Request> {
+        (
+            "[ab.]{1,4}",
+            "/[ab/]{0,4}",
+            proptest::option::of("[ab=&]{0,4}"),
+            prop_oneof![
+                Just(String::new()),
+                Just("a=1".to_owned()),
+                Just("b=1".to_owned()),
+                Just("a=1; b=1".to_owned())
+            ],
+            proptest::collection::vec(("[ab]{0,2}", "[ab]{0,2}"), 0..3),
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn two_requests_that_differ_never_share_a_key(mine in request(), theirs in request()) {
+            let build = |request: &Request| {
+                let named: Vec<(&str, &str)> = request.4.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+                key(&request.0, &request.1, request.2.as_deref(), &request.3, &named)
+            };
+            prop_assert_eq!(build(&mine) == build(&theirs), mine == theirs);
+        }
+
+        #[test]
+        fn reading_a_key_never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
+            let mut key = vec![b'G'];
+            key.extend_from_slice(&bytes);
+            let _ = parts(&key);
+        }
+    }
+}

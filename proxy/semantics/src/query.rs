@@ -227,3 +227,128 @@ fn form_decode(text: &[u8]) -> Cow<'_, [u8]> {
     }
     Cow::Owned(decoded)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::testing::headers;
+
+    fn rule(ignore: &[&str], sort: bool) -> QueryRule {
+        QueryRule { ignore: ignore.iter().map(|pattern| Glob::new(pattern)).collect(), sort }
+    }
+
+    #[test]
+    fn what_is_forwarded_and_keyed() {
+        let none = rule(&[], false);
+        let utm = rule(&["utm_*", "gclid"], false);
+        let both = rule(&["utm_*"], true);
+        #[rustfmt::skip]
+        let cases = [
+            // what                                      rule    query                                 forwarded
+            ("nothing to do",                            &none,  Some("b=2&a=1"),                      Some("b=2&a=1")),
+            ("no query",                                 &utm,   None,                                 None),
+            ("an empty query stays",                     &utm,   Some(""),                             Some("")),
+            ("an ignored parameter",                     &utm,   Some("a=1&utm_source=x&b=2"),         Some("a=1&b=2")),
+            ("without a value",                          &utm,   Some("a=1&gclid"),                    Some("a=1")),
+            ("a name that begins alike",                 &utm,   Some("gclid2=1"),                     Some("gclid2=1")),
+            ("all of them",                              &utm,   Some("utm_a=1&gclid=2"),              None),
+            ("written otherwise",                        &utm,   Some("utm%5Fsource=x&%67clid=1&a"),   Some("a")),
+            ("the rest stays as it is written",          &utm,   Some("a=%41+b&&utm_a=1&=&;"),         Some("a=%41+b&&=&;")),
+            ("a semicolon does not separate",            &utm,   Some("a=1;utm_a=1"),                  Some("a=1;utm_a=1")),
+            ("sorted by name",                           &both,  Some("b=2&a=1"),                      Some("a=1&b=2")),
+            ("the same name keeps its order",            &both,  Some("b=2&a=9&b=1&a=1"),              Some("a=9&a=1&b=2&b=1")),
+            ("sorted already",                           &both,  Some("a=1&b=2"),                      Some("a=1&b=2")),
+            ("removed and sorted",                       &both,  Some("b=2&utm_x=1&a=1"),              Some("a=1&b=2")),
+        ];
+        for (what, rule, query, expected) in cases {
+            let mut scratch = String::from("left over");
+            assert_eq!(rule.filter(query, &mut scratch), expected, "{what}");
+        }
+    }
+
+    #[test]
+    fn no_vary_search_reading() {
+        let of = |value: &str| NoVarySearch::of(&headers(&format!("no-vary-search: {value}")));
+        for default in [
+            "",
+            "key-order=?0",
+            "params=?0",
+            "params=()",
+            "key-order=1",
+            "params=1",
+            "params=\"a\"",
+            "params=(a)",
+            "except=(\"a\")",
+            "params=?0, except=(\"a\")",
+            "params=(\"a\"), except=(\"b\")",
+            "params, except=\"a\"",
+            "params, unknown",
+            "params,,",
+        ] {
+            assert!(of(default).is_default(), "{default}");
+        }
+        for other in ["key-order", "params", "params=(\"a\")", "params, except=()", "params, except=(\"a\")"]
+        {
+            assert!(!of(other).is_default(), "{other}");
+        }
+        assert!(NoVarySearch::of(&headers("")).is_default());
+    }
+
+    #[test]
+    fn no_vary_search_equivalence() {
+        #[rustfmt::skip]
+        let cases = [
+            // what                                     field                          a                    b                     equivalent
+            ("nothing said, the same",                  "",                            Some("a=1"),         Some("a=1"),          true),
+            ("nothing said, written otherwise",         "",                            Some("a=1"),         Some("a=%31"),        false),
+            ("nothing said, empty and none",            "",                            Some(""),            None,                 false),
+            ("order",                                   "key-order",                   Some("a=1&b=2"),     Some("b=2&a=1"),      true),
+            ("order of the same name counts",           "key-order",                   Some("a=1&a=2"),     Some("a=2&a=1"),      false),
+            ("another value",                           "key-order",                   Some("a=1&b=2"),     Some("b=2&a=3"),      false),
+            ("no parameter counts",                     "params",                      Some("a=1"),         None,                 true),
+            ("a parameter that does not count",         "params=(\"a\")",              Some("a=1&b=2"),     Some("b=2"),          true),
+            ("another does",                            "params=(\"a\")",              Some("b=2"),         Some("b=3"),          false),
+            ("order does",                              "params=(\"a\")",              Some("b=2&c=3"),     Some("c=3&b=2"),      false),
+            ("both",                                    "key-order, params=(\"a\")",   Some("a=1&b=2&c=3"), Some("c=3&b=2"),      true),
+            ("only one counts",                         "params, except=(\"id\")",     Some("id=1&x=2"),    Some("y=3&id=1"),     true),
+            ("and it differs",                          "params, except=(\"id\")",     Some("id=1"),        Some("id=2"),         false),
+            ("names are decoded",                       "params=(\"a b\")",            Some("a+b=1"),       Some("a%20b=2"),      true),
+            ("in the field too",                        "params=(\"a%20b\")",          Some("a+b=1"),       None,                 true),
+            ("values are decoded",                      "key-order",                   Some("a=%41"),       Some("a=A"),          true),
+            ("name and value do not run together",      "key-order",                   Some("ab=c"),        Some("a=bc"),         false),
+            ("nor do pairs",                            "key-order",                   Some("a=1&b=2"),     Some("a=1%26b=2"),    false),
+            ("no value is an empty one",                "key-order",                   Some("a"),           Some("a="),           true),
+        ];
+        for (what, field, a, b, expected) in cases {
+            let rule = NoVarySearch::of(&headers(&format!("no-vary-search: {field}")));
+            assert_eq!(rule.is_equivalent(a, b), expected, "{what}");
+            assert_eq!(rule.is_equivalent(b, a), expected, "{what}, the other way round");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn filtering_twice_changes_nothing_more(query in "[a-c%&=_0-9]{0,24}", sort in any::<bool>()) {
+            let rule = rule(&["a*", "b"], sort);
+            let (mut first, mut second) = (String::new(), String::new());
+            let once = rule.filter(Some(&query), &mut first).map(str::to_owned);
+            let twice = rule.filter(once.as_deref(), &mut second).map(str::to_owned);
+            prop_assert_eq!(&once, &twice);
+            prop_assert!(!once.unwrap_or_default().split('&').any(|parameter| rule.ignores(parameter)));
+        }
+
+        #[test]
+        fn what_is_the_same_in_canonical_form_is_equivalent(
+            a in "[ab=&%2+]{0,16}", b in "[ab=&%2+]{0,16}",
+            field in prop_oneof![Just(""), Just("key-order"), Just("params"), Just("params=(\"a\")"), Just("params, except=(\"a\")")],
+        ) {
+            let rule = NoVarySearch::of(&headers(&format!("no-vary-search: {field}")));
+            let (mut mine, mut theirs) = (Vec::new(), Vec::new());
+            rule.canonical(Some(&a), &mut mine);
+            rule.canonical(Some(&b), &mut theirs);
+            prop_assert_eq!(mine == theirs, rule.is_equivalent(Some(&a), Some(&b)));
+        }
+    }
+}

@@ -516,3 +516,296 @@ impl RangeSpec {
         HeaderValue::try_from(text).expect("digits and punctuation")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::testing::headers;
+
+    fn range(first: u64, last: u64) -> ByteRange {
+        ByteRange { first, last }
+    }
+
+    #[test]
+    fn section_14_1_reading_ranges() {
+        use RangeSpec::{From, FromTo, Last};
+        #[rustfmt::skip]
+        let cases: [(&str, &str, Option<&[RangeSpec]>); 21] = [
+            // what                              Range                                        specs
+            ("first and last",                   "bytes=0-499",                               Some(&[FromTo(0, 499)])),
+            ("first",                            "bytes=9500-",                               Some(&[From(9500)])),
+            ("last",                             "bytes=-500",                                Some(&[Last(500)])),
+            ("several",                          "bytes=0-0, -1,5-",                          Some(&[FromTo(0, 0), Last(1), From(5)])),
+            ("any case",                         "Bytes=1-2",                                 Some(&[FromTo(1, 2)])),
+            ("empty members",                    "bytes=,1-2,,",                              Some(&[FromTo(1, 2)])),
+            ("five",                             "bytes=0-0,2-2,4-4,6-6,8-8",                 Some(&[FromTo(0, 0), FromTo(2, 2), FromTo(4, 4), FromTo(6, 6), FromTo(8, 8)])),
+            ("six are too many",                 "bytes=0-0,2-2,4-4,6-6,8-8,10-10",           None),
+            ("too large is as large as can be",  "bytes=0-99999999999999999999999",           Some(&[FromTo(0, u64::MAX)])),
+            ("another unit",                     "items=0-1",                                 None),
+            ("no unit",                          "0-1",                                       None),
+            ("last before first",                "bytes=5-4",                                 None),
+            ("neither",                          "bytes=-",                                   None),
+            ("no dash",                          "bytes=5",                                   None),
+            ("none",                             "bytes=",                                    None),
+            ("a sign",                           "bytes=+1-2",                                None),
+            ("a second dash",                    "bytes=1-2-3",                               None),
+            ("letters",                          "bytes=a-b",                                 None),
+            ("space within",                     "bytes=1 -2",                                None),
+            ("space before the equals sign",     "bytes =1-2",                                None),
+            ("one bad member spoils all",        "bytes=0-1, x",                              None),
+        ];
+        for (what, value, expected) in cases {
+            let found = RangeSet::parse(value.as_bytes());
+            assert_eq!(found.as_ref().map(RangeSet::specs), expected, "{what}");
+        }
+        assert_eq!(RangeSet::of(&Method::HEAD, &headers("range: bytes=0-1")), None);
+        assert_eq!(RangeSet::of(&Method::GET, &headers("range: bytes=0-1 | range: bytes=0-1")), None);
+        assert_eq!(RangeSet::of(&Method::GET, &headers("")), None);
+    }
+
+    #[test]
+    fn section_14_2_what_is_served() {
+        #[rustfmt::skip]
+        let cases = [
+            // what                                       Range                   of   plan
+            ("first and last",                            "bytes=0-1",            11,  RangePlan::Single(range(0, 1))),
+            ("first",                                     "bytes=1-",             11,  RangePlan::Single(range(1, 10))),
+            ("last",                                      "bytes=-1",             11,  RangePlan::Single(range(10, 10))),
+            ("beyond the end",                            "bytes=5-99",           11,  RangePlan::Single(range(5, 10))),
+            ("more than there is, from the end",          "bytes=-99",            11,  RangePlan::Single(range(0, 10))),
+            ("all of it",                                 "bytes=0-",             11,  RangePlan::Single(range(0, 10))),
+            ("begins behind the end",                     "bytes=11-",            11,  RangePlan::Unsatisfiable),
+            ("nothing from the end",                      "bytes=-0",             11,  RangePlan::Unsatisfiable),
+            ("of nothing",                                "bytes=0-",             0,   RangePlan::Unsatisfiable),
+            ("of nothing, from the end",                  "bytes=-5",             0,   RangePlan::Unsatisfiable),
+            ("one that can be satisfied among others",    "bytes=50-, 2-3, 60-",  11,  RangePlan::Single(range(2, 3))),
+            ("overlapping",                               "bytes=0-5, 3-8",       11,  RangePlan::Single(range(0, 8))),
+            ("touching",                                  "bytes=4-5, 0-3",       11,  RangePlan::Single(range(0, 5))),
+            ("the same five times",                       "bytes=0-,0-,0-,0-,0-", 11,  RangePlan::Single(range(0, 10))),
+            ("ignored",                                   "bytes=x",              11,  RangePlan::Whole),
+        ];
+        let none = Validators::default();
+        for (what, value, length, expected) in cases {
+            let request = headers(&format!("range: {value}"));
+            assert_eq!(plan(&Method::GET, &request, StatusCode::OK, &none, length), expected, "{what}");
+        }
+        let request = headers("range: bytes=8-9, 0-1, 4-5, 1-2");
+        let RangePlan::Multiple(ranges) = plan(&Method::GET, &request, StatusCode::OK, &none, 11) else {
+            panic!("three parts");
+        };
+        let found: Vec<ByteRange> = ranges.iter().collect();
+        assert_eq!(found, [range(8, 9), range(0, 2), range(4, 5)], "in the order asked for");
+        let whole = plan(&Method::GET, &request, StatusCode::NOT_FOUND, &none, 11);
+        assert_eq!(whole, RangePlan::Whole, "only of a 200");
+    }
+
+    #[test]
+    fn section_13_1_5_if_range() {
+        #[rustfmt::skip]
+        let cases = [
+            // what                          stored                                      If-Range                 holds
+            ("absent",                       "",                                         "",                      true),
+            ("the strong tag",               "etag: \"a\"",                              "if-range: \"a\"",       true),
+            ("another",                      "etag: \"a\"",                              "if-range: \"b\"",       false),
+            ("a weak tag never",             "etag: W/\"a\"",                            "if-range: W/\"a\"",     false),
+            ("none stored",                  "",                                         "if-range: \"a\"",       false),
+            ("the date, strong",             "date: @+0 | last-modified: @-60",          "if-range: @-60",        true),
+            ("the date, not strong",         "date: @+0 | last-modified: @-59",          "if-range: @-59",        false),
+            ("a later date is another date", "date: @+0 | last-modified: @-60",          "if-range: @-59",        false),
+            ("neither tag nor date",         "etag: \"a\"",                              "if-range: a",           false),
+            ("twice",                        "etag: \"a\"",                              "if-range: \"a\" | if-range: \"a\"", false),
+        ];
+        for (what, stored, request, holds) in cases {
+            let stored = Validators::of(&headers(stored));
+            assert_eq!(if_range_holds(&headers(request), &stored), holds, "{what}");
+            let request = headers(&format!("range: bytes=0-1 | {request}"));
+            let expected = if holds { RangePlan::Single(range(0, 1)) } else { RangePlan::Whole };
+            assert_eq!(plan(&Method::GET, &request, StatusCode::OK, &stored, 9), expected, "{what}");
+        }
+    }
+
+    #[test]
+    fn section_14_4_content_range() {
+        #[rustfmt::skip]
+        let cases = [
+            ("bytes 0-4/10",                          Some((0, 4, Some(10)))),
+            ("bytes 4-9/10",                          Some((4, 9, Some(10)))),
+            ("Bytes 0-0/*",                           Some((0, 0, None))),
+            ("bytes 0-10/10",                         None),
+            ("bytes 5-4/10",                          None),
+            ("bytes */10",                            None),
+            ("bytes 0-4",                             None),
+            ("bytes 0-4/",                            None),
+            ("bytes 0-4/x",                           None),
+            ("bytes=0-4/10",                          None),
+            ("items 0-4/10",                          None),
+            ("bytes 0-18446744073709551615/*",        None),
+            ("",                                      None),
+        ];
+        for (value, expected) in cases {
+            let found = ContentRange::parse(value.as_bytes());
+            let found = found.map(|found| (found.range.first, found.range.last, found.complete));
+            assert_eq!(found, expected, "{value}");
+        }
+        assert_eq!(
+            ContentRange::of(&headers("content-range: bytes 0-1/2 | content-range: bytes 0-1/2")),
+            None
+        );
+        assert_eq!(unsatisfied_value(47), "bytes */47");
+    }
+
+    #[test]
+    fn section_14_6_several_parts() {
+        let set = RangeSet::parse(b"bytes=0-1,-1").unwrap();
+        let content_type = HeaderValue::from_static("text/plain");
+        let body = b"0123456789";
+        let framed = Multipart::new(&set.resolve(10), 10, Some(&content_type), "SEP").unwrap();
+        let mut out = Vec::new();
+        for (head, part) in &framed.parts {
+            out.extend_from_slice(head);
+            let (first, last) = (usize::try_from(part.first).unwrap(), usize::try_from(part.last).unwrap());
+            out.extend_from_slice(&body[first..=last]);
+        }
+        out.extend_from_slice(&framed.end);
+        let expected = "--SEP\r\nContent-Type: text/plain\r\nContent-Range: bytes 0-1/10\r\n\r\n01\
+                        \r\n--SEP\r\nContent-Type: text/plain\r\nContent-Range: bytes 9-9/10\r\n\r\n9\r\n--SEP--\r\n";
+        assert_eq!(String::from_utf8(out).unwrap(), expected);
+        assert_eq!(framed.content_length, expected.len() as u64);
+        assert_eq!(framed.content_type, "multipart/byteranges; boundary=SEP");
+        for boundary in ["", "a b", "a\r\n", &"a".repeat(71)] {
+            assert_eq!(Multipart::new(&set.resolve(10), 10, None, boundary), None, "{boundary:?}");
+        }
+    }
+
+    #[test]
+    fn rfc_9111_section_3_3_parts() {
+        let part = |content_range: &str, received| {
+            Part::of(&headers(&format!("content-range: {content_range}")), received)
+        };
+        let held = |first, last, complete| Some(Part { range: range(first, last), complete });
+        assert_eq!(part("bytes 4-9/10", 6), held(4, 9, Some(10)));
+        assert_eq!(part("bytes 4-9/10", 5), held(4, 8, Some(10)), "cut short, it is what arrived");
+        assert_eq!(part("bytes 4-9/10", 7), None, "more than it says");
+        assert_eq!(part("bytes 4-9/10", 0), None);
+        assert_eq!(part("nonsense", 5), None);
+        assert!(part("bytes 0-9/10", 10).unwrap().is_whole());
+        assert!(!part("bytes 0-9/10", 9).unwrap().is_whole());
+        assert!(!part("bytes 0-9/*", 10).unwrap().is_whole());
+
+        #[rustfmt::skip]
+        let cases = [
+            // what                                       held                        Range              served
+            ("within",                                    part("bytes 4-9/10", 5),    "bytes=6-8",       Some(range(6, 8))),
+            ("the very same",                             part("bytes 5-9/10", 5),    "bytes=-5",        Some(range(5, 9))),
+            ("from the end",                              part("bytes 5-9/10", 5),    "bytes=-1",        Some(range(9, 9))),
+            ("to the end",                                part("bytes 5-9/10", 5),    "bytes=6-",        Some(range(6, 9))),
+            ("the end is missing",                        part("bytes 4-9/10", 5),    "bytes=6-",        None),
+            ("the beginning is missing",                  part("bytes 4-9/10", 5),    "bytes=3-5",       None),
+            ("several",                                   part("bytes 0-9/20", 10),   "bytes=0-1,3-4",   None),
+            ("beyond the end of the whole",               part("bytes 5-9/10", 5),    "bytes=8-99",      Some(range(8, 9))),
+            ("not satisfiable: that is for the origin",   part("bytes 5-9/10", 5),    "bytes=10-",       None),
+            ("of unknown length, counted from the start", part("bytes 5-9/*", 5),     "bytes=6-8",       Some(range(6, 8))),
+            ("of unknown length, to the end",             part("bytes 5-9/*", 5),     "bytes=6-",        None),
+            ("of unknown length, from the end",           part("bytes 5-9/*", 5),     "bytes=-1",        None),
+        ];
+        for (what, part, value, expected) in cases {
+            let set = RangeSet::parse(value.as_bytes()).unwrap();
+            assert_eq!(part.unwrap().satisfy(&set), expected, "{what}");
+        }
+        assert_eq!(part("bytes 4-9/10", 6).unwrap().offset_of(&range(6, 8)), Some(2));
+
+        assert_eq!(part("bytes 0-4/10", 5).unwrap().missing(), Some(RangeSpec::From(5)));
+        assert_eq!(part("bytes 0-4/*", 5).unwrap().missing(), Some(RangeSpec::From(5)));
+        assert_eq!(part("bytes 5-9/10", 5).unwrap().missing(), Some(RangeSpec::FromTo(0, 4)));
+        assert_eq!(part("bytes 5-8/10", 4).unwrap().missing(), None);
+        assert_eq!(part("bytes 5-9/*", 5).unwrap().missing(), None);
+        assert_eq!(part("bytes 0-9/10", 10).unwrap().missing(), None);
+        assert_eq!(RangeSpec::From(5).value(), "bytes=5-");
+        assert_eq!(RangeSpec::FromTo(0, 4).value(), "bytes=0-4");
+        assert_eq!(RangeSpec::Last(4).value(), "bytes=-4");
+    }
+
+    #[test]
+    fn rfc_9111_section_3_4_combining() {
+        let strong = Validators::of(&headers("etag: \"a\""));
+        let weak = Validators::of(&headers("etag: W/\"a\""));
+        let held = |first, last, complete| Part { range: range(first, last), complete };
+        let combine = |a: Part, b: Part| a.combine(&strong, &b, &strong);
+        let (start, end) = (held(0, 4, Some(10)), held(5, 9, Some(10)));
+        let whole = held(0, 9, Some(10));
+        assert_eq!(combine(start, end), Some(Combined { part: whole, before: 5, behind: 0 }));
+        assert_eq!(combine(end, start), Some(Combined { part: whole, before: 0, behind: 5 }));
+        assert_eq!(
+            combine(whole, held(3, 5, Some(10))),
+            Some(Combined { part: whole, before: 3, behind: 4 }),
+            "the newer bytes count where both have them"
+        );
+        assert_eq!(combine(held(0, 4, None), end).unwrap().part, whole);
+        assert_eq!(combine(start, held(6, 9, Some(10))), None, "a hole");
+        assert_eq!(combine(start, held(5, 9, Some(11))), None, "another length");
+        assert_eq!(start.combine(&weak, &end, &weak), None, "§3.4: only under a strong validator");
+        assert_eq!(start.combine(&strong, &end, &Validators::default()), None);
+        assert_eq!(combine(held(0, 4, Some(5)), held(5, 9, None)), None, "behind the end");
+    }
+
+    proptest! {
+        #[test]
+        fn ranges_lie_within_and_apart(value in "bytes=[0-9,-]{0,30}", length in 0_u64..50) {
+            if let Some(set) = RangeSet::parse(value.as_bytes()) {
+                let ranges: Vec<ByteRange> = set.resolve(length).iter().collect();
+                for (at, mine) in ranges.iter().enumerate() {
+                    prop_assert!(mine.first <= mine.last && mine.last < length);
+                    prop_assert!(ranges[at + 1..].iter().all(|other| mine.joined(other).is_none()));
+                }
+                // Each byte that was asked for is served, and no other.
+                for byte in 0..length {
+                    let asked = set.specs().iter().filter_map(|spec| spec.resolve(length)).any(|range| range.first <= byte && byte <= range.last);
+                    let served = ranges.iter().any(|range| range.first <= byte && byte <= range.last);
+                    prop_assert_eq!(asked, served, "byte {}", byte);
+                }
+            }
+        }
+
+        #[test]
+        fn content_range_round_trips(first in any::<u32>(), more in any::<u32>(), beyond in proptest::option::of(1_u64..99)) {
+            let range = range(u64::from(first), u64::from(first) + u64::from(more));
+            let written = ContentRange { range, complete: beyond.map(|beyond| range.last + beyond) };
+            prop_assert_eq!(ContentRange::parse(written.value().as_bytes()), Some(written));
+        }
+
+        #[test]
+        fn combining_puts_every_byte_where_it_belongs(
+            a in 0_usize..20, a_length in 1_usize..20, b in 0_usize..20, b_length in 1_usize..20,
+        ) {
+            let whole: Vec<u8> = (0..64).collect();
+            let strong = Validators::of(&headers("etag: \"a\""));
+            let part = |first: usize, length: usize| Part {
+                range: range(first as u64, (first + length - 1) as u64),
+                complete: Some(64),
+            };
+            let (mine, theirs) = (&whole[a..a + a_length], &whole[b..b + b_length]);
+            if let Some(combined) = part(a, a_length).combine(&strong, &part(b, b_length), &strong) {
+                let before = usize::try_from(combined.before).unwrap();
+                let behind = usize::try_from(combined.behind).unwrap();
+                let bytes = [&mine[..before], theirs, &mine[mine.len() - behind..]].concat();
+                let (first, last) = (combined.part.range.first, combined.part.range.last);
+                prop_assert_eq!(&bytes[..], &whole[usize::try_from(first).unwrap()..=usize::try_from(last).unwrap()]);
+            } else {
+                prop_assert!(a + a_length < b || b + b_length < a);
+            }
+        }
+
+        #[test]
+        fn reading_never_panics(value in proptest::collection::vec(any::<u8>(), 0..60), length in any::<u64>()) {
+            if let Some(set) = RangeSet::parse(&value) {
+                let _ = set.resolve(length);
+            }
+            if let Some(found) = ContentRange::parse(&value) {
+                let part = Part { range: found.range, complete: found.complete };
+                let _ = (part.missing(), part.is_whole(), part.range.length());
+            }
+        }
+    }
+}

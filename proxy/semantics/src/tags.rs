@@ -195,3 +195,102 @@ impl fmt::Display for TagTemplate {
         f.write_str(&self.source)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::testing::headers;
+
+    fn names(tags: &Tags) -> Vec<&str> {
+        tags.names.iter().map(|name| &**name).collect()
+    }
+
+    #[test]
+    fn tags_of_a_response() {
+        #[rustfmt::skip]
+        let cases: [(&str, &str, &[&str]); 9] = [
+            // what                                   response                                                       tags
+            ("none",                                  "",                                                            &[]),
+            ("Surrogate-Key, by spaces",              "surrogate-key: a  b,c\td ",                                   &["a", "b,c", "d"]),
+            ("xkey, by spaces",                       "xkey: a b | xkey: c",                                         &["a", "b", "c"]),
+            ("Cache-Tag, by commas",                  "cache-tag: a b, c ,,d",                                       &["a b", "c", "d"]),
+            ("Cache-Groups, structured",              "cache-groups: \"a b\", \"c\";x=1 | cache-groups: \"d\"",      &["a b", "c", "d"]),
+            ("what is no string there is passed over", "cache-groups: \"a\", b, (\"c\"), 4",                         &["a"]),
+            ("what does not parse is ignored",        "cache-groups: \"a\", \"",                                     &[]),
+            ("each once over all",                    "surrogate-key: a b | cache-tag: b,c | cache-groups: \"a\"",   &["a", "b", "c"]),
+            ("case counts",                           "surrogate-key: a A",                                          &["a", "A"]),
+        ];
+        for (what, response, expected) in cases {
+            let tags = Tags::of_response(&headers(response), TagLimits::default());
+            assert_eq!((names(&tags), tags.dropped), (expected.to_vec(), 0), "{what}");
+        }
+    }
+
+    #[test]
+    fn limits_are_kept_and_told() {
+        let limits = TagLimits { count: 2, bytes: 3 };
+        let tags = Tags::of_response(&headers("surrogate-key: a long b a c"), limits);
+        assert_eq!((names(&tags), tags.dropped), (vec!["a", "b"], 2));
+        let mut response = HeaderMap::new();
+        response.insert("cache-tag", http::HeaderValue::from_bytes(b"a, \xff").unwrap());
+        let tags = Tags::of_response(&response, TagLimits::default());
+        assert_eq!((names(&tags), tags.dropped), (vec!["a"], 1));
+    }
+
+    #[test]
+    fn rfc_9875_section_3_invalidation() {
+        let tags = Tags::invalidated_by(
+            &headers("cache-group-invalidation: \"a\", \"b\" | cache-groups: \"c\""),
+            TagLimits::default(),
+        );
+        assert_eq!(names(&tags), ["a", "b"]);
+    }
+
+    #[test]
+    fn templates() {
+        let render = |source: &str| {
+            let template: TagTemplate = source.parse().unwrap();
+            assert_eq!(template.to_string(), source);
+            template.render(|name| match name {
+                "id" => Some("7"),
+                "kind-of_it" => Some("x"),
+                _ => None,
+            })
+        };
+        assert_eq!(render("posts").as_deref(), Some("posts"));
+        assert_eq!(render("post:{id}").as_deref(), Some("post:7"));
+        assert_eq!(render("{id}{kind-of_it}.").as_deref(), Some("7x."));
+        assert_eq!(render("post:{other}"), None);
+        let template: TagTemplate = "{a}:{b}".parse().unwrap();
+        assert_eq!(template.parameters().collect::<Vec<_>>(), ["a", "b"]);
+        for (source, message) in [
+            ("", "a tag cannot be empty"),
+            ("post:{id", "unbalanced brace at byte 5"),
+            ("post:id}", "unbalanced brace at byte 7"),
+            ("post:{}", "`{…}` at byte 5 does not hold a name of letters, digits, `_` and `-`"),
+            ("{id}{a b}", "`{…}` at byte 4 does not hold a name of letters, digits, `_` and `-`"),
+        ] {
+            assert_eq!(source.parse::<TagTemplate>().unwrap_err().to_string(), message, "{source}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn reading_never_panics_and_keeps_its_limits(line in proptest::collection::vec(any::<u8>(), 0..100), count in 0_usize..4) {
+            if let Ok(value) = http::HeaderValue::from_bytes(&line) {
+                let response: HeaderMap = TAG_FIELDS.into_iter().map(|name| (name, value.clone())).collect();
+                let tags = Tags::of_response(&response, TagLimits { count, bytes: 5 });
+                prop_assert!(tags.names.len() <= count && tags.names.iter().all(|name| name.len() <= 5));
+            }
+        }
+
+        #[test]
+        fn templates_never_panic(source in "[a-z{}:]{0,12}") {
+            if let Ok(template) = source.parse::<TagTemplate>() {
+                prop_assert!(template.render(|_| Some("v")).is_some());
+            }
+        }
+    }
+}

@@ -20,8 +20,8 @@ pub(crate) fn headers(text: &str) -> HeaderMap {
     for line in text.split(" | ").filter(|line| !line.trim().is_empty()) {
         let (name, value) = line.split_once(':').unwrap();
         let value = value.trim();
-        let value = match value.strip_prefix('@') {
-            Some(offset) => http_date(at(offset.parse().unwrap())),
+        let value = match value.strip_prefix('@').and_then(|offset| offset.parse().ok()) {
+            Some(offset) => http_date(at(offset)),
             None => HeaderValue::from_bytes(value.as_bytes()).unwrap(),
         };
         headers.append(HeaderName::from_bytes(name.trim().as_bytes()).unwrap(), value);

@@ -461,3 +461,263 @@ pub const CONTENT_METADATA: [HeaderName; 8] = [
     HeaderName::from_static("content-digest"),
     header::TRANSFER_ENCODING,
 ];
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::testing::{at, headers, start, stored_at};
+
+    fn validators(response: &str) -> Validators {
+        Validators::of(&headers(response))
+    }
+
+    #[test]
+    fn section_8_8_3_2_comparison() {
+        #[rustfmt::skip]
+        let cases = [
+            // ETag        other       strongly  weakly
+            ("\"1\"",      "\"1\"",    true,     true),
+            ("W/\"1\"",    "W/\"1\"",  false,    true),
+            ("W/\"1\"",    "\"1\"",    false,    true),
+            ("\"1\"",      "W/\"1\"",  false,    true),
+            ("\"1\"",      "\"2\"",    false,    false),
+            ("W/\"1\"",    "W/\"2\"",  false,    false),
+            ("abc",        "abc",      false,    true),
+            ("abc",        "\"abc\"",  false,    false),
+            ("w/\"1\"",    "\"1\"",    false,    false),
+            ("\"",         "\"",       false,    true),
+            ("\"a\"b\"",   "\"a\"b\"", false,    true),
+        ];
+        for (tag, other, strongly, weakly) in cases {
+            let tag = EntityTag::of(&headers(&format!("etag: {tag}"))).unwrap();
+            assert_eq!(tag.matches_strongly(other.as_bytes()), strongly, "{tag:?} {other}");
+            assert_eq!(tag.matches_weakly(other.as_bytes()), weakly, "{tag:?} {other}");
+        }
+        assert_eq!(EntityTag::of(&headers("etag: ")), None);
+        assert_eq!(EntityTag::of(&headers("etag: \"a\" | etag: \"b\"")), None);
+    }
+
+    #[test]
+    fn section_8_8_2_2_a_date_is_strong_when_it_is_old_enough() {
+        assert!(validators("date: @+0 | last-modified: @-60").strong_last_modified().is_some());
+        assert!(validators("date: @+0 | last-modified: @-59").strong_last_modified().is_none());
+        assert!(validators("last-modified: @-60").strong_last_modified().is_none());
+        let same = |a: &str, b: &str| validators(a).is_same_strong(&validators(b));
+        assert!(same("etag: \"a\"", "etag: \"a\" | last-modified: @-1"));
+        assert!(!same("etag: W/\"a\"", "etag: W/\"a\""));
+        assert!(!same("etag: \"a\" | date: @+0 | last-modified: @-99", "date: @+0 | last-modified: @-99"));
+        assert!(same("date: @+0 | last-modified: @-99", "date: @+5 | last-modified: @-99"));
+        assert!(!same("date: @+0 | last-modified: @-99", "date: @+5 | last-modified: @-98"));
+        assert!(!same("", ""));
+        assert_eq!(validators("etag: \"a\"").if_range().unwrap(), "\"a\"");
+        assert_eq!(validators("etag: W/\"a\" | date: @+0 | last-modified: @-99").if_range(), None);
+        assert!(validators("date: @+0 | last-modified: @-99").if_range().is_some());
+    }
+
+    #[test]
+    fn section_4_3_1_asking_the_origin() {
+        let of = |stored: &[&str]| {
+            let stored: Vec<Validators> = stored.iter().map(|response| validators(response)).collect();
+            let conditional = Conditional::for_stored(&stored);
+            let text = |value: Option<HeaderValue>| value.map(|value| value.to_str().unwrap().to_owned());
+            (text(conditional.if_none_match), text(conditional.if_modified_since))
+        };
+        let date = Some("Wed, 31 Dec 2025 23:59:00 GMT".to_owned());
+        assert_eq!(of(&[]), (None, None));
+        assert_eq!(of(&[""]), (None, None));
+        assert_eq!(of(&["etag: \"a\""]), (Some("\"a\"".into()), None));
+        assert_eq!(of(&["etag: abc"]), (Some("abc".into()), None), "sent back as it came");
+        assert_eq!(of(&["last-modified: @-60"]), (None, date.clone()));
+        assert_eq!(of(&["last-modified: yesterday"]), (None, None));
+        assert_eq!(of(&["etag: W/\"a\" | last-modified: @-60"]), (Some("W/\"a\"".into()), date));
+        assert_eq!(
+            of(&["etag: \"a\" | last-modified: @-60", "last-modified: @-90", "etag: \"b\""]),
+            (Some("\"a\", \"b\"".into()), None),
+            "several variants are asked about by their tags alone"
+        );
+        assert_eq!(of(&["last-modified: @-60", "last-modified: @-90"]), (None, None));
+        let long: Vec<String> = (0..99).map(|at| format!("etag: \"{at:>090}\"")).collect();
+        let (tags, _) = of(&long.iter().map(String::as_str).collect::<Vec<_>>());
+        assert!(tags.unwrap().len() <= IF_NONE_MATCH_MAX + 200);
+
+        let mut request = headers("if-match: \"x\" | if-none-match: \"y\" | if-range: \"z\" | accept: */*");
+        Conditional::for_stored(&[validators("etag: \"a\"")]).apply(&mut request);
+        assert_eq!(request, headers("accept: */* | if-none-match: \"a\""));
+    }
+
+    #[test]
+    fn section_13_2_2_precedence() {
+        use Precondition::{NotModified, PreconditionFailed, Proceed};
+        const STORED: &str = "etag: \"a\" | last-modified: @-60 | date: @-5";
+        #[rustfmt::skip]
+        let cases = [
+            // what                                          stored                   request                                                        expected
+            ("no condition",                                 STORED,                  "",                                                            Proceed),
+            ("the tag",                                      STORED,                  "if-none-match: \"a\"",                                        NotModified),
+            ("the tag, weak",                                STORED,                  "if-none-match: W/\"a\"",                                      NotModified),
+            ("a weak stored tag",                            "etag: W/\"a\"",         "if-none-match: W/\"a\"",                                      NotModified),
+            ("any",                                          STORED,                  "if-none-match: *",                                            NotModified),
+            ("any, of one without a tag",                    "",                      "if-none-match: *",                                            NotModified),
+            ("the first of several",                         STORED,                  "if-none-match: \"a\", \"b\", \"c\"",                          NotModified),
+            ("the middle one",                               STORED,                  "if-none-match: \"b\",\"a\" ,\"c\"",                           NotModified),
+            ("the last one, on another line",                STORED,                  "if-none-match: \"b\" | if-none-match: \"a\"",                 NotModified),
+            ("a comma within a tag",                         "etag: \"a,b\"",         "if-none-match: \"x\", \"a,b\"",                               NotModified),
+            ("half of such a tag",                           "etag: \"a,b\"",         "if-none-match: \"a\", b\"",                                   Proceed),
+            ("another tag",                                  STORED,                  "if-none-match: \"b\"",                                        Proceed),
+            ("another tag, unquoted",                        STORED,                  "if-none-match: a",                                            Proceed),
+            ("obs-text",                                     "etag: \"\u{fc}\"",      "if-none-match: \"\u{fc}\"",                                   NotModified),
+            ("a tag goes before a date",                     STORED,                  "if-none-match: \"a\" | if-modified-since: @-9999",            NotModified),
+            ("another tag too",                              STORED,                  "if-none-match: \"b\" | if-modified-since: @+0",               Proceed),
+            ("the date",                                     STORED,                  "if-modified-since: @-60",                                     NotModified),
+            ("a later date",                                 STORED,                  "if-modified-since: @-30",                                     NotModified),
+            ("an earlier date",                              STORED,                  "if-modified-since: @-61",                                     Proceed),
+            ("no date",                                      STORED,                  "if-modified-since: foo",                                      Proceed),
+            ("two dates",                                    STORED,                  "if-modified-since: @-60 | if-modified-since: @-60",           Proceed),
+            ("without Last-Modified, Date counts",           "date: @-5",             "if-modified-since: @-5",                                      NotModified),
+            ("an earlier date then",                         "date: @-5",             "if-modified-since: @-6",                                      Proceed),
+            ("without both, the receipt counts",             "",                      "if-modified-since: @+0",                                      NotModified),
+            ("an earlier date then",                         "",                      "if-modified-since: @-1",                                      Proceed),
+            ("If-Match holds",                               STORED,                  "if-match: \"b\", \"a\"",                                      Proceed),
+            ("If-Match compares strongly",                   STORED,                  "if-match: W/\"a\"",                                           PreconditionFailed),
+            ("If-Match does not hold",                       STORED,                  "if-match: \"b\"",                                             PreconditionFailed),
+            ("If-Match any",                                 "",                      "if-match: *",                                                 Proceed),
+            ("If-Match goes before its date",                STORED,                  "if-match: \"a\" | if-unmodified-since: @-9999",               Proceed),
+            ("unmodified",                                   STORED,                  "if-unmodified-since: @-60",                                   Proceed),
+            ("modified",                                     STORED,                  "if-unmodified-since: @-61",                                   PreconditionFailed),
+            ("both hold: then If-None-Match is asked",       STORED,                  "if-match: \"a\" | if-none-match: \"a\"",                      NotModified),
+            ("If-Match fails first",                         STORED,                  "if-match: \"b\" | if-none-match: \"a\"",                      PreconditionFailed),
+        ];
+        let now = start();
+        for (what, stored, request, expected) in cases {
+            let terms = stored_at(now, "cache-control: max-age=60");
+            let found =
+                evaluate(&Method::GET, &headers(request), StatusCode::OK, &validators(stored), &terms);
+            assert_eq!(found, expected, "{what}");
+        }
+        let terms = stored_at(now, "cache-control: max-age=60");
+        let request = headers("if-none-match: \"a\"");
+        let found = |method, status| evaluate(&method, &request, status, &validators(STORED), &terms);
+        assert_eq!(found(Method::HEAD, StatusCode::OK), NotModified);
+        assert_eq!(found(Method::PUT, StatusCode::OK), PreconditionFailed);
+        assert_eq!(
+            found(Method::GET, StatusCode::NOT_FOUND),
+            Proceed,
+            "§13.2.1: only where it would be a 2xx"
+        );
+        let dated = headers("if-modified-since: @+0");
+        let put = evaluate(&Method::PUT, &dated, StatusCode::OK, &validators(STORED), &terms);
+        assert_eq!(put, Proceed, "§13.1.3: If-Modified-Since is for GET and HEAD");
+    }
+
+    #[test]
+    fn section_4_3_4_which_stored_response_a_304_is_about() {
+        use Selected::{None, Stored};
+        #[rustfmt::skip]
+        let cases: [(&str, &[&str], &str, Selected); 13] = [
+            // what                                            stored                                             304                                        selects
+            ("the one with its strong tag",                    &["etag: \"a\"", "etag: \"b\""],                   "etag: \"b\"",                             Stored(1)),
+            ("the most recent of several",                     &["etag: \"b\"", "etag: \"b\""],                   "etag: \"b\"",                             Stored(0)),
+            ("a strong tag that matches none",                 &["etag: \"a\""],                                  "etag: \"c\"",                             None),
+            ("a strong tag does not match a weak one",         &["etag: W/\"a\""],                                "etag: \"a\"",                             None),
+            ("a weak tag matches a strong one",                &["etag: \"a\""],                                  "etag: W/\"a\"",                           Stored(0)),
+            ("a weak tag that matches none",                   &["etag: W/\"a\""],                                "etag: W/\"c\"",                           None),
+            ("an unquoted tag, sent back as it came",          &["etag: abc"],                                    "etag: abc",                               Stored(0)),
+            ("the date",                                       &["last-modified: @-9", "last-modified: @-60"],    "last-modified: @-60",                     Stored(1)),
+            ("another date",                                   &["last-modified: @-9"],                           "last-modified: @-60",                     None),
+            ("a tag goes before a date",                       &["etag: \"a\" | last-modified: @-9"],             "etag: \"b\" | last-modified: @-9",        None),
+            ("no validator, and one was asked about",          &["etag: \"a\""],                                  "date: @+0",                               Stored(0)),
+            ("no validator, and several were",                 &["etag: \"a\"", "etag: \"b\""],                   "date: @+0",                               None),
+            ("nothing was asked about",                        &[],                                               "date: @+0",                               None),
+        ];
+        for (what, stored, not_modified, expected) in cases {
+            let stored: Vec<Validators> = stored.iter().map(|response| validators(response)).collect();
+            assert_eq!(select(&stored, &headers(not_modified)), expected, "{what}");
+        }
+    }
+
+    #[test]
+    fn section_3_2_updating() {
+        let stored = headers(
+            "date: @-99 | cache-control: max-age=2 | etag: \"a\" | content-length: 5 | content-encoding: gzip | content-md5: x \
+             | content-range: x | content-type: text/plain | content-location: /foo | x-kept: 1 | x-many: 1 | x-many: 2 | x-frame-options: deny",
+        );
+        let new = headers(
+            "date: @+0 | age: 7 | cache-control: max-age=9 | etag: \"b\" | content-length: 9 | content-encoding: br | content-md5: y \
+             | content-range: y | content-type: text/plain;charset=utf-8 | content-location: /bar | x-many: 3 | x-new: 4 \
+             | connection: x-hop | x-hop: 1 | proxy-authenticate: x | set-cookie: a=b",
+        );
+        let received = at(1);
+        let merged = freshen(&stored, &new, &Policy::default(), received);
+        let expected = headers(
+            "date: @+0 | cache-control: max-age=9 | etag: \"a\" | content-length: 5 | content-encoding: gzip | content-md5: x \
+             | content-range: x | content-type: text/plain;charset=utf-8 | content-location: /bar | x-kept: 1 | x-many: 3 \
+             | x-frame-options: deny | x-new: 4 | age: 7",
+        );
+        assert_eq!(merged, expected);
+        let store = Policy { store_set_cookie: true, ..Policy::default() };
+        assert_eq!(freshen(&stored, &new, &store, received)[header::SET_COOKIE], "a=b");
+        let undated = freshen(&stored, &headers(""), &Policy::default(), received);
+        assert_eq!(undated[header::DATE], crate::time::http_date(received), "§4.3.4 and RFC 9110 §6.6.1");
+    }
+
+    #[test]
+    fn section_4_3_5_head() {
+        use HeadEffect::{Invalidate, Nothing, Update};
+        #[rustfmt::skip]
+        let cases = [
+            // what                    HEAD                                          status   effect
+            ("nothing new",            "",                                           200,     Update),
+            ("the same",               "content-length: 5 | etag: \"a\" | last-modified: @-60", 200, Update),
+            ("another length",         "content-length: 6",                          200,     Invalidate),
+            ("another tag",            "etag: \"b\"",                                200,     Invalidate),
+            ("another date",           "last-modified: @-59",                        200,     Invalidate),
+            ("another status",         "etag: \"b\"",                                410,     Nothing),
+        ];
+        let stored = headers("etag: \"a\" | last-modified: @-60");
+        for (what, head, status, expected) in cases {
+            let status = StatusCode::from_u16(status).unwrap();
+            assert_eq!(head_effect(StatusCode::OK, &stored, 5, status, &headers(head)), expected, "{what}");
+        }
+        let gone = head_effect(StatusCode::GONE, &stored, 5, StatusCode::OK, &headers("etag: \"b\""));
+        assert_eq!(gone, Nothing);
+    }
+
+    #[test]
+    fn section_15_4_5_the_fields_of_a_304() {
+        let stored = headers(
+            "date: @+0 | etag: \"a\" | vary: x | cache-control: y | expires: z | content-location: /w | x-other: 1 \
+             | content-length: 5 | content-type: text/plain | content-encoding: gzip | content-language: de",
+        );
+        let expected = headers(
+            "date: @+0 | etag: \"a\" | vary: x | cache-control: y | expires: z | content-location: /w | x-other: 1",
+        );
+        assert_eq!(not_modified_headers(&stored), expected);
+    }
+
+    proptest! {
+        #[test]
+        fn conditions_never_panic(line in proptest::collection::vec(any::<u8>(), 0..100), tag in "[ -~]{0,20}") {
+            if let Ok(value) = HeaderValue::from_bytes(&line) {
+                let request: HeaderMap = CONDITIONS.into_iter().map(|name| (name, value.clone())).collect();
+                let stored = Validators::of(&headers(&format!("etag: {tag}")));
+                let terms = stored_at(start(), "cache-control: max-age=60").expired(start().after(Duration::from_secs(1)));
+                let _ = evaluate(&Method::GET, &request, StatusCode::OK, &stored, &terms);
+                prop_assert!(Tags(&line).count() <= line.len());
+            }
+        }
+
+        #[test]
+        fn a_stored_tag_always_matches_itself(tag in "(W/)?\"[!#-~]{0,20}\"") {
+            let stored = Validators::of(&headers(&format!("etag: {tag}")));
+            let request = headers(&format!("if-none-match: \"other\", {tag}"));
+            let terms = stored_at(start(), "cache-control: max-age=60");
+            let found = evaluate(&Method::GET, &request, StatusCode::OK, &stored, &terms);
+            prop_assert_eq!(found, Precondition::NotModified);
+            prop_assert_eq!(select([&stored], &headers(&format!("etag: {tag}"))), Selected::Stored(0));
+        }
+    }
+}
