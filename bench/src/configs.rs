@@ -78,7 +78,7 @@ http {{
     keepalive_timeout 65;
     keepalive_requests 1000000000;
     server_tokens off;
-    open_file_cache max=200000 inactive=1h;
+    open_file_cache max=12000 inactive=1h;
     open_file_cache_valid 1h;
     client_body_temp_path {directory}/body;
     proxy_temp_path {directory}/temp;

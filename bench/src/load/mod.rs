@@ -19,6 +19,10 @@ use crate::content::{AUTHORITY, LABEL_LENGTH, Resource, next_random};
 pub(crate) use histogram::Histogram;
 
 const READ_BYTES: usize = 256 * 1024;
+/// A download takes so many bytes and then rests: 400 MiB/s, so that it leaves the load core to others, and a server
+/// that does not hold back its origin shows in its memory.
+const DOWNLOAD_BYTES: usize = 2 << 20;
+const DOWNLOAD_REST: Duration = Duration::from_millis(5);
 /// After so many wrong answers a run is of no use.
 const FAILURES_MAX: u64 = 1_000;
 
@@ -136,7 +140,8 @@ pub(crate) fn run(plan: &Plan<'_>, mut at_border: impl FnMut(Border)) -> io::Res
             (Some(start), Some(window)) if plan.download.is_none() => start + window,
             _ => begun + plan.limit,
         };
-        let due = load.waiting.front().map_or(next_border, |(due, _)| next_border.min(*due));
+        let dues = load.waiting.front().map(|(due, _)| *due).into_iter().chain(load.download_due);
+        let due = dues.fold(next_border, Instant::min);
         match load.poll.poll(&mut events, Some(due.saturating_duration_since(now))) {
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             other => other?,
@@ -145,6 +150,11 @@ pub(crate) fn run(plan: &Plan<'_>, mut at_border: impl FnMut(Border)) -> io::Res
             load.advance(event.token().0, event.is_read_closed())?;
         }
         let now = Instant::now();
+        if load.download_due.is_some_and(|due| due <= now) {
+            load.download_due = Some(now + DOWNLOAD_REST);
+            load.download_left = DOWNLOAD_BYTES;
+            load.advance(plan.connections, false)?;
+        }
         match window_begun {
             None if now >= begun + warm_up => {
                 load.latencies = Histogram::new();
@@ -194,6 +204,9 @@ struct Load<'a> {
     failures: u64,
     first_failure: Option<String>,
     download_begun: Option<Instant>,
+    /// When it may take bytes again, and how many until then.
+    download_due: Option<Instant>,
+    download_left: usize,
     downloaded: Option<Download>,
 }
 
@@ -230,6 +243,8 @@ impl<'a> Load<'a> {
             failures: 0,
             first_failure: None,
             download_begun: None,
+            download_due: None,
+            download_left: DOWNLOAD_BYTES,
             downloaded: None,
         })
     }
@@ -278,6 +293,7 @@ impl<'a> Load<'a> {
         let token = self.connections.len();
         let mut connection = self.open(token)?;
         self.download_begun = Some(Instant::now());
+        self.download_due = Some(Instant::now() + DOWNLOAD_REST);
         if let Protocol::Http1(exchange) = &mut connection.protocol {
             exchange.send(&mut connection.stream, target, 0, Instant::now())?;
         }
@@ -353,10 +369,18 @@ impl<'a> Load<'a> {
         let target = |index: usize| if downloading { plan.download } else { plan.targets.get(index) };
         let mut answered = None;
         let progress = loop {
-            match h1::read(stream, &mut self.buffer)? {
+            let space =
+                if downloading { self.buffer.len().min(self.download_left) } else { self.buffer.len() };
+            if space == 0 {
+                break Progress::Drained;
+            }
+            match h1::read(stream, &mut self.buffer[..space])? {
                 None => break Progress::Drained,
                 Some(0) => break Progress::Ended,
                 Some(read) => {
+                    if downloading {
+                        self.download_left -= read;
+                    }
                     match exchange.take(&self.buffer[..read], target(exchange.index())) {
                         Ok(done) => answered = answered.or(done),
                         Err(failure) => {
@@ -366,7 +390,7 @@ impl<'a> Load<'a> {
                         }
                     }
                     // A short read emptied the socket; only an end announced with it is still to be read.
-                    if read < self.buffer.len() && !ended {
+                    if read < space && !ended {
                         break Progress::Drained;
                     }
                 }
