@@ -49,18 +49,19 @@ pub enum Join<T> {
     Alone,
 }
 
+impl<T> Fills<T> {
+    fn shard(&self, key: &[u8]) -> &Shard<T> {
+        #[expect(clippy::cast_possible_truncation, reason = "any bits of the hash will do")]
+        let index = self.hasher.hash_one(key) as usize % SHARDS;
+        &self.shards[index]
+    }
+}
+
 impl<T: Clone> Fills<T> {
     /// A table in which at most `waiters_max` requests wait for one fill.
     pub fn new(waiters_max: usize) -> Self {
         let shards = (0..SHARDS).map(|_| Mutex::default()).collect();
         Self { shards, hasher: ahash::RandomState::default(), waiters_max }
-    }
-
-    fn shard(&self, key: &[u8]) -> &Shard<T> {
-        let hash = self.hasher.hash_one(key);
-        #[expect(clippy::cast_possible_truncation, reason = "any bits of the hash will do")]
-        let index = hash as usize % SHARDS;
-        &self.shards[index]
     }
 
     /// Leads the fill of `key`, or joins the one under way.
@@ -81,6 +82,13 @@ impl<T: Clone> Fills<T> {
     /// Fills under way.
     pub fn len(&self) -> usize {
         self.shards.iter().map(|shard| shard.lock().len()).sum()
+    }
+
+    /// Requests that wait for one of them.
+    pub fn waiting(&self) -> usize {
+        let of_shard =
+            |shard: &Shard<T>| shard.lock().values().map(|fill| fill.waiters.load(Ordering::Relaxed)).sum::<usize>();
+        self.shards.iter().map(of_shard).sum()
     }
 
     /// Whether no fill is under way.
@@ -111,10 +119,7 @@ impl<T> FillToken<T> {
 
 impl<T> Drop for FillToken<T> {
     fn drop(&mut self) {
-        let hash = self.fills.hasher.hash_one(&*self.key);
-        #[expect(clippy::cast_possible_truncation, reason = "any bits of the hash will do")]
-        let index = hash as usize % SHARDS;
-        self.fills.shards[index].lock().remove(&self.key);
+        self.fills.shard(&self.key).lock().remove(&self.key);
         // Waiters hold the fill alive, so the channel does not close by itself.
         self.fill.word.send_if_modified(|word| {
             let silent = matches!(word, Word::NotYet);

@@ -10,6 +10,7 @@ pub mod collapse;
 pub mod compress;
 pub mod config;
 pub mod content;
+pub mod control;
 pub mod error;
 pub mod fill;
 pub mod gate;

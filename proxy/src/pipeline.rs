@@ -3,6 +3,7 @@
 //! [`serve`] is the hit path: a plain function that ends in an answer, or hands over to [`Exchange`], which waits for others.
 
 use std::cell::RefCell;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -164,7 +165,7 @@ fn serve(worker: &Arc<Worker>, request: Request<Incoming>, connection: &Arc<Conn
                 };
                 match cache.cache.decide(&scratch.key, &wanted, &cache.policy, now) {
                     Decision::Hit(hit) if !hit.refresh => {
-                        return Err(local.hit(&hit, cache, &scratch.key));
+                        return ControlFlow::Break(local.hit(&hit, cache, &scratch.key));
                     }
                     decision => Step::Cached { decision, key: scratch.key.as_slice().into(), facts },
                 }
@@ -178,11 +179,11 @@ fn serve(worker: &Arc<Worker>, request: Request<Incoming>, connection: &Arc<Conn
                 cookie: ForwardedCookie::AsPresented,
             },
         };
-        Ok((step, forwarded))
+        ControlFlow::Continue((step, forwarded))
     });
     let (step, forwarded) = match looked_up {
-        Ok(step) => step,
-        Err(hit) => return Answer::ready(hit),
+        ControlFlow::Continue(beyond) => beyond,
+        ControlFlow::Break(hit) => return Answer::ready(hit),
     };
 
     // Beyond the memory tier.

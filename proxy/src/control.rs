@@ -1,0 +1,116 @@
+//! What the admin listener is told of the proxy, and what it may ask of it.
+
+use http::Uri;
+use http::uri::Scheme;
+use serde_json::json;
+
+use crate::admin::{Control, Purge, PurgeError, Readiness, Receipt};
+use crate::gate::Authority;
+use crate::metrics::{Gauge, Gauges};
+use crate::origin::metrics::ServerState;
+use crate::proxy::Proxy;
+
+impl Control for Proxy {
+    fn readiness(&self) -> Readiness {
+        let snapshot = self.snapshot();
+        let down = snapshot.origins.values().filter_map(|origin| {
+            let status = origin.describe();
+            let none_up = !status.servers.is_empty()
+                && status.servers.iter().all(|server| !takes_requests(server.state));
+            none_up.then(|| format!("origin `{}`: no healthy server", status.name))
+        });
+        Readiness { degraded: down.collect() }
+    }
+
+    fn purge(&self, what: &Purge) -> Result<Receipt, PurgeError> {
+        let position = match what {
+            Purge::Everything => self.purges.purge_everything(),
+            Purge::Url(url) => {
+                let not_absolute = || PurgeError::NotAbsolute { url: url.to_string() };
+                let scheme = url.scheme().filter(|scheme| **scheme == Scheme::HTTP || **scheme == Scheme::HTTPS);
+                let (scheme, authority) = scheme.zip(url.authority()).ok_or_else(not_absolute)?;
+                let tls = *scheme == Scheme::HTTPS;
+                let authority = Authority::from_target(authority, tls).ok_or_else(not_absolute)?;
+                self.purge_url(&self.snapshot(), scheme.as_str(), authority.as_str(), path_and_query(url))
+            }
+        };
+        self.metrics.background().purges.one();
+        tracing::info!(position = position.number(), "purged");
+        Ok(Receipt { responses: None, at: self.clock.now().wall })
+    }
+
+    fn status(&self) -> serde_json::Value {
+        let snapshot = self.snapshot();
+        let caches: serde_json::Map<_, _> = snapshot
+            .caches
+            .iter()
+            .map(|(name, cache)| {
+                let spec = cache.spec();
+                let of_cache = json!({
+                    "entries": cache.memory().entries(),
+                    "entries_max": spec.max_entries,
+                    "bytes": cache.memory().bytes(),
+                    "bytes_max": spec.max_memory,
+                    "fills": cache.fills.len(),
+                    "fill_bytes": cache.budget.used(),
+                });
+                (name.to_string(), of_cache)
+            })
+            .collect();
+        let origins: serde_json::Map<_, _> = snapshot
+            .origins
+            .iter()
+            .map(|(name, origin)| {
+                let servers: Vec<_> = origin
+                    .describe()
+                    .servers
+                    .iter()
+                    .map(|server| {
+                        json!({
+                            "server": &*server.server,
+                            "state": server.state.as_str(),
+                            "requests": server.requests,
+                        })
+                    })
+                    .collect();
+                (name.to_string(), json!({ "servers": servers }))
+            })
+            .collect();
+        json!({
+            "version": env!("CARGO_PKG_VERSION"),
+            "caches": caches,
+            "origins": origins,
+            "purge_records": self.purges.len(),
+            "routes": snapshot.plans.iter().map(|plan| &*plan.route.name).collect::<Vec<_>>(),
+        })
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "a gauge is a floating-point number; 2^53 bytes are enough")]
+    fn gauges(&self, into: &mut Gauges) {
+        let snapshot = self.snapshot();
+        for (name, cache) in &snapshot.caches {
+            let labels = [("cache", &**name)];
+            into.note(Gauge::CacheEntries, &labels, cache.memory().entries() as f64);
+            into.note(Gauge::CacheBytes, &labels, cache.memory().bytes() as f64);
+            into.note(Gauge::CacheBytesMax, &labels, cache.spec().max_memory as f64);
+            into.note(Gauge::Fills, &labels, cache.fills.len() as f64);
+            into.note(Gauge::Waiters, &labels, cache.fills.waiting() as f64);
+        }
+        for (name, origin) in &snapshot.origins {
+            for server in origin.describe().servers {
+                let labels = [("origin", &**name), ("server", &*server.server)];
+                let up = f64::from(u8::from(takes_requests(server.state)));
+                into.note(Gauge::OriginServerUp, &labels, up);
+                into.note(Gauge::OriginServerRequests, &labels, server.requests as f64);
+            }
+        }
+    }
+}
+
+fn takes_requests(state: ServerState) -> bool {
+    matches!(state, ServerState::Up | ServerState::Starting)
+}
+
+fn path_and_query(url: &Uri) -> &str {
+    url.path_and_query().map_or("/", http::uri::PathAndQuery::as_str)
+}
