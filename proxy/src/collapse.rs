@@ -86,8 +86,9 @@ impl<T: Clone> Fills<T> {
 
     /// Requests that wait for one of them.
     pub fn waiting(&self) -> usize {
-        let of_shard =
-            |shard: &Shard<T>| shard.lock().values().map(|fill| fill.waiters.load(Ordering::Relaxed)).sum::<usize>();
+        let of_shard = |shard: &Shard<T>| {
+            shard.lock().values().map(|fill| fill.waiters.load(Ordering::Relaxed)).sum::<usize>()
+        };
         self.shards.iter().map(of_shard).sum()
     }
 

@@ -27,7 +27,8 @@ impl Control for Proxy {
             Purge::Everything => self.purges.purge_everything(),
             Purge::Url(url) => {
                 let not_absolute = || PurgeError::NotAbsolute { url: url.to_string() };
-                let scheme = url.scheme().filter(|scheme| **scheme == Scheme::HTTP || **scheme == Scheme::HTTPS);
+                let scheme =
+                    url.scheme().filter(|scheme| **scheme == Scheme::HTTP || **scheme == Scheme::HTTPS);
                 let (scheme, authority) = scheme.zip(url.authority()).ok_or_else(not_absolute)?;
                 let tls = *scheme == Scheme::HTTPS;
                 let authority = Authority::from_target(authority, tls).ok_or_else(not_absolute)?;
@@ -85,7 +86,10 @@ impl Control for Proxy {
         })
     }
 
-    #[expect(clippy::cast_precision_loss, reason = "a gauge is a floating-point number; 2^53 bytes are enough")]
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "a gauge is a floating-point number; 2^53 bytes are enough"
+    )]
     fn gauges(&self, into: &mut Gauges) {
         let snapshot = self.snapshot();
         for (name, cache) in &snapshot.caches {

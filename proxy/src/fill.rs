@@ -29,6 +29,7 @@ use crate::origin::{Answered, OnInterim, Origin, OriginFields, Outgoing};
 use crate::pipeline::Worker;
 use crate::proxy::{PlanCache, Snapshot};
 use crate::purge::{FillStamp, Subject};
+use crate::request_key::ForwardedCookie;
 use crate::store::{Origins, StoredResponse};
 
 /// A fetch that is to be made.
@@ -45,6 +46,8 @@ pub struct Fill {
     pub facts: RequestFacts,
     /// The target as forwarded, for what a response says of its own location.
     pub target: ResolvedTarget,
+    /// The request as it was presented, for `Vary`.
+    pub presented: Arc<PresentedFields>,
     /// What is sent.
     pub request: FillRequest,
     /// The stored responses that the origin is asked about, the most recent first.
@@ -59,10 +62,30 @@ pub struct Fill {
     pub stamp: FillStamp,
 }
 
+/// The fields of a request as they count for `Vary`: as presented, but for cookies that are not forwarded.
+pub struct PresentedFields {
+    /// The fields.
+    pub headers: HeaderMap,
+    /// What is forwarded as `Cookie`.
+    pub cookie: ForwardedCookie,
+}
+
+impl PresentedFields {
+    /// As `cache_semantics` takes them.
+    pub fn fields(&self) -> Fields<'_> {
+        let fields = Fields::of(&self.headers);
+        match &self.cookie {
+            ForwardedCookie::AsPresented => fields,
+            ForwardedCookie::None => fields.with_cookie(b""),
+            ForwardedCookie::Only(cookies) => fields.with_cookie(cookies.as_bytes()),
+        }
+    }
+}
+
 /// What a fill sends: all that is needed to make the request, and to make it again without conditions.
 pub struct FillRequest {
-    /// The fields, without conditions.
-    pub fields: OriginFields,
+    /// The fields, without conditions; gone once they cannot be needed again.
+    pub fields: Option<OriginFields>,
     /// Conditions and ranges of our own.
     pub extra: Vec<(http::HeaderName, http::HeaderValue)>,
     /// Everything else of [`Outgoing`].
@@ -80,8 +103,11 @@ pub struct FillRequest {
 }
 
 impl FillRequest {
+    /// The request, with our own conditions or without. Only a conditional one may have to be made again.
     fn outgoing(&mut self, with_extra: bool) -> Outgoing {
-        let mut fields = self.fields.clone();
+        let again = with_extra && !self.extra.is_empty();
+        let fields = if again { self.fields.clone() } else { self.fields.take() };
+        let mut fields = fields.expect("a request without conditions is made once");
         for (name, value) in self.extra.iter().filter(|_| with_extra) {
             fields.set(name.clone(), value.clone());
         }
@@ -136,11 +162,28 @@ pub enum Told {
 }
 
 impl Fill {
-    /// Begins it; the receiver is told what comes. `None` there: the task panicked.
+    /// Fetches in a task of its own; the receiver is told what comes. `Err` there: the task panicked.
     pub fn start(self) -> oneshot::Receiver<Told> {
         let (tell, told) = oneshot::channel();
-        tokio::spawn(self.run(tell));
+        tokio::spawn(async move {
+            match self.ask().await {
+                Headed::Told(told) => drop(tell.send(told)),
+                Headed::Arriving(arrival) => arrival.pump(|told| drop(tell.send(told))).await,
+            }
+        });
         told
+    }
+
+    /// Fetches without one, for a fetch that nobody else waits for: it ends with the one who asks, unless it is to be stored.
+    pub async fn here(self) -> Told {
+        match self.ask().await {
+            Headed::Told(told) => told,
+            Headed::Arriving(arrival) => {
+                let (tell, told) = oneshot::channel();
+                tokio::spawn(arrival.pump(|told| drop(tell.send(told))));
+                told.await.unwrap_or(Told::Failed(ProxyError::FillEnded))
+            }
+        }
     }
 
     fn plan(&self) -> (&PlanCache, &Arc<Origin>) {
@@ -160,7 +203,7 @@ impl Fill {
         }
     }
 
-    async fn run(mut self, tell: oneshot::Sender<Told>) {
+    async fn ask(mut self) -> Headed {
         let (_, origin) = self.plan();
         let origin = origin.clone();
         let mut requested = self.now();
@@ -170,20 +213,17 @@ impl Fill {
             requested = self.now();
             answered = self.fetch(&origin, false).await;
         }
-        let answered = match answered {
-            Ok(answered) => answered,
+        match answered {
             Err(error) => {
                 self.worker.metrics.fill(FillEnd::Failed);
                 let error = ProxyError::Origin(error);
                 self.tell_waiters(Outcome::Failed(error.clone()));
-                let _ = tell.send(Told::Failed(error));
-                return;
+                Headed::Told(Told::Failed(error))
             }
-        };
-        if answered.response.status() == StatusCode::NOT_MODIFIED {
-            self.validated(answered, requested, tell);
-        } else {
-            self.received(answered, requested, tell).await;
+            Ok(answered) if answered.response.status() == StatusCode::NOT_MODIFIED => {
+                Headed::Told(self.validated(answered, requested))
+            }
+            Ok(answered) => self.received(answered, requested),
         }
     }
 
@@ -212,15 +252,14 @@ impl Fill {
     }
 
     /// A 304: what is stored is freshened (RFC 9111 §4.3.4).
-    fn validated(self, answered: Answered, requested: Now, tell: oneshot::Sender<Told>) {
+    fn validated(self, answered: Answered, requested: Now) -> Told {
         let received = self.now();
         let server = answered.server.clone();
         let not_modified = answered.response.headers();
         let Some(old) = self.selected(not_modified) else {
             let error = ProxyError::Internal { what: "a 304 was asked for twice and answered twice" };
             self.tell_waiters(Outcome::Failed(error.clone()));
-            let _ = tell.send(Told::Failed(error));
-            return;
+            return Told::Failed(error);
         };
         let (used, _) = self.plan();
         let merged = validation::freshen(&old.head.to_map(0), not_modified, &used.policy, received.wall);
@@ -239,7 +278,7 @@ impl Fill {
                 let stored = used.cache.store(&self.key, fresh);
                 self.worker.metrics.fill(FillEnd::Stored);
                 self.tell_waiters(Outcome::Stored(stored.clone()));
-                let _ = tell.send(Told::Stored { stored, fwd_status, server });
+                Told::Stored { stored, fwd_status, server }
             }
             Err(storable::NotStorable(reason)) => {
                 // It still holds, for this request alone: the new fields forbid to keep it.
@@ -248,7 +287,7 @@ impl Fill {
                 used.cache.remember_uncacheable(&self.key, &self.facts, received);
                 self.worker.metrics.fill(FillEnd::NotStorable);
                 self.tell_waiters(Outcome::Uncacheable(reason));
-                let _ = tell.send(Told::Stored { stored: Arc::new(fresh), fwd_status, server });
+                Told::Stored { stored: Arc::new(fresh), fwd_status, server }
             }
         }
     }
@@ -275,7 +314,7 @@ impl Fill {
     }
 
     /// Anything but a 304.
-    async fn received(self, answered: Answered, requested: Now, tell: oneshot::Sender<Told>) {
+    fn received(self, answered: Answered, requested: Now) -> Headed {
         let received = self.now();
         let Answered { response, server, .. } = answered;
         let (used, _) = self.plan();
@@ -288,11 +327,11 @@ impl Fill {
             requested,
             received,
         };
-        let spec = used.cache.spec();
+        let max_body = used.cache.spec().max_body;
         let announced = body.exact_len();
         let decision = match storable::decide(&exchange, &used.policy) {
             Err(storable::NotStorable(reason)) => Err(reason),
-            Ok(_) if announced.is_some_and(|len| len > spec.max_body) => Err(Reason::BodyTooLarge),
+            Ok(_) if announced.is_some_and(|len| len > max_body) => Err(Reason::BodyTooLarge),
             Ok(terms) => Ok(terms),
         };
         let terms = match decision {
@@ -304,52 +343,27 @@ impl Fill {
                 self.worker.metrics.fill(end);
                 self.tell_waiters(Outcome::Uncacheable(reason));
                 // Whoever waits goes on alone from here; dropping the answer ends its connection if the leader has left.
-                let response = Response::from_parts(parts, body);
-                let _ = tell.send(Told::Pass { response, reason, server });
-                return;
+                return Headed::Told(Told::Pass {
+                    response: Response::from_parts(parts, body),
+                    reason,
+                    server,
+                });
             }
         };
-        let keep_max = usize::try_from(spec.max_body).unwrap_or(usize::MAX);
+        let keep_max = usize::try_from(max_body).unwrap_or(usize::MAX);
         let (writer, content) = Content::new(announced, keep_max, used.cache.budget.clone());
         let mut headers = storable::stored_headers(&parts.headers, &used.policy);
         headers.remove(header::CONTENT_LENGTH);
         let variant = self.variant(&parts.headers, received);
         let arriving = Arc::new(Arriving { status: parts.status, headers, terms, variant, content });
-        let completes = self.completes.is_some() && parts.status == StatusCode::PARTIAL_CONTENT;
-        let mut tell = Some(tell);
-        if !completes {
-            if let Some(reader) = arriving.content.read() {
-                let (arriving, headers) = (arriving.clone(), parts.headers.clone());
-                if let Some(tell) = tell.take() {
-                    let _ = tell.send(Told::Arriving { arriving, headers, reader, server: server.clone() });
-                }
-            }
-            // A part is of use to nobody but the one who asked for it.
-            if parts.status != StatusCode::PARTIAL_CONTENT {
-                self.tell_waiters(Outcome::Arriving(arriving.clone()));
-            }
-        }
-        let Some((writer, trailers)) = write(writer, body).await else {
-            self.worker.metrics.fill(FillEnd::Failed);
-            return;
-        };
-        let stored = writer.whole().and_then(|pieces| self.store(&arriving, &parts.headers, &pieces));
-        match &stored {
-            Some(stored) if stored.part.is_none() => self.tell_waiters(Outcome::Stored(stored.clone())),
-            Some(_) => {}
-            None => self.worker.metrics.fill(FillEnd::TooLarge),
-        }
-        // Stored before the last byte is handed out: whoever has it all and asks again finds it.
-        writer.finish(trailers);
-        if let Some(tell) = tell {
-            let told = match stored {
-                Some(stored) if stored.part.is_none() => {
-                    Told::Stored { stored, fwd_status: StatusCode::PARTIAL_CONTENT, server }
-                }
-                Some(_) | None => Told::Failed(ProxyError::FillEnded),
-            };
-            let _ = tell.send(told);
-        }
+        Headed::Arriving(Box::new(Arrival {
+            fill: self,
+            arriving,
+            headers: parts.headers,
+            server,
+            writer,
+            body,
+        }))
     }
 
     /// Stores what has arrived whole. `None`: it turned out not to fit.
@@ -405,7 +419,7 @@ impl Fill {
     fn variant(&self, response: &HeaderMap, received: Now) -> Variant {
         let (used, _) = self.plan();
         let rule = VaryRule::under(&used.policy, response);
-        Variant::capture(&rule, Fields::of(self.request.fields.as_map()), response, received.wall)
+        Variant::capture(&rule, self.presented.fields(), response, received.wall)
     }
 
     fn origins(&self, response: &HeaderMap, variant: Variant) -> Origins {
@@ -415,6 +429,66 @@ impl Fill {
         let url = &self.target;
         let url = purges.url(&url.scheme, &url.authority, &url.path_and_query);
         Origins { variant, url, tags, stamp: self.stamp.stamp() }
+    }
+}
+
+/// What came of asking the origin.
+enum Headed {
+    /// All there is to tell.
+    Told(Told),
+    /// Something to store, whose content is still to come.
+    Arriving(Box<Arrival>),
+}
+
+/// A response that is to be stored, and whose content is arriving.
+struct Arrival {
+    fill: Fill,
+    arriving: Arc<Arriving>,
+    /// The fields as received.
+    headers: HeaderMap,
+    server: Arc<str>,
+    writer: ContentWriter,
+    body: Body,
+}
+
+impl Arrival {
+    /// Reads the content to its end and stores it; tells the leader as soon as there is something to tell.
+    async fn pump(self: Box<Self>, tell: impl FnOnce(Told)) {
+        let Self { fill, arriving, headers, server, writer, body } = *self;
+        let is_part = arriving.status == StatusCode::PARTIAL_CONTENT;
+        let mut tell = Some(tell);
+        // One that completes a stored part answers the leader when both have been put together.
+        if !(is_part && fill.completes.is_some())
+            && let Some(reader) = arriving.content.read()
+            && let Some(tell) = tell.take()
+        {
+            let (arriving, headers, server) = (arriving.clone(), headers.clone(), server.clone());
+            tell(Told::Arriving { arriving, headers, reader, server });
+        }
+        // A part is of use to nobody but the one who asked for it.
+        if !is_part {
+            fill.tell_waiters(Outcome::Arriving(arriving.clone()));
+        }
+        let Some((writer, trailers)) = write(writer, body).await else {
+            fill.worker.metrics.fill(FillEnd::Failed);
+            return;
+        };
+        let stored = writer.whole().and_then(|pieces| fill.store(&arriving, &headers, &pieces));
+        let stored_whole = stored.clone().filter(|stored| stored.part.is_none());
+        match (&stored, &stored_whole) {
+            (_, Some(stored)) => fill.tell_waiters(Outcome::Stored(stored.clone())),
+            (Some(_), None) => {}
+            (None, None) => fill.worker.metrics.fill(FillEnd::TooLarge),
+        }
+        // Stored before the last byte is handed out: whoever has it all and asks again finds it.
+        writer.finish(trailers);
+        if let Some(tell) = tell {
+            tell(stored_whole.map_or(Told::Failed(ProxyError::FillEnded), |stored| Told::Stored {
+                stored,
+                fwd_status: StatusCode::PARTIAL_CONTENT,
+                server,
+            }));
+        }
     }
 }
 

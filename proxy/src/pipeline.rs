@@ -28,7 +28,7 @@ use crate::cache::{Arriving, Decision, Hit, NamedCache, Outcome, Wanted};
 use crate::collapse::{FillToken, Join};
 use crate::config::model::{Action, FixedAnswer, HeaderEdits, Route};
 use crate::error::{ProxyError, Recipient};
-use crate::fill::{self, Fill, FillRequest, Told};
+use crate::fill::{self, Fill, FillRequest, PresentedFields, Told};
 use crate::gate::{self, Authority, Gated};
 use crate::identity;
 use crate::metrics::{self, WorkerMetrics};
@@ -189,6 +189,8 @@ fn serve(worker: &Arc<Worker>, request: Request<Incoming>, connection: &Arc<Conn
     // Beyond the memory tier.
     let tags = tags_of(plan, found.bindings, &worker.proxy);
     let index = found.index;
+    let headers = std::mem::take(&mut parts.headers);
+    let presented = Arc::new(PresentedFields { headers, cookie: forwarded.cookie });
     let exchange = Exchange {
         worker: worker.clone(),
         snapshot: Arc::clone(&snapshot),
@@ -197,7 +199,8 @@ fn serve(worker: &Arc<Worker>, request: Request<Incoming>, connection: &Arc<Conn
         scheme,
         gated,
         now,
-        forwarded,
+        target: forwarded.target,
+        presented,
         tags,
         interim: Arc::new(InterimRelay::default()),
         parts,
@@ -262,7 +265,7 @@ impl Local<'_> {
     }
 
     fn error(&self, error: &ProxyError, reason: Reason) -> Response<Body> {
-        let mut response = error.to_response(&recipient(self.parts));
+        let mut response = error.to_response(&recipient(self.parts, &self.parts.headers));
         let status = CacheStatus::forwarded(Fwd::Bypass).because(reason);
         respond::put_status(response.headers_mut(), status);
         self.finish(response, metrics::Disposition::Local)
@@ -309,7 +312,10 @@ struct Exchange {
     scheme: http::uri::Scheme,
     gated: Gated,
     now: Now,
-    forwarded: Forwarded,
+    /// The target as it is forwarded.
+    target: PathAndQuery,
+    /// The fields as they came, shared with a fill.
+    presented: Arc<PresentedFields>,
     tags: Vec<Subject>,
     interim: Arc<InterimRelay>,
     parts: Parts,
@@ -422,7 +428,7 @@ impl Exchange {
             let led = self.lead(key, facts, status, candidates, stale.as_ref(), None).await;
             return self.led(key, facts, status, stale, led);
         }
-        match self.cache().fills.clone().join(&fill_key(key, &candidates, &self.parts.headers)) {
+        match self.cache().fills.clone().join(&fill_key(key, &candidates, &self.presented.headers)) {
             Join::Lead(token) => {
                 // Between the lookup and here another fill may have ended.
                 if let Some(hit) = self.decide_again(key, facts) {
@@ -460,8 +466,7 @@ impl Exchange {
         match outcome? {
             Outcome::Arriving(arriving) => {
                 let policy = &self.plan_cache().policy;
-                let fields = self.fields();
-                let usable = arriving.variant.matches(cache_semantics::vary::Fields::of(fields.as_map()))
+                let usable = arriving.variant.matches(self.presented.fields())
                     && matches!(
                         reuse::decide(&arriving.terms, facts, policy, self.clock()),
                         Disposition::Fresh { .. } | Disposition::StaleWhileRevalidate { .. }
@@ -485,12 +490,11 @@ impl Exchange {
     }
 
     fn decide_again(&self, key: &[u8], facts: &RequestFacts) -> Option<Hit> {
-        let fields = self.fields();
         let wanted = Wanted {
             method: &self.parts.method,
-            headers: &self.parts.headers,
+            headers: &self.presented.headers,
             facts,
-            fields: cache_semantics::vary::Fields::of(fields.as_map()),
+            fields: self.presented.fields(),
         };
         match self.cache().decide(key, &wanted, &self.plan_cache().policy, self.clock()) {
             Decision::Hit(hit) => Some(hit),
@@ -509,6 +513,9 @@ impl Exchange {
         token: Option<FillToken<Outcome>>,
     ) -> Told {
         let fill = self.new_fill(key, facts, status, candidates, stale, token);
+        if fill.token.is_none() {
+            return self.interim.clone().relay(fill.here()).await;
+        }
         let told = self.interim.clone().relay(fill.start()).await;
         told.unwrap_or(Told::Failed(ProxyError::FillEnded))
     }
@@ -559,7 +566,7 @@ impl Exchange {
 
     /// The client's conditions on an answer that was fetched without them.
     fn evaluate_passed(&self, response: Response<Body>) -> Response<Body> {
-        let headers = &self.parts.headers;
+        let headers = &self.presented.headers;
         if !validation::is_conditional(headers) || !response.status().is_success() {
             return response;
         }
@@ -614,15 +621,24 @@ impl Exchange {
     }
 
     fn error(&self, error: &ProxyError, status: CacheStatus) -> Outgo {
-        Outgo { response: error.to_response(&recipient(&self.parts)), status, server: None }
+        Outgo {
+            response: error.to_response(&recipient(&self.parts, &self.presented.headers)),
+            status,
+            server: None,
+        }
     }
 
     /// An answer made of a response that is still arriving: the client's conditions count here too.
     fn arriving(&self, arriving: &Arriving, headers: HeaderMap, body: Body) -> Response<Body> {
         let method = &self.parts.method;
         let validators = Validators::of(&headers);
-        let condition =
-            validation::evaluate(method, &self.parts.headers, arriving.status, &validators, &arriving.terms);
+        let condition = validation::evaluate(
+            method,
+            &self.presented.headers,
+            arriving.status,
+            &validators,
+            &arriving.terms,
+        );
         let (status, headers, body) = match condition {
             validation::Precondition::Proceed => (arriving.status, headers, body),
             validation::Precondition::NotModified => {
@@ -649,7 +665,7 @@ impl Exchange {
         age: Duration,
         status: CacheStatus,
     ) -> Outgo {
-        let served = respond::from_stored(stored, &self.parts.method, &self.parts.headers, age, status);
+        let served = respond::from_stored(stored, &self.parts.method, &self.presented.headers, age, status);
         if let Some(coding) = served.wanted {
             self.cache().encode_later(&self.worker.proxy.compressor, key, stored, coding);
         }
@@ -662,7 +678,7 @@ impl Exchange {
     /// Fetches anew what was served stale, unless somebody does already.
     fn refresh_behind(&mut self, key: &[u8], facts: &RequestFacts, stored: &Arc<StoredResponse>) {
         let candidates = vec![stored.clone()];
-        let fill_key = fill_key(key, &candidates, &self.parts.headers);
+        let fill_key = fill_key(key, &candidates, &self.presented.headers);
         if let Join::Lead(token) = self.cache().fills.clone().join(&fill_key) {
             let status = CacheStatus::forwarded(Fwd::Stale);
             let mut fill = self.new_fill(key, facts, status, candidates, Some(stored), Some(token));
@@ -751,7 +767,7 @@ impl Exchange {
         };
         let outgoing = Outgoing {
             method: self.parts.method.clone(),
-            target: self.forwarded.target.clone(),
+            target: self.target.clone(),
             authority: self.gated.authority.clone(),
             fields: self.fields(),
             body,
@@ -814,7 +830,7 @@ impl Exchange {
         let part = candidates.iter().find(|stored| stored.part.is_some());
         if facts.range && stale.is_none() {
             // The range goes to the origin as it came, with the client's own If-Range.
-            if let Some(value) = self.parts.headers.get(header::IF_RANGE) {
+            if let Some(value) = self.presented.headers.get(header::IF_RANGE) {
                 fields.set(header::IF_RANGE, value.clone());
             }
         } else {
@@ -834,10 +850,11 @@ impl Exchange {
             key: key.into(),
             facts: *facts,
             target: self.forwarded_target(),
+            presented: self.presented.clone(),
             request: FillRequest {
-                fields,
+                fields: Some(fields),
                 extra,
-                target: self.forwarded.target.clone(),
+                target: self.target.clone(),
                 authority: self.gated.authority.clone(),
                 hash: self.hash(),
                 takes_trailers: self.gated.takes_trailers,
@@ -854,8 +871,11 @@ impl Exchange {
 
     /// The fields that the origin sees.
     fn fields(&self) -> OriginFields {
-        let identity =
-            identity::of(&self.connection, &self.parts.headers, &self.snapshot.config.server.trusted_proxies);
+        let identity = identity::of(
+            &self.connection,
+            &self.presented.headers,
+            &self.snapshot.config.server.trusted_proxies,
+        );
         let sender = Sender {
             peer: self.connection.peer.map(|peer| peer.ip().to_canonical()),
             trusted: identity.peer_is_trusted(),
@@ -863,8 +883,8 @@ impl Exchange {
             authority: &self.gated.authority,
             version: self.parts.version,
         };
-        let mut fields = origin::headers::make(self.parts.headers.clone(), &sender);
-        match &self.forwarded.cookie {
+        let mut fields = origin::headers::make(self.presented.headers.clone(), &sender);
+        match &self.presented.cookie {
             ForwardedCookie::AsPresented => {}
             ForwardedCookie::None => fields.remove(&header::COOKIE),
             ForwardedCookie::Only(cookies) => fields.set(header::COOKIE, cookies.clone()),
@@ -889,7 +909,7 @@ impl Exchange {
         use std::hash::{DefaultHasher, Hash, Hasher};
         let mut hasher = DefaultHasher::new();
         self.gated.authority.as_bytes().hash(&mut hasher);
-        self.forwarded.target.as_str().hash(&mut hasher);
+        self.target.as_str().hash(&mut hasher);
         hasher.finish()
     }
 
@@ -907,7 +927,7 @@ impl Exchange {
         ResolvedTarget {
             scheme: self.scheme.as_str().to_owned(),
             authority: self.gated.authority.as_str().to_owned(),
-            path_and_query: self.forwarded.target.as_str().to_owned(),
+            path_and_query: self.target.as_str().to_owned(),
         }
     }
 
@@ -1037,8 +1057,8 @@ fn fixed_answer(fixed: &FixedAnswer, method: &Method) -> Response<Body> {
     response
 }
 
-fn recipient(parts: &Parts) -> Recipient<'_> {
-    Recipient { method: &parts.method, version: parts.version, accept: parts.headers.get(header::ACCEPT) }
+fn recipient<'r>(parts: &'r Parts, headers: &'r HeaderMap) -> Recipient<'r> {
+    Recipient { method: &parts.method, version: parts.version, accept: headers.get(header::ACCEPT) }
 }
 
 fn path_and_query(parts: &Parts) -> &str {
