@@ -58,10 +58,16 @@ impl Coding {
     }
 
     fn parse(name: &[u8]) -> Option<Coding> {
-        if name.eq_ignore_ascii_case(b"x-gzip") {
-            return Some(Coding::Gzip);
-        }
-        Coding::ALL.into_iter().find(|coding| name.eq_ignore_ascii_case(coding.name().as_bytes()))
+        let (text, coding) = match (name.len(), name.first()?.to_ascii_lowercase()) {
+            (2, _) => ("br", Coding::Brotli),
+            (4, b'g') => ("gzip", Coding::Gzip),
+            (4, _) => ("zstd", Coding::Zstd),
+            (6, _) => ("x-gzip", Coding::Gzip),
+            (7, _) => ("deflate", Coding::Deflate),
+            (8, _) => ("identity", Coding::Identity),
+            _ => return None,
+        };
+        name.eq_ignore_ascii_case(text.as_bytes()).then_some(coding)
     }
 }
 

@@ -7,7 +7,6 @@
 
 use std::time::SystemTime;
 
-use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use crate::freshness;
@@ -128,7 +127,9 @@ pub struct Variant {
 struct Nominated {
     name: HeaderName,
     /// The field of the stored response's request in normal form; `None`: it was absent.
-    value: Option<Bytes>,
+    value: Option<Box<[u8]>>,
+    /// The field as it was spelled, where that is not the normal form: most requests spell it the same way again.
+    spelled: Option<Box<[u8]>>,
     served: Served,
 }
 
@@ -155,6 +156,7 @@ impl Variant {
         let fields = rule.names.iter().map(|name| Nominated {
             name: name.clone(),
             value: normal_form(name, request),
+            spelled: spelling(name, request),
             served: Served::of(name, request.headers, response),
         });
         Variant {
@@ -203,7 +205,13 @@ impl Variant {
     #[must_use]
     pub fn heap_bytes(&self) -> usize {
         std::mem::size_of_val(&*self.fields)
-            + self.fields.iter().filter_map(|field| field.value.as_ref()).map(Bytes::len).sum::<usize>()
+            + self
+                .fields
+                .iter()
+                .flat_map(|field| [&field.value, &field.spelled])
+                .flatten()
+                .map(|value| value.len())
+                .sum::<usize>()
     }
 }
 
@@ -212,17 +220,21 @@ impl Variant {
 /// Returns its position among `variants`; `None` is a `vary-miss`, or a miss if there are none.
 #[must_use]
 pub fn select<'a>(variants: impl IntoIterator<Item = &'a Variant>, request: Fields<'_>) -> Option<usize> {
-    let mut best: Option<(u32, SystemTime, usize)> = None;
+    let mut best: Option<(usize, &Variant)> = None;
     for (at, variant) in variants.into_iter().enumerate() {
         if !variant.matches(request) {
             continue;
         }
-        let candidate = (variant.preference(request.headers), variant.date, at);
-        if best.is_none_or(|best| candidate >= best) {
-            best = Some(candidate);
+        // What the request likes how well is asked only where there is a choice.
+        let is_better = best.is_none_or(|(_, best)| {
+            let rank = |variant: &Variant| (variant.preference(request.headers), variant.date);
+            rank(variant) >= rank(best)
+        });
+        if is_better {
+            best = Some((at, variant));
         }
     }
-    best.map(|(_, _, at)| at)
+    best.map(|(at, _)| at)
 }
 
 impl Served {
@@ -247,7 +259,8 @@ impl Served {
 
 impl Nominated {
     fn matches(&self, request: Fields<'_>) -> bool {
-        if is_in_normal_form(&self.name, request, self.value.as_deref()) {
+        if self.is_spelled_the_same(request) || is_in_normal_form(&self.name, request, self.value.as_deref())
+        {
             return true;
         }
         match &self.served {
@@ -268,6 +281,14 @@ impl Nominated {
         }
     }
 
+    fn is_spelled_the_same(&self, request: Fields<'_>) -> bool {
+        let Some(spelled) = &self.spelled else {
+            return false;
+        };
+        let mut lines = request.lines(&self.name);
+        lines.next().is_some_and(|line| *line == **spelled) && lines.next().is_none()
+    }
+
     fn preference(&self, request: &HeaderMap) -> u32 {
         match &self.served {
             Served::Coding { chosen: Some(chosen), .. } => {
@@ -282,7 +303,7 @@ impl Nominated {
 }
 
 /// The normal form of a field of a request, to be kept. `None`: the field is absent.
-fn normal_form(name: &HeaderName, request: Fields<'_>) -> Option<Bytes> {
+fn normal_form(name: &HeaderName, request: Fields<'_>) -> Option<Box<[u8]>> {
     request.lines(name).next()?;
     let mut form = Vec::new();
     visit_normal_form(name, request, |byte| {
@@ -290,6 +311,15 @@ fn normal_form(name: &HeaderName, request: Fields<'_>) -> Option<Bytes> {
         true
     });
     Some(form.into())
+}
+
+/// The field of a request as it is spelled, where that is one line and not the normal form.
+fn spelling(name: &HeaderName, request: Fields<'_>) -> Option<Box<[u8]>> {
+    let mut lines = request.lines(name);
+    match (lines.next(), lines.next()) {
+        (Some(line), None) if Some(line) != normal_form(name, request).as_deref() => Some(line.into()),
+        _ => None,
+    }
 }
 
 /// Whether the field of a request has the normal form `stored`.
