@@ -37,7 +37,7 @@ use crate::proxy::{Plan, PlanCache, Proxy, Snapshot};
 use crate::purge::Subject;
 use crate::request_key::{Forwarded, ForwardedCookie, Presented, Scratch};
 use crate::respond;
-use crate::routes::{Bindings, NoRoute, RequestView};
+use crate::routes::{self, Bindings, NoRoute, RequestView};
 use crate::server::Serve;
 use crate::server::connection::Connection;
 use crate::store::StoredResponse;
@@ -97,7 +97,9 @@ fn serve(worker: &Arc<Worker>, request: Request<Incoming>, connection: &Arc<Conn
     // The route.
     let trusted = &snapshot.config.server.trusted_proxies;
     let identity = identity::of(connection, &parts.headers, trusted);
+    let scheme = identity.scheme();
     let view = RequestView {
+        https: scheme == http::uri::Scheme::HTTPS,
         method: &parts.method,
         host: gated.authority.host(),
         path: parts.uri.path(),
@@ -125,19 +127,14 @@ fn serve(worker: &Arc<Worker>, request: Request<Incoming>, connection: &Arc<Conn
             return Answer::ready(local.redirect_to_https(&gated.authority));
         }
         Action::Redirect { status, location } => {
-            let location = location.render(|name| match name {
-                "path" => Some(parts.uri.path().into()),
-                "query" => parts.uri.query().map(|query| format!("?{query}").into()),
-                "host" => Some(gated.authority.as_str().into()),
-                name => found.bindings.raw(name).map(Into::into),
-            });
+            let (host, uri) = (gated.authority.as_str(), &parts.uri);
+            let location = routes::location(location, host, uri.path(), uri.query(), &found.bindings);
             return Answer::ready(local.redirect(*status, &location));
         }
     }
 
     // The key, and what is stored under it.
     let forwarded_host = identity.host();
-    let scheme = identity.scheme();
     let presented = Presented {
         scheme: scheme.as_str(),
         authority: gated.authority.as_str(),

@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use cache_semantics::policy::{Overrides, Policy};
+use cache_semantics::policy::Policy;
 use tokio::runtime::Handle;
 
 use crate::cache::NamedCache;
 use crate::clock::Clock;
 use crate::compress::Compressor;
-use crate::config::model::{self, Action, CacheRules, Config, Route};
+use crate::config::model::{Action, Config, Route};
 use crate::metrics::Metrics;
 use crate::origin::{Origin, OriginSetupError};
 use crate::purge::{Purges, Stamp};
@@ -210,40 +210,10 @@ impl Plan {
         let key = KeyRule::new(name, route.rewrite.clone(), used.map(|(rule, _)| rule), version);
         let cache = used.map(|(rule, cache)| PlanCache {
             cache: cache.clone(),
-            policy: policy_of(&rule.rules),
+            policy: rule.rules.policy(),
             compress: rule.rules.compress.unwrap_or(true),
             tags: rule.tags.clone(),
         });
         Self { route: route.clone(), origin, key, cache }
-    }
-}
-
-/// What the rules of a route mean for the decisions.
-fn policy_of(rules: &CacheRules) -> Policy {
-    let defaults = Policy::default();
-    Policy {
-        ttl: rules.ttl,
-        error_ttl_max: rules.error_ttl_max.unwrap_or(defaults.error_ttl_max),
-        store_set_cookie: rules.store_set_cookie,
-        stale_while_revalidate: rules.stale_while_revalidate,
-        stale_if_error: rules.stale_if_error,
-        overrides: rules.overrides.iter().copied().map(semantics_override).collect::<Overrides>(),
-        ..defaults
-    }
-}
-
-/// The same word in the terms of `cache_semantics`.
-fn semantics_override(what: model::Override) -> cache_semantics::policy::Override {
-    use cache_semantics::policy::Override as Semantics;
-    use model::Override;
-    match what {
-        Override::NoStore => Semantics::NoStore,
-        Override::NoCache => Semantics::NoCache,
-        Override::Private => Semantics::Private,
-        Override::MaxAge => Semantics::MaxAge,
-        Override::SetCookie => Semantics::SetCookie,
-        Override::Authorization => Semantics::Authorization,
-        Override::Cookie => Semantics::Cookie,
-        Override::Request => Semantics::Request,
     }
 }

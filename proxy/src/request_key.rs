@@ -82,7 +82,7 @@ impl KeyRule {
         let ignore = cache.map_or(&[][..], |cache| &cache.ignore_query);
         let names = cache.map_or(&[][..], |cache| &cache.cookies);
         let ignore = ignore.iter().map(|glob| Glob::new(glob.as_str())).collect();
-        let query = QueryRule { ignore, sort: false };
+        let query = QueryRule { ignore, sort: cache.is_some_and(|cache| cache.sort_query) };
         let cookies = CookieRule::declaring(names.iter().map(String::as_str));
         Self { origin, version, query, cookies, rewrite }
     }

@@ -21,6 +21,8 @@ use crate::config::model::Route;
 /// What of a request decides about its route.
 #[derive(Debug, Clone, Copy)]
 pub struct RequestView<'r> {
+    /// Whether the client used `https`, as far as trusted proxies tell.
+    pub https: bool,
     /// The method.
     pub method: &'r Method,
     /// The authority's host; a port and a final dot are ignored, as is case.
@@ -39,6 +41,8 @@ pub struct RequestView<'r> {
 /// empty say yes to everything.
 #[derive(Debug, Clone, Default)]
 pub struct Matcher {
+    /// Whether the client must have used `https`, or must not.
+    pub https: Option<bool>,
     /// Host patterns.
     pub hosts: Vec<HostPattern>,
     /// Path patterns.
@@ -194,10 +198,34 @@ impl<'r> Bindings<'r> {
     }
 }
 
+/// Where a redirect leads: the template with the names of the path, and `path`, `query` (with its `?`, or nothing) and `host` of the request.
+pub fn location(
+    template: &template::Template,
+    host: &str,
+    path: &str,
+    query: Option<&str>,
+    bindings: &Bindings<'_>,
+) -> String {
+    let location = template.render(|name| {
+        bindings.raw(name).map(Cow::Borrowed).or_else(|| match name {
+            "path" => Some(Cow::Borrowed(path)),
+            "query" => query.map(|query| Cow::Owned(format!("?{query}"))),
+            "host" => Some(Cow::Borrowed(host)),
+            _ => None,
+        })
+    });
+    // `//host` at the front would lead away from this host, and the path is the client's to choose.
+    match location.strip_prefix("//") {
+        Some(rest) if !template.as_str().starts_with("//") => format!("/{}", rest.trim_start_matches('/')),
+        _ => location,
+    }
+}
+
 impl Matcher {
     /// Whether it takes the request, its path being read as `path` (see [`path::canonical`]).
     fn takes(&self, request: &RequestView<'_>, path: &[u8]) -> bool {
-        (self.paths.is_empty() || self.paths.iter().any(|pattern| pattern.matches(path)))
+        self.https.is_none_or(|https| https == request.https)
+            && (self.paths.is_empty() || self.paths.iter().any(|pattern| pattern.matches(path)))
             && (self.methods.is_empty()
                 || self.methods.iter().any(|method| takes_method(method, request.method)))
             && (self.hosts.is_empty() || self.hosts.iter().any(|pattern| pattern.matches(request.host)))
@@ -231,7 +259,8 @@ impl Matcher {
 
     /// Whether it takes every request that `other` takes. It may say no where the answer is yes, never the other way.
     fn covers(&self, other: &Self) -> bool {
-        covers_all(&self.paths, &other.paths, PathPattern::covers, PathPattern::takes_all)
+        (self.https.is_none() || self.https == other.https)
+            && covers_all(&self.paths, &other.paths, PathPattern::covers, PathPattern::takes_all)
             && covers_all(&self.hosts, &other.hosts, HostPattern::covers, |_| false)
             && covers_all(&self.methods, &other.methods, takes_method, |_| false)
             && covers_all(&self.clients, &other.clients, |mine, theirs| mine.contains(theirs), |_| false)
@@ -409,8 +438,15 @@ mod tests {
     fn ask(routes: &Routes, path: &str) -> Result<usize, NoRoute> {
         let headers = HeaderMap::new();
         let method = Method::GET;
-        let view =
-            RequestView { method: &method, host: "a", path, query: None, headers: &headers, client: None };
+        let view = RequestView {
+            https: false,
+            method: &method,
+            host: "a",
+            path,
+            query: None,
+            headers: &headers,
+            client: None,
+        };
         routes.find(&view).map(|found| found.index)
     }
 
@@ -495,6 +531,7 @@ mod tests {
     fn every_part_must_say_yes() {
         let fits = |text| Condition::Fits(Glob::new(text));
         let matcher = Matcher {
+            https: Some(true),
             methods: vec![Method::GET],
             headers: vec![(HeaderName::from_static("x-beta"), fits("on*"))],
             query: vec![("preview".into(), Condition::Present), ("draft".into(), Condition::Absent)],
@@ -506,6 +543,7 @@ mod tests {
         headers.append("x-beta", HeaderValue::from_static("off"));
         headers.append("x-beta", HeaderValue::from_static("on-1"));
         let view = RequestView {
+            https: true,
             method: &Method::GET,
             host: "a",
             path: "/",
@@ -518,6 +556,7 @@ mod tests {
         let cases = [
             ("all of them",          view,                                                  true),
             ("HEAD is GET",          RequestView { method: &Method::HEAD, ..view },         true),
+            ("another scheme",       RequestView { https: false, ..view },                  false),
             ("another method",       RequestView { method: &Method::POST, ..view },         false),
             ("no field",             RequestView { headers: &HeaderMap::new(), ..view },    false),
             ("no parameter",         RequestView { query: Some("a=preview"), ..view },      false),

@@ -8,6 +8,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use cache_semantics::policy::Override;
+use cache_semantics::policy::Policy;
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 use ipnet::IpNet;
 
@@ -235,25 +237,20 @@ pub struct CacheRules {
     pub compress: Option<bool>,
 }
 
-/// A rule of the origin that a route overrides. The names are those that a person writes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Override {
-    /// `no-store`
-    NoStore,
-    /// `no-cache`
-    NoCache,
-    /// `private`
-    Private,
-    /// `max-age`: `max-age`, `s-maxage` and `Expires` give way to the route's `ttl`.
-    MaxAge,
-    /// `set-cookie`: the answer is stored, without its `Set-Cookie`.
-    SetCookie,
-    /// `authorization`: answers to requests with `Authorization` are shared.
-    Authorization,
-    /// `cookie`: answers to requests with undeclared cookies are shared.
-    Cookie,
-    /// `request`: a client's `Cache-Control` and `Pragma` are not honoured.
-    Request,
+impl CacheRules {
+    /// The rules as the pure part of the cache reads them.
+    pub fn policy(&self) -> Policy {
+        let default = Policy::default();
+        Policy {
+            ttl: self.ttl,
+            error_ttl_max: self.error_ttl_max.unwrap_or(default.error_ttl_max),
+            store_set_cookie: self.store_set_cookie,
+            stale_while_revalidate: self.stale_while_revalidate,
+            stale_if_error: self.stale_if_error,
+            overrides: self.overrides.iter().copied().collect(),
+            ..default
+        }
+    }
 }
 
 /// `[origin.NAME]`: a pool of servers.
@@ -482,6 +479,8 @@ pub struct RouteCache {
     pub rules: CacheRules,
     /// Query parameters left out of the key and of what is forwarded; globs.
     pub ignore_query: Vec<Glob>,
+    /// Sort query parameters by name, in the key and in what is forwarded.
+    pub sort_query: bool,
     /// Cookies in the key; a fill forwards these and no others. Empty: none declared.
     pub cookies: Vec<String>,
     /// Surrogate tags, templates with the names that the path template binds.

@@ -1,0 +1,817 @@
+//! The shape of the configuration file. These doc comments are the reference: `docs/configuration.md` is made of them.
+//!
+//! What is written here is what a person writes; `resolve.rs` turns it into the checked [`super::model`].
+
+use std::path::PathBuf;
+
+use ipnet::IpNet;
+use toml::de::DeValue;
+
+use super::decode::{
+    At, ByteSize, Decode, Lifetime, Named, Node, OneOrMany, Reader, Secret, Share, Table, Text, Whole, table,
+    words,
+};
+use super::mistake::Mistake;
+use super::model::{Balance, LogFormat, LogLevel, OriginProtocol, Override};
+
+table! {
+    /// The whole file. The shortest one that works is a route with an origin:
+    ///
+    /// ```toml
+    /// [[route]]
+    /// origin = "http://127.0.0.1:8000"
+    /// ```
+    ///
+    /// Durations are written `"250ms"`, `"90s"`, `"5m"`, `"1h30m"`, `"7d"`; sizes `"64KiB"`, `"1MiB"`, or a bare number of bytes; shares `"10%"`.
+    /// Every text may hold `${NAME}`, `${NAME:-default}` (also where the variable is empty) and `${file:/path}` (the content of a file,
+    /// without its last line end); `$${` stands for `${`. Where a number or `true` is expected, `"${NAME}"` may stand too. What was filled in is never printed.
+    /// Relative paths begin at the folder of the file.
+    File in "" {
+        /// Listeners, limits, draining.
+        server: Server = "see below",
+        /// The admin listener.
+        admin: Admin = "see below",
+        /// What is logged, and how.
+        log: Log = "see below",
+        /// Named durations, usable wherever a duration is expected: `short = "5m"`.
+        ttl: Named<std::time::Duration> = "none",
+        /// Named caches. There is always one that is called `default`.
+        cache: Named<Cache> = "`[cache.default]`",
+        /// Named origins: the applications behind. A route may also give a URL, and need no table.
+        origin: Named<Origin> = "none",
+        /// What happens to which request. The first route that matches wins; `weir check` names those that never can.
+        route: OneOrMany<Route> = "required",
+        /// What you expect of the routes; run by `weir check`, at the start, and before a reload is taken.
+        test: OneOrMany<Test> = "none",
+    }
+}
+
+table! {
+    /// Where clients connect, and the bounds of what they can ask for.
+    Server in "[server]" {
+        /// Where clients connect: `"127.0.0.1:8080"`, `":8080"` (every IPv4 address of the machine), `"[::]:8080"`, `"unix:/run/weir.sock"`, or a table
+        /// per listener. HTTP/1.1 and HTTP/2 are spoken on each: with TLS as ALPN says, without TLS by prior knowledge. Port 0 takes a free
+        /// one and prints it.
+        listen: OneOrMany<Listener> = "\"127.0.0.1:8080\"",
+        /// Certificates for every listener that has none of its own (Unix sockets excepted).
+        tls: OneOrMany<Certificate> = "none",
+        /// Networks of the proxies before Weir. `Forwarded`, `X-Forwarded-*` and PROXY headers of all others are removed and not believed:
+        /// list only what is yours, because whoever is listed can claim to be anybody.
+        trusted_proxies: OneOrMany<IpNet> = "none",
+        /// How long a server that was told to stop waits for requests under way. Longer is kinder to downloads, and holds up a restart.
+        drain: Lifetime = "\"30s\"",
+        /// Worker threads, each with its own connections: `"cores"`, or a number.
+        workers: Workers = "\"cores\"",
+        /// The bounds.
+        limits: Limits = "see below",
+    }
+}
+
+table! {
+    /// One listener, where an address alone does not say enough: `listen = [{ address = "0.0.0.0:443", tls = { … } }]`.
+    ListenerTable in "listen = [{ … }]" {
+        /// As in `listen`.
+        address: Text = "required",
+        /// Its certificates: chosen by the name that the client asks for, the first one for everybody else.
+        tls: OneOrMany<Certificate> = "those of `[server]`",
+        /// Whether every connection begins with a PROXY protocol header (version 1 or 2). Only `trusted_proxies` may connect then.
+        proxy_protocol: bool = "false",
+    }
+}
+
+table! {
+    /// A certificate and its key, both PEM files, read again at every reload.
+    Certificate in "tls = { … }" {
+        /// The chain, the server's own certificate first.
+        cert: PathBuf = "required",
+        /// The private key.
+        key: PathBuf = "required",
+    }
+}
+
+table! {
+    /// The bounds of everything that a peer can make Weir hold or wait for. What exceeds one is refused in the way named here, never cut.
+    Limits in "[server.limits]" {
+        /// The request line; longer: 414.
+        line_bytes: ByteSize = "\"8KiB\"",
+        /// The head of a request (longer: 431) or of an origin's answer (502); with HTTP/2 decoded.
+        head_bytes: ByteSize = "\"32KiB\"",
+        /// Field lines in a head.
+        head_fields: Whole<8, 10_000> = "100",
+        /// Open client connections in all; more wait in the system's queue.
+        connections: Whole<1, 10_000_000> = "10000",
+        /// Open client connections of one address (IPv6: of one /64). `trusted_proxies` are exempt.
+        connections_per_address: Whole<1, 10_000_000> = "1000",
+        /// Requests at the same time on one HTTP/2 connection.
+        streams: Whole<1, 10_000> = "100",
+        /// HTTP/2 streams that one connection may reset within ten seconds; more: the connection ends.
+        resets: Whole<1, 1_000_000> = "200",
+        /// By then a request head must have come whole.
+        head_timeout: Lifetime = "\"10s\"",
+        /// So long may a request body pause, or a client that should be reading.
+        idle_timeout: Lifetime = "\"10s\"",
+        /// After thirty seconds a body must move at least so much a second.
+        rate_bytes_min: ByteSize = "100",
+        /// So long an idle connection is kept.
+        keep_alive: Lifetime = "\"60s\"",
+        /// A request body; larger: 413. Routes may say otherwise.
+        body_bytes: ByteSize = "\"100MiB\"",
+        /// Interim answers (1xx) before one answer of an origin.
+        interim_responses: Whole<0, 1_000> = "16",
+        /// Requests that wait for one fill; more go to the origin on their own.
+        waiters: Whole<0, 10_000_000> = "10000",
+        /// Stored variants of one URL (`Vary`); the one used least recently goes first.
+        variants: Whole<1, 10_000> = "64",
+        /// The TLS handshake, or the PROXY header.
+        handshake_timeout: Lifetime = "\"10s\"",
+    }
+}
+
+table! {
+    /// The listener for operators: `/healthz`, `/readyz`, `/metrics`, purges. Never on a port that clients reach.
+    Admin in "[admin]" {
+        /// An address, or `"off"`. Port 0 takes a free one and prints it.
+        listen: Text = "\"127.0.0.1:9180\"",
+        /// The bearer token that is asked for. Without one, only the machine itself is answered.
+        token: Secret = "none",
+    }
+}
+
+table! {
+    /// What is written to standard error (events) and standard output (requests).
+    Log in "[log]" {
+        /// The least important event that is written.
+        level: LogLevel = "\"info\"",
+        /// The form of events.
+        format: LogFormat = "\"console\"",
+        /// A line per request with the cache's decision: `"console"`, `"json"` or `"off"`. Lines that nobody reads in time are dropped and counted.
+        access: AccessLog = "\"console\"",
+    }
+}
+
+table! {
+    /// A cache, and what applies where a route does not say otherwise. Two caches share nothing.
+    Cache in "[cache.NAME]" {
+        /// `"memory"`, or `"none"`: looks up nothing, stores nothing.
+        kind: CacheKind = "\"memory\"",
+        /// The memory for stored responses, with their keys and heads. When it is full, what is rarely used goes first.
+        max_memory: ByteSize = "\"256MiB\"",
+        /// Stored responses.
+        max_entries: Whole<1, 1_000_000_000> = "100000",
+        /// The largest body that is held, at most an eighth of `max_memory`; larger ones are streamed and not held.
+        max_body: ByteSize = "\"8MiB\"",
+        /// Part of every key: raise it, and nothing stored before is used again.
+        version: Whole<0, { u64::MAX }> = "0",
+        /// How long an answer is fresh if the origin says nothing about it. It replaces the guess from `Last-Modified` (RFC 9111 §4.2.2), and applies only to
+        /// answers to requests without undeclared cookies. Without it, the guess stands.
+        ttl: Lifetime = "the guess",
+        /// How long errors are kept at most, if the origin says nothing.
+        error_ttl_max: Lifetime = "\"10s\"",
+        /// So long after its end an answer is still served while a new one is fetched behind (RFC 5861), if the origin says nothing. Visitors never
+        /// wait for the origin then; they may see what is old by that much.
+        stale_while_revalidate: Lifetime = "\"0s\"",
+        /// So long after its end an answer is still served if the origin fails (RFC 5861), if the origin says nothing.
+        stale_if_error: Lifetime = "\"0s\"",
+        /// Keep answers with `Set-Cookie`, the cookie included. Only for origins whose cookie is the same for everybody: everybody will receive it.
+        store_set_cookie: bool = "false",
+        /// Compress stored text once and serve each client what it accepts. Costs CPU once per response and a second copy in memory.
+        compress: bool = "true",
+    }
+}
+
+table! {
+    /// An origin: one application, on one or more servers.
+    Origin in "[origin.NAME]" {
+        /// `"http://10.0.0.5:8000"`, `"https://app.internal"`, `"unix:/run/app.sock"`, or `{ url = …, weight = 2 }`. A name is looked up again when its DNS
+        /// entry ends.
+        servers: OneOrMany<OriginServer> = "required",
+        /// How one is chosen: in turn; the one with the fewest requests under way; or by a hash of the URL, so that each server sees the same URLs.
+        balance: Balance = "\"round-robin\"",
+        /// Ask each server regularly how it is, and take out those that do not answer.
+        health: HealthCheck = "none",
+        /// After so many failures in a row a server rests; 0: never.
+        max_failures: Whole<0, 1_000_000> = "5",
+        /// So long it rests before one request tries it again.
+        rest: Lifetime = "\"10s\"",
+        /// A server that came back gets its full share only after so long.
+        slow_start: Lifetime = "\"10s\"",
+        /// Time limits of each phase.
+        timeouts: OriginTimeouts = "see below",
+        /// When a request is tried once more.
+        retry: Retry = "see below",
+        /// `"auto"`: HTTP/2 where TLS agrees on it, HTTP/1.1 otherwise. `"http2"` without TLS is by prior knowledge, as gRPC servers speak it.
+        protocol: OriginProtocol = "\"auto\"",
+        /// Connections to each server.
+        max_connections: Whole<1, 1_000_000> = "1024",
+        /// Requests that wait for a connection; more: 503.
+        max_queue: Whole<0, 1_000_000> = "1024",
+        /// Begin each connection with a PROXY protocol header of this version, 1 or 2. Connections are not shared between clients then.
+        proxy_protocol: Whole<1, 2> = "none",
+        /// TLS towards the servers.
+        tls: OriginTls = "see below",
+        /// The `Host` that the servers see: `"client"`, as the client wrote it, or `"server"`, the one in `servers`.
+        host: HostChoice = "\"client\"",
+    }
+}
+
+table! {
+    /// A server with more to say about it than its URL.
+    OriginServerTable in "servers = [{ … }]" {
+        /// As in `servers`.
+        url: Text = "required",
+        /// Its share of requests, relative to the others.
+        weight: Whole<1, 1_000> = "1",
+    }
+}
+
+table! {
+    /// Asked with GET; 2xx and 3xx are healthy.
+    HealthCheck in "health = { … }" {
+        /// What is asked for.
+        path: Text = "\"/\"",
+        /// How often.
+        every: Lifetime = "\"10s\"",
+        /// How long an answer may take.
+        timeout: Lifetime = "\"2s\"",
+        /// So many failures in a row take a server out.
+        unhealthy_after: Whole<1, 1_000> = "2",
+        /// So many successes in a row take it back.
+        healthy_after: Whole<1, 1_000> = "2",
+    }
+}
+
+table! {
+    /// Time limits of a request to an origin; beyond one: 504.
+    OriginTimeouts in "timeouts = { … }" {
+        /// Looking up the name, TCP and TLS together.
+        connect: Lifetime = "\"2s\"",
+        /// From the request to the head of the answer.
+        first_byte: Lifetime = "\"30s\"",
+        /// Between two pieces of an answer. Raise it for streams that are silent for long.
+        idle: Lifetime = "\"60s\"",
+        /// How long an idle connection is kept.
+        keep_alive: Lifetime = "\"60s\"",
+        /// How long a WebSocket or tunnel may be silent.
+        tunnel: Lifetime = "\"1h\"",
+    }
+}
+
+table! {
+    /// A request that failed before the first byte of an answer is tried once more if it is safe or idempotent, and has no body.
+    Retry in "retry = { … }" {
+        /// Further attempts; 0: none.
+        attempts: Whole<0, 10> = "1",
+        /// Retries as a share of all requests, so that trouble is not multiplied.
+        budget: Share = "\"10%\"",
+    }
+}
+
+table! {
+    /// TLS towards an origin.
+    OriginTls in "[origin.NAME] tls = { … }" {
+        /// Certificates to trust besides the system's, a PEM file.
+        ca: PathBuf = "none",
+        /// Our own certificate, where the origin asks for one.
+        cert: PathBuf = "none",
+        /// Its key.
+        key: PathBuf = "none",
+        /// The name that is asked for and checked, if it is not the one in the URL.
+        name: Text = "the host of the URL",
+    }
+}
+
+table! {
+    /// A route: which requests, and what happens to them. Exactly one of `origin`, `redirect` and `respond` says what.
+    Route in "[[route]]" {
+        /// A name for logs, metrics and tests.
+        name: Text = "`route N`",
+        /// Which requests it takes; without it, all.
+        r#match: Match = "everything",
+        /// Forward to this origin: a name from `[origin.NAME]`, or a URL.
+        origin: OriginRef = "none",
+        /// `"https"`: the same URL with `https`, by 308; such a route takes only requests that came without TLS. Or a table.
+        redirect: Redirect = "none",
+        /// Answer with what stands here.
+        respond: FixedAnswer = "none",
+        /// The cache and its rules, or `"off"`: nothing is looked up or stored.
+        cache: RouteCache = "`default`",
+        /// Change the path on its way to the origin.
+        rewrite: Rewrite = "none",
+        /// Change the fields of the request on its way to the origin.
+        request_headers: HeaderEdits = "none",
+        /// Change the fields of the answer on its way to the client.
+        response_headers: HeaderEdits = "none",
+        /// What is said when the origin is down and nothing stored may be used.
+        fallback: FixedAnswer = "an error page",
+        /// Pass on WebSockets. Only where you want them: an upgraded connection is out of Weir's sight.
+        websocket: bool = "false",
+        /// The largest request body; larger: 413.
+        body_bytes: ByteSize = "that of `[server.limits]`",
+    }
+}
+
+table! {
+    /// Which requests a route takes. Every key that is given must fit; in a list, one of its values must.
+    Match in "match = { … }" {
+        /// `"http"` or `"https"`, as the client used it.
+        scheme: SchemeWord = "any",
+        /// `"example.com"`, or `"*.example.com"` for everything below it (and not itself). Ports and case do not matter.
+        host: OneOrMany<Text> = "any",
+        /// `*` stands for one segment or a part of one, `**` for any number of segments, `{name}` for one segment that tags and rewrites can refer to,
+        /// `{name...}` for the rest. `/api/**` takes `/api` too. What is matched is the decoded path; one that servers read in different ways
+        /// (`/x/../admin`, `//`, `%2f`, `;`) is refused with 400 if these select different routes.
+        path: OneOrMany<Text> = "any",
+        /// Whether `/Admin` is `/admin`: for origins that think so.
+        ignore_case: bool = "false",
+        /// `"GET"` takes `HEAD` too.
+        methods: OneOrMany<Text> = "any",
+        /// Request fields: `{ X-Beta = true }` must be there, `false` must not, a text must fit (`*`: any run of characters).
+        header: Named<Condition> = "none",
+        /// Query parameters, in the same way.
+        query: Named<Condition> = "none",
+        /// Networks or addresses of clients, as far as `trusted_proxies` tell who they are.
+        client: OneOrMany<IpNet> = "any",
+    }
+}
+
+table! {
+    /// How a route uses a cache. What is not given is that of `[cache.NAME]`.
+    RouteCacheTable in "cache = { … }" {
+        /// The name of the cache.
+        store: Text = "\"default\"",
+        /// As in `[cache.NAME]`; with `override = ["max-age"]` it stands above what the origin says.
+        ttl: Lifetime = "that of the cache",
+        /// As in `[cache.NAME]`.
+        error_ttl_max: Lifetime = "that of the cache",
+        /// As in `[cache.NAME]`.
+        stale_while_revalidate: Lifetime = "that of the cache",
+        /// As in `[cache.NAME]`.
+        stale_if_error: Lifetime = "that of the cache",
+        /// As in `[cache.NAME]`.
+        store_set_cookie: bool = "that of the cache",
+        /// As in `[cache.NAME]`.
+        compress: bool = "that of the cache",
+        /// Words that shall not count. Of the origin: `"no-store"`, `"no-cache"`, `"private"`, `"max-age"` (with `s-maxage` and `Expires`: `ttl` takes their place),
+        /// `"must-revalidate"`, `"vary"` (one variant for all), `"set-cookie"` (stored without it). Of clients: `"authorization"` and `"cookie"` (answers to such
+        /// requests are shared), `"request"` (`Cache-Control`, `Pragma`). Most of them can show one person's page to another: be sure.
+        r#override: OneOrMany<Override> = "none",
+        /// Query parameters that do not matter, as `"utm_*"`: left out of the key, and of what the origin sees.
+        ignore_query: OneOrMany<Text> = "none",
+        /// Sort query parameters by name, in the key and in what the origin sees: `?b=2&a=1` and `?a=1&b=2` share an answer.
+        sort_query: bool = "false",
+        /// Cookies that do matter: they are part of the key, and the only ones that the origin sees when something is fetched for the cache.
+        cookies: OneOrMany<Text> = "none",
+        /// Tags of what is stored, for purging it together: `"posts"`, `"post:{id}"` with a name from the path.
+        tags: OneOrMany<Text> = "none",
+    }
+}
+
+table! {
+    /// How the path changes on its way to the origin. The cache's key is made of what is forwarded.
+    Rewrite in "rewrite = { … }" {
+        /// Removed from the front, whole segments only.
+        strip_prefix: Text = "none",
+        /// Put in front, after that.
+        add_prefix: Text = "none",
+        /// The whole path anew: `"/v2/{rest}"`, with names from `match.path`.
+        path: Text = "none",
+    }
+}
+
+table! {
+    /// Fields to change. Removing comes first.
+    HeaderEdits in "request_headers = { … }` or `response_headers = { … }" {
+        /// Sets a field, whatever it was.
+        set: Named<Text> = "none",
+        /// Removes fields.
+        remove: OneOrMany<Text> = "none",
+    }
+}
+
+table! {
+    /// An answer from the configuration.
+    FixedAnswer in "respond = { … }` or `fallback = { … }" {
+        /// Its status.
+        status: Whole<200, 599> = "200",
+        /// Its content, as text.
+        body: Text = "empty",
+        /// Its content, as JSON.
+        json: Json = "none",
+        /// Its content, from a file that is read when the configuration is loaded.
+        file: PathBuf = "none",
+        /// Its fields. `Content-Type` goes by what the content is, unless it stands here.
+        headers: Named<Text> = "none",
+    }
+}
+
+table! {
+    /// A redirect.
+    RedirectTable in "redirect = { … }" {
+        /// 301, 302, 303, 307 or 308.
+        status: Whole<301, 308> = "302",
+        /// Where to: `"https://www.example.com{path}{query}"`. Names from `match.path`, and `path`, `query` (with its `?`) and `host` of the request.
+        to: Text = "required",
+    }
+}
+
+table! {
+    /// What you expect of the routes. Each key that is given is checked.
+    Test in "[[test]]" {
+        /// `"GET /path?query"`, or with a whole URL: `"GET https://example.com/"`.
+        request: Text = "required",
+        /// Fields of the request.
+        headers: Named<Text> = "none",
+        /// The address it comes from.
+        client: Text = "127.0.0.1",
+        /// The name of the route that takes it; `"none"` if none shall.
+        route: Text = "not checked",
+        /// What the origin is asked for: path and query.
+        forwarded: Text = "not checked",
+        /// Requests that share a stored response with it (headers and client as here).
+        same_key_as: OneOrMany<Text> = "not checked",
+        /// Requests that must not.
+        different_key_from: OneOrMany<Text> = "not checked",
+        /// Whether the cache is consulted at all.
+        cache: bool = "not checked",
+        /// The status of a redirect, of `respond`, or of a refusal (400, 404).
+        status: Whole<200, 599> = "not checked",
+        /// Where a redirect leads.
+        location: Text = "not checked",
+    }
+}
+
+words!(Balance {
+    "round-robin" => Balance::RoundRobin,
+    "least-requests" => Balance::LeastRequests,
+    "hash" => Balance::Hash,
+});
+
+words!(OriginProtocol {
+    "auto" => OriginProtocol::Auto,
+    "http1" => OriginProtocol::Http1,
+    "http2" => OriginProtocol::Http2,
+});
+
+words!(LogLevel {
+    "error" => LogLevel::Error,
+    "warn" => LogLevel::Warn,
+    "info" => LogLevel::Info,
+    "debug" => LogLevel::Debug,
+});
+
+words!(LogFormat {
+    "console" => LogFormat::Console,
+    "json" => LogFormat::Json,
+});
+
+/// The form of the access log, or none.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct AccessLog(pub(super) Option<LogFormat>);
+
+words!(AccessLog {
+    "console" => AccessLog(Some(LogFormat::Console)),
+    "json" => AccessLog(Some(LogFormat::Json)),
+    "off" => AccessLog(None),
+});
+
+words!(Override {
+    "no-store" => Override::NoStore,
+    "no-cache" => Override::NoCache,
+    "private" => Override::Private,
+    "max-age" => Override::MaxAge,
+    "must-revalidate" => Override::MustRevalidate,
+    "set-cookie" => Override::SetCookie,
+    "authorization" => Override::Authorization,
+    "cookie" => Override::Cookie,
+    "vary" => Override::Vary,
+    "request" => Override::Request,
+});
+
+/// What a client speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum SchemeWord {
+    Http,
+    Https,
+}
+
+words!(SchemeWord {
+    "http" => SchemeWord::Http,
+    "https" => SchemeWord::Https,
+});
+
+/// What a cache is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum CacheKind {
+    Memory,
+    None,
+}
+
+words!(CacheKind {
+    "memory" => CacheKind::Memory,
+    "none" => CacheKind::None,
+});
+
+/// Whose `Host` an origin sees.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum HostChoice {
+    Client,
+    Server,
+}
+
+words!(HostChoice {
+    "client" => HostChoice::Client,
+    "server" => HostChoice::Server,
+});
+
+/// How many workers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Workers {
+    Cores,
+    Number(usize),
+}
+
+impl Decode for Workers {
+    const EXPECTS: &'static str = "\"cores\", or a whole number";
+
+    fn decode(node: &Node<'_>, reader: &Reader<'_>) -> Option<Self> {
+        match node.get_ref() {
+            DeValue::String(text) if !text.contains("${") => {
+                if text == "cores" {
+                    return Some(Self::Cores);
+                }
+                reader.wrong_type(node, Self::EXPECTS);
+                None
+            }
+            _ => {
+                let number = Whole::<1, 1024>::decode(node, reader)?;
+                Some(Self::Number(usize::try_from(number.0).expect("1024 fits")))
+            }
+        }
+    }
+}
+
+/// A listener: an address, or a table.
+#[derive(Debug, Clone)]
+pub(super) struct Listener(pub(super) ListenerTable);
+
+impl Decode for Listener {
+    const EXPECTS: &'static str = "an address, as \"127.0.0.1:8080\" or \"unix:/run/weir.sock\", or a table";
+
+    fn decode(node: &Node<'_>, reader: &Reader<'_>) -> Option<Self> {
+        match node.get_ref() {
+            DeValue::Table(table) => Some(Self(ListenerTable::from_table(table, node.span(), reader))),
+            _ => {
+                let value = reader.text(node, Self::EXPECTS)?;
+                let address = super::decode::Field::Given(At { value, span: node.span() });
+                Some(Self(ListenerTable { span: node.span(), address, ..ListenerTable::default() }))
+            }
+        }
+    }
+}
+
+/// A server of an origin: a URL, or a table.
+#[derive(Debug, Clone)]
+pub(super) struct OriginServer(pub(super) OriginServerTable);
+
+impl Decode for OriginServer {
+    const EXPECTS: &'static str = "a URL, as \"http://10.0.0.5:8000\", or a table";
+
+    fn decode(node: &Node<'_>, reader: &Reader<'_>) -> Option<Self> {
+        match node.get_ref() {
+            DeValue::Table(table) => Some(Self(OriginServerTable::from_table(table, node.span(), reader))),
+            _ => {
+                let value = reader.text(node, Self::EXPECTS)?;
+                let url = super::decode::Field::Given(At { value, span: node.span() });
+                Some(Self(OriginServerTable { span: node.span(), url, ..OriginServerTable::default() }))
+            }
+        }
+    }
+}
+
+/// An origin's name, or a URL.
+#[derive(Debug, Clone)]
+pub(super) struct OriginRef(pub(super) Text);
+
+impl Decode for OriginRef {
+    const EXPECTS: &'static str = "the name of an origin, or a URL, as \"http://127.0.0.1:8000\"";
+
+    fn decode(node: &Node<'_>, reader: &Reader<'_>) -> Option<Self> {
+        reader.text(node, Self::EXPECTS).map(Self)
+    }
+}
+
+/// A redirect: `"https"`, or a table.
+#[derive(Debug, Clone)]
+pub(super) enum Redirect {
+    Https,
+    Table(Box<RedirectTable>),
+}
+
+impl Decode for Redirect {
+    const EXPECTS: &'static str =
+        "\"https\", or a table: `redirect = { status = 301, to = \"https://www.example.com{path}{query}\" }`";
+
+    fn decode(node: &Node<'_>, reader: &Reader<'_>) -> Option<Self> {
+        match node.get_ref() {
+            DeValue::Table(table) => {
+                Some(Self::Table(Box::new(RedirectTable::from_table(table, node.span(), reader))))
+            }
+            DeValue::String(text) if text == "https" => Some(Self::Https),
+            DeValue::String(_) => {
+                let text = reader.text(node, Self::EXPECTS)?;
+                let message = format!("`{}` is not known here", text.shown);
+                let help = format!("write \"https\", or `redirect = {{ to = \"{}\" }}`", text.shown);
+                reader.report(Mistake::new(node.span(), message).help(help));
+                None
+            }
+            _ => {
+                reader.wrong_type(node, Self::EXPECTS);
+                None
+            }
+        }
+    }
+}
+
+/// A route's cache: `"off"`, the name of a cache, or a table.
+#[derive(Debug, Clone)]
+pub(super) enum RouteCache {
+    Off,
+    Table(Box<RouteCacheTable>),
+}
+
+impl Decode for RouteCache {
+    const EXPECTS: &'static str = "\"off\", the name of a cache, or a table: `cache = { ttl = \"5m\" }`";
+
+    fn decode(node: &Node<'_>, reader: &Reader<'_>) -> Option<Self> {
+        match node.get_ref() {
+            DeValue::Table(table) => {
+                Some(Self::Table(Box::new(RouteCacheTable::from_table(table, node.span(), reader))))
+            }
+            DeValue::Boolean(false) => {
+                let mistake = Mistake::new(node.span(), "`false` is not known here");
+                reader.report(mistake.help("write `cache = \"off\"`"));
+                None
+            }
+            _ => {
+                let value = reader.text(node, Self::EXPECTS)?;
+                if value.value == "off" {
+                    return Some(Self::Off);
+                }
+                let store = super::decode::Field::Given(At { value, span: node.span() });
+                Some(Self::Table(Box::new(RouteCacheTable {
+                    span: node.span(),
+                    store,
+                    ..RouteCacheTable::default()
+                })))
+            }
+        }
+    }
+}
+
+/// A condition on a field or parameter.
+#[derive(Debug, Clone)]
+pub(super) enum Condition {
+    Present,
+    Absent,
+    Fits(Text),
+}
+
+impl Decode for Condition {
+    const EXPECTS: &'static str = "true (is there), false (is not), or a text that it fits";
+
+    fn decode(node: &Node<'_>, reader: &Reader<'_>) -> Option<Self> {
+        match node.get_ref() {
+            DeValue::Boolean(true) => Some(Self::Present),
+            DeValue::Boolean(false) => Some(Self::Absent),
+            _ => reader.text(node, Self::EXPECTS).map(Self::Fits),
+        }
+    }
+}
+
+/// Any TOML value as JSON.
+#[derive(Debug, Clone)]
+pub(super) struct Json(pub(super) serde_json::Value);
+
+impl Decode for Json {
+    const EXPECTS: &'static str = "any value";
+
+    fn decode(node: &Node<'_>, reader: &Reader<'_>) -> Option<Self> {
+        use serde_json::Value;
+        let value = match node.get_ref() {
+            DeValue::String(_) => Value::String(reader.text(node, Self::EXPECTS)?.value),
+            DeValue::Integer(integer) => match i64::from_str_radix(integer.as_str(), integer.radix()) {
+                Ok(number) => number.into(),
+                Err(_) => {
+                    reader.report(Mistake::new(node.span(), "this number is too large"));
+                    return None;
+                }
+            },
+            DeValue::Float(float) => {
+                let number = float.as_str().parse().ok().and_then(serde_json::Number::from_f64);
+                if number.is_none() {
+                    reader.report(Mistake::new(node.span(), "JSON has no such number"));
+                }
+                Value::Number(number?)
+            }
+            DeValue::Boolean(value) => (*value).into(),
+            DeValue::Datetime(date) => date.to_string().into(),
+            DeValue::Array(list) => {
+                let read: Vec<Option<Self>> = list.iter().map(|one| Self::decode(one, reader)).collect();
+                read.into_iter().map(|one| one.map(|one| one.0)).collect::<Option<Vec<_>>>()?.into()
+            }
+            DeValue::Table(table) => {
+                let read: Vec<(String, Option<Self>)> = table
+                    .iter()
+                    .map(|(key, value)| (key.get_ref().to_string(), Self::decode(value, reader)))
+                    .collect();
+                let object: Option<serde_json::Map<_, _>> =
+                    read.into_iter().map(|(key, value)| Some((key, value?.0))).collect();
+                Value::Object(object?)
+            }
+        };
+        Some(Self(value))
+    }
+}
+
+/// Names that later versions will know. A file written for them must not be half understood.
+pub(super) fn later(written: &str, name: &str) -> Option<String> {
+    let known_later: &[&str] = match written {
+        "" => &["redis", "session", "limit", "plugin", "model", "data"],
+        "[cache.NAME]" => &["redis", "prefix", "epoch", "epoch_grace", "compression", "on_redis_error"],
+        "[[route]]" => &["plugins", "limits", "session"],
+        _ => return None,
+    };
+    known_later
+        .contains(&name)
+        .then(|| "leave it out; a later version brings it (see CHANGELOG.md)".to_owned())
+}
+
+/// What people write who come from elsewhere, or who put a key into the wrong table.
+pub(super) fn alias(written: &str, name: &str) -> Option<String> {
+    let here = |name: &str| Some(format!("did you mean `{name}`?"));
+    let inside = |table: &str| Some(format!("it belongs into `{table} = {{ {name} = … }}`"));
+    let knows = |keys: &[super::decode::Key]| keys.iter().any(|key| key.name == name);
+    match (written, name) {
+        ("[[route]]", "upstream" | "backend" | "proxy_pass" | "to" | "target" | "server" | "servers") => {
+            here("origin")
+        }
+        ("[[route]]", "return" | "response" | "static") => here("respond"),
+        ("[[route]]", _) if knows(Match::KEYS) => inside("match"),
+        ("[[route]]", "method" | "hosts" | "paths" | "headers" | "ip") => {
+            Some("which requests a route takes stands in `match = { … }`".to_owned())
+        }
+        ("[[route]]", _) if knows(RouteCacheTable::KEYS) => inside("cache"),
+        ("[[route]]", _) if knows(Rewrite::KEYS) => inside("rewrite"),
+        ("match = { … }", "method") => here("methods"),
+        ("match = { … }", "hosts" | "domain" | "server_name") => here("host"),
+        ("match = { … }", "ip" | "remote_addr" | "network") => here("client"),
+        ("", "routes" | "location") => here("route"),
+        ("", "upstream" | "backend" | "origins") => here("origin"),
+        ("", "listen" | "port" | "bind" | "address") => {
+            Some("it belongs into `[server]`, as `listen`".to_owned())
+        }
+        ("[server]", "port" | "bind" | "address" | "addr") => here("listen"),
+        ("[server]", _) if knows(Limits::KEYS) => {
+            Some(format!("it belongs into `[server.limits]`, as `{name}`"))
+        }
+        ("[origin.NAME]", "url" | "server" | "address" | "urls" | "hosts") => here("servers"),
+        ("[origin.NAME]", "timeout") => here("timeouts"),
+        ("[origin.NAME]", "health_check" | "check") => here("health"),
+        ("cache = { … }", "max_age" | "maxage" | "expires" | "lifetime") => here("ttl"),
+        ("cache = { … }", "swr") => here("stale_while_revalidate"),
+        ("cache = { … }", "name" | "cache") => here("store"),
+        ("tls = { … }", "certificate" | "chain") => here("cert"),
+        _ => None,
+    }
+}
+
+/// Every table, in the order of the reference: how it is written, what it is about, its keys.
+pub(super) fn tables() -> Vec<(&'static str, &'static [&'static str], &'static [super::decode::Key])> {
+    fn of<T: Table>() -> (&'static str, &'static [&'static str], &'static [super::decode::Key]) {
+        (T::WRITTEN, T::ABOUT, T::KEYS)
+    }
+    vec![
+        of::<File>(),
+        of::<Route>(),
+        of::<Match>(),
+        of::<RouteCacheTable>(),
+        of::<Rewrite>(),
+        of::<HeaderEdits>(),
+        of::<FixedAnswer>(),
+        of::<RedirectTable>(),
+        of::<Origin>(),
+        of::<OriginServerTable>(),
+        of::<HealthCheck>(),
+        of::<OriginTimeouts>(),
+        of::<Retry>(),
+        of::<OriginTls>(),
+        of::<Cache>(),
+        of::<Server>(),
+        of::<ListenerTable>(),
+        of::<Certificate>(),
+        of::<Limits>(),
+        of::<Admin>(),
+        of::<Log>(),
+        of::<Test>(),
+    ]
+}
