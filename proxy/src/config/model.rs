@@ -218,6 +218,21 @@ pub struct Cache {
     pub defaults: CacheRules,
 }
 
+impl Cache {
+    /// A cache of which nothing is said but its name.
+    pub fn new(name: &str) -> Self {
+        Self {
+            name: name.into(),
+            enabled: true,
+            max_memory: 256 << 20,
+            max_entries: 100_000,
+            max_body: 8 << 20,
+            version: 1,
+            defaults: CacheRules::default(),
+        }
+    }
+}
+
 /// What `[cache.NAME]` gives as default and a route's `cache = { … }` may say otherwise.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct CacheRules {
