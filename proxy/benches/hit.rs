@@ -39,7 +39,10 @@ fn time(mut call: impl FnMut()) -> f64 {
 }
 
 fn fields(lines: &[(&'static str, &'static str)]) -> HeaderMap {
-    lines.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value))).collect()
+    lines
+        .iter()
+        .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)))
+        .collect()
 }
 
 fn main() -> io::Result<()> {
@@ -56,10 +59,13 @@ fn main() -> io::Result<()> {
     };
     row("build the request that the gate is shown (not ours)", time(|| drop(black_box(request()))))?;
     let facts = gate::RequestFacts { tls: false, body_len: Some(0) };
-    row("that, and the gate", time(|| {
-        let mut parts = request();
-        drop(black_box(gate::check_request(&mut parts, &facts, &limits)));
-    }))?;
+    row(
+        "that, and the gate",
+        time(|| {
+            let mut parts = request();
+            drop(black_box(gate::check_request(&mut parts, &facts, &limits)));
+        }),
+    )?;
 
     let parts = request();
     let rule = KeyRule::new("app".into(), model::Rewrite::default(), None, 0);
@@ -73,9 +79,12 @@ fn main() -> io::Result<()> {
         bindings: Bindings::default(),
     };
     let mut scratch = Scratch::default();
-    row("key", time(|| {
-        black_box(rule.key(&presented, &mut scratch));
-    }))?;
+    row(
+        "key",
+        time(|| {
+            black_box(rule.key(&presented, &mut scratch));
+        }),
+    )?;
 
     let policy = Policy::default();
     let purges = Arc::new(Purges::default());
@@ -103,8 +112,7 @@ fn main() -> io::Result<()> {
     let url = purges.url("http", "www.example.com", "/");
     let origins = Origins { variant, url, tags: Box::default(), stamp: purges.stamp() };
     let body = Bytes::from(vec![b'x'; 1024]);
-    let stored =
-        cache.build(StatusCode::OK, response.clone(), &[body], None, terms, origins, false);
+    let stored = cache.build(StatusCode::OK, response.clone(), &[body], None, terms, origins, false);
     cache.store(&scratch.key, stored);
     let wanted = Wanted {
         method: &Method::GET,
@@ -112,18 +120,36 @@ fn main() -> io::Result<()> {
         facts: &facts,
         fields: Fields::of(&parts.headers),
     };
-    row("facts of the request", time(|| {
-        black_box(RequestFacts::of(&Method::GET, &parts.headers, false));
-    }))?;
-    row("look up and decide", time(|| {
-        drop(black_box(cache.decide(&scratch.key, &wanted, &policy, now)));
-    }))?;
-    row("that, and the response (6 fields, 1 KiB)", time(|| {
-        let Decision::Hit(hit) = cache.decide(&scratch.key, &wanted, &policy, now) else { return };
-        drop(black_box(respond::from_stored(&hit.stored, &Method::GET, &parts.headers, hit.age, hit.status)));
-    }))?;
-    row("read the clock", time(|| {
-        black_box(clock.now());
-    }))?;
+    row(
+        "facts of the request",
+        time(|| {
+            black_box(RequestFacts::of(&Method::GET, &parts.headers, false));
+        }),
+    )?;
+    row(
+        "look up and decide",
+        time(|| {
+            drop(black_box(cache.decide(&scratch.key, &wanted, &policy, now)));
+        }),
+    )?;
+    row(
+        "that, and the response (6 fields, 1 KiB)",
+        time(|| {
+            let Decision::Hit(hit) = cache.decide(&scratch.key, &wanted, &policy, now) else { return };
+            drop(black_box(respond::from_stored(
+                &hit.stored,
+                &Method::GET,
+                &parts.headers,
+                hit.age,
+                hit.status,
+            )));
+        }),
+    )?;
+    row(
+        "read the clock",
+        time(|| {
+            black_box(clock.now());
+        }),
+    )?;
     Ok(())
 }

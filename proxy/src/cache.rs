@@ -37,18 +37,18 @@ const UNCACHEABLE_MAX: usize = 65_536;
 #[derive(Debug)]
 pub struct NamedCache {
     spec: model::Cache,
-    memory: Memory,
+    memory: Arc<Memory>,
     /// Fills under way, for whoever finds nothing.
     pub fills: Arc<Fills<Outcome>>,
     /// Memory that these fills may keep.
     pub budget: Arc<FillBudget>,
     /// Purges, of all caches.
     pub purges: Arc<Purges>,
-    searches: Searches,
-    uncacheable: quick_cache::sync::Cache<u64, Instant>,
+    searches: Arc<Searches>,
+    uncacheable: Arc<quick_cache::sync::Cache<u64, Instant>>,
     uncacheable_of: ahash::RandomState,
     /// Encodings under way, so that each is made once.
-    encoding: Mutex<Vec<(Box<[u8]>, Coding)>>,
+    encoding: Arc<Mutex<Vec<(Box<[u8]>, Coding)>>>,
 }
 
 /// What a fill tells those who wait for it.
@@ -130,15 +130,14 @@ impl NamedCache {
     /// An empty cache.
     pub fn new(spec: model::Cache, limits: &model::Limits, purges: Arc<Purges>) -> Self {
         Self {
-            memory: Memory::new(spec.max_memory, spec.max_entries, spec.max_body),
+            memory: Arc::new(Memory::new(spec.max_memory, spec.max_entries, spec.max_body)),
             fills: Arc::new(Fills::new(limits.waiters)),
-            // Fills are not in the tier yet, so they get a share of their own on top.
-            budget: Arc::new(FillBudget::new((spec.max_memory / 4).max(1 << 20))),
+            budget: Arc::new(FillBudget::new(fill_budget(&spec))),
             purges,
-            searches: Searches::default(),
-            uncacheable: quick_cache::sync::Cache::new(UNCACHEABLE_MAX),
+            searches: Arc::default(),
+            uncacheable: Arc::new(quick_cache::sync::Cache::new(UNCACHEABLE_MAX)),
             uncacheable_of: ahash::RandomState::default(),
-            encoding: Mutex::default(),
+            encoding: Arc::default(),
             spec,
         }
     }
@@ -148,11 +147,25 @@ impl NamedCache {
         &self.spec
     }
 
-    /// Whether it can serve another description of the same name as it is: what is stored is held by the same bounds. What routes do
-    /// with it is theirs.
-    pub fn holds_as(&self, spec: &model::Cache) -> bool {
-        let bounds = |spec: &model::Cache| (spec.enabled, spec.max_memory, spec.max_entries, spec.max_body);
-        bounds(&self.spec) == bounds(spec) && self.spec.version == spec.version
+    /// The same cache, with all that it holds, under another description. `None`: what it holds cannot be kept under it.
+    pub fn described_as(&self, spec: &model::Cache) -> Option<Self> {
+        let keeps = self.spec.enabled == spec.enabled
+            && self.spec.version == spec.version
+            && self.memory.resize(spec.max_memory, spec.max_entries, spec.max_body);
+        keeps.then(|| {
+            self.budget.set_max(fill_budget(spec));
+            Self {
+                spec: spec.clone(),
+                memory: self.memory.clone(),
+                fills: self.fills.clone(),
+                budget: self.budget.clone(),
+                purges: self.purges.clone(),
+                searches: self.searches.clone(),
+                uncacheable: self.uncacheable.clone(),
+                uncacheable_of: self.uncacheable_of.clone(),
+                encoding: self.encoding.clone(),
+            }
+        })
     }
 
     /// The tier in memory, for the sweeper and for what is reported.
@@ -381,6 +394,11 @@ impl NamedCache {
             held < stored.terms.keep_for() && stored.check(&self.purges).is_ok()
         });
     }
+}
+
+/// Content of fills is not in the tier yet, so it has a share of its own on top.
+fn fill_budget(spec: &model::Cache) -> u64 {
+    (spec.max_memory / 4).max(1 << 20)
 }
 
 /// Variants of one key.

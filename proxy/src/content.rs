@@ -26,13 +26,18 @@ const WINDOW_BYTES: usize = 256 << 10;
 #[derive(Debug)]
 pub struct FillBudget {
     used: AtomicU64,
-    max: u64,
+    max: AtomicU64,
 }
 
 impl FillBudget {
     /// A budget of so many bytes.
     pub const fn new(max: u64) -> Self {
-        Self { used: AtomicU64::new(0), max }
+        Self { used: AtomicU64::new(0), max: AtomicU64::new(max) }
+    }
+
+    /// Another bound from now on; what is kept beyond it is kept until its fill ends.
+    pub fn set_max(&self, max: u64) {
+        self.max.store(max, Ordering::Relaxed);
     }
 
     /// Bytes that fills keep now.
@@ -41,7 +46,8 @@ impl FillBudget {
     }
 
     fn take(&self, bytes: usize) -> bool {
-        self.used.fetch_add(bytes as u64, Ordering::Relaxed) + bytes as u64 <= self.max
+        self.used.fetch_add(bytes as u64, Ordering::Relaxed) + bytes as u64
+            <= self.max.load(Ordering::Relaxed)
     }
 
     fn give_back(&self, bytes: usize) {

@@ -180,11 +180,9 @@ impl Snapshot {
         let mut caches = BTreeMap::new();
         for (name, spec) in &config.caches {
             let kept = before.and_then(|before| before.caches.get(name));
-            let cache = match kept.filter(|kept| kept.holds_as(spec)) {
-                Some(kept) => kept.clone(),
-                None => Arc::new(NamedCache::new(spec.clone(), limits, purges.clone())),
-            };
-            caches.insert(name.clone(), cache);
+            let cache = kept.and_then(|kept| kept.described_as(spec));
+            let cache = cache.unwrap_or_else(|| NamedCache::new(spec.clone(), limits, purges.clone()));
+            caches.insert(name.clone(), Arc::new(cache));
         }
         let plans = config.routes.iter().map(|route| Plan::new(route, &origins, &caches)).collect();
         let asks_client = config.routes.iter().any(|route| !route.matcher.clients.is_empty());

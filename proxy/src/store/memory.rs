@@ -9,6 +9,7 @@
 
 use std::cell::RefCell;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use quick_cache::sync::{Cache, DefaultLifecycle};
@@ -51,21 +52,22 @@ impl Slot {
 
 #[derive(Debug, Clone)]
 struct Weight {
-    /// No entry weighs less, so that no more than `max_entries` fit.
-    min: u64,
+    /// No entry weighs less, so that no more than `max_entries` fit. Changes with the bounds; what is stored keeps the weight it had.
+    min: Arc<AtomicU64>,
 }
 
 impl Weighter<Box<[u8]>, Slot> for Weight {
     fn weight(&self, key: &Box<[u8]>, slot: &Slot) -> u64 {
         let held: u64 = slot.variants().iter().map(|response| response.memory_bytes()).sum();
         let entries = slot.variants().len() as u64;
-        (held + key.len() as u64 + ENTRY_OVERHEAD).max(self.min * entries)
+        (held + key.len() as u64 + ENTRY_OVERHEAD).max(self.min.load(Ordering::Relaxed) * entries)
     }
 }
 
 /// Stored responses in memory.
 pub struct Memory {
     cache: Cache<Box<[u8]>, Slot, Weight, ahash::RandomState, DefaultLifecycle<Box<[u8]>, Slot>>,
+    weight_min: Arc<AtomicU64>,
     locks: Box<[Mutex<()>]>,
     lock_of: ahash::RandomState,
 }
@@ -83,15 +85,28 @@ impl Memory {
             .estimated_items_capacity(usize::try_from(entries).unwrap_or(usize::MAX))
             .build()
             .expect("both capacities are given");
-        let min = bytes / entries;
+        let weight_min = Arc::new(AtomicU64::new((bytes / entries).max(1)));
         let cache = Cache::with_options(
             options,
-            Weight { min: min.max(1) },
+            Weight { min: weight_min.clone() },
             ahash::RandomState::default(),
             DefaultLifecycle::default(),
         );
         let locks = (0..WRITE_LOCKS).map(|_| Mutex::default()).collect();
-        Self { cache, locks, lock_of: ahash::RandomState::default() }
+        Self { cache, weight_min, locks, lock_of: ahash::RandomState::default() }
+    }
+
+    /// Other bounds for what is stored. False, and nothing changes, if a body of `body_max` would have no room then.
+    pub fn resize(&self, bytes: u64, entries: u64, body_max: u64) -> bool {
+        let (bytes, entries) = (bytes.max(1), entries.max(1));
+        if bytes / (self.cache.num_shards() as u64) < body_max {
+            return false;
+        }
+        self.weight_min.store((bytes / entries).max(1), Ordering::Relaxed);
+        if self.cache.capacity() != bytes {
+            self.cache.set_capacity(bytes);
+        }
+        true
     }
 
     /// What is stored under the key.
@@ -157,5 +172,89 @@ impl std::fmt::Debug for Memory {
             .field("entries", &self.entries())
             .field("bytes", &self.bytes())
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::purge::Purges;
+    use crate::store::{Content, Encodings, Origins, StoredHead};
+    use bytes::Bytes;
+    use cache_semantics::Now;
+    use cache_semantics::invalidation::Target;
+    use cache_semantics::policy::Policy;
+    use cache_semantics::storable::{self, RequestFacts};
+    use cache_semantics::vary::{Fields, Variant, VaryRule};
+    use http::{HeaderMap, HeaderValue, Method, StatusCode};
+
+    fn response(len: usize) -> Arc<StoredResponse> {
+        let now = Now { wall: std::time::UNIX_EPOCH, mono: std::time::Instant::now() };
+        let mut headers = HeaderMap::new();
+        headers.insert("cache-control", HeaderValue::from_static("max-age=60"));
+        let request = RequestFacts::of(&Method::GET, &HeaderMap::new(), false);
+        let target = Target { scheme: "http", authority: "a.example", path_and_query: "/" };
+        let (status, requested, received) = (StatusCode::OK, now, now);
+        let exchange =
+            storable::Exchange { request: &request, target, status, headers: &headers, requested, received };
+        let terms = storable::decide(&exchange, &Policy::default()).unwrap();
+        let purges = Purges::default();
+        let none = HeaderMap::new();
+        let variant = Variant::capture(&VaryRule::default(), Fields::of(&none), &headers, now.wall);
+        let url = purges.url("http", "a.example", "/");
+        let origins = Origins { variant, url, tags: Box::default(), stamp: purges.stamp() };
+        let head = StoredHead::pack(&headers, &[Bytes::from(vec![0; len])]);
+        Arc::new(StoredResponse::new(status, head, Content::Packed, None, terms, origins, Encodings::Never))
+    }
+
+    fn key(number: u32) -> [u8; 4] {
+        number.to_be_bytes()
+    }
+
+    #[test]
+    fn no_more_entries_are_kept_than_allowed() {
+        let memory = Memory::new(64 << 20, 1_000, 1 << 20);
+        let response = response(10);
+        for number in 0..1_001 {
+            memory.update(&key(number), |_| vec![response.clone()]);
+        }
+        assert!(memory.entries() <= 1_000, "{}", memory.entries());
+        assert!(memory.entries() > 500, "and not many fewer: {}", memory.entries());
+    }
+
+    #[test]
+    fn no_more_bytes_are_kept_than_allowed() {
+        let memory = Memory::new(1 << 20, 100_000, 64 << 10);
+        let response = response(10_000);
+        for number in 0..1_000 {
+            memory.update(&key(number), |_| vec![response.clone()]);
+        }
+        assert!(memory.bytes() <= 1 << 20, "{}", memory.bytes());
+        assert!(memory.entries() > 50, "{}", memory.entries());
+    }
+
+    #[test]
+    fn other_bounds_keep_what_fits_them() {
+        let memory = Memory::new(4 << 20, 1_000, 64 << 10);
+        let response = response(10_000);
+        for number in 0..100 {
+            memory.update(&key(number), |_| vec![response.clone()]);
+        }
+        assert!(memory.resize(8 << 20, 1_000, 64 << 10));
+        assert_eq!(memory.entries(), 100);
+        assert!(memory.resize(1 << 20, 1_000, 64 << 10));
+        assert!(memory.bytes() <= 1 << 20 && memory.entries() > 50, "{memory:?}");
+        assert!(!memory.resize(1 << 10, 1_000, 64 << 10), "no body would have room");
+    }
+
+    #[test]
+    fn what_is_not_to_be_kept_goes_variant_by_variant() {
+        let memory = Memory::new(1 << 20, 100, 64 << 10);
+        let (short, long) = (response(10), response(20));
+        memory.update(b"both", |_| vec![short.clone(), long.clone()]);
+        memory.update(b"short", |_| vec![short.clone()]);
+        memory.retain(|response| response.content_len() == 20);
+        assert_eq!(memory.lookup(b"both").unwrap().variants().len(), 1);
+        assert!(memory.lookup(b"short").is_none());
     }
 }
