@@ -1,8 +1,33 @@
 //! The admin listener: health, readiness, metrics, purge and reload.
+//!
+//! It is never the data port. With a token, everything but health wants it (`Authorization: Bearer`). Without one, only loopback peers are answered,
+//! and only requests that a web page in the operator's own browser cannot have made: the `Host` must be a loopback name (a page whose name was
+//! rebound to 127.0.0.1 has another), and what changes something needs a JSON content type or a `Weir-Admin` field, which a
+//! page of another origin cannot send without asking first (Fetch §3.2.1).
 
-use std::time::SystemTime;
+use std::convert::Infallible;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant, SystemTime};
 
-use crate::metrics::Gauges;
+use arc_swap::ArcSwapOption;
+use bytes::Bytes;
+use http::header::{ALLOW, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HOST, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use serde_json::json;
+use sha2::{Digest as _, Sha256};
+use subtle::ConstantTimeEq as _;
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+
+use crate::config::model::Secret;
+use crate::metrics::{Gauges, Metrics};
 
 /// What the admin listener asks of the proxy.
 pub trait Control: Send + Sync + 'static {
@@ -53,4 +78,411 @@ pub enum PurgeError {
         /// What was given.
         url: String,
     },
+}
+
+/// Reads the configuration again; says what came of it.
+pub type Reload = Arc<dyn Fn() -> Result<Reloaded, String> + Send + Sync>;
+
+/// A reload that took effect.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Reloaded {
+    /// What is allowed and hardly meant, and what only a new start changes.
+    pub warnings: Vec<String>,
+}
+
+/// Everything the listener needs.
+pub struct Admin {
+    control: Arc<dyn Control>,
+    metrics: Arc<Metrics>,
+    reload: Reload,
+    token: ArcSwapOption<TokenDigest>,
+    draining: AtomicBool,
+    started: Instant,
+}
+
+/// The SHA-256 of the token: comparing digests tells nothing about how much of a guess was right.
+struct TokenDigest([u8; 32]);
+
+impl TokenDigest {
+    fn of(token: &[u8]) -> Self {
+        Self(Sha256::digest(token).into())
+    }
+}
+
+/// Connections at a time: people and probes, not the public.
+const CONNECTIONS_MAX: usize = 64;
+
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+const CONNECTION_TIMEOUT: Duration = Duration::from_secs(300);
+const BODY_BYTES_MAX: usize = 64 << 10;
+
+impl Admin {
+    /// Nothing is answered yet.
+    pub fn new(
+        control: Arc<dyn Control>,
+        metrics: Arc<Metrics>,
+        reload: Reload,
+        token: Option<&Secret>,
+    ) -> Self {
+        let admin = Self {
+            control,
+            metrics,
+            reload,
+            token: ArcSwapOption::empty(),
+            draining: AtomicBool::new(false),
+            started: Instant::now(),
+        };
+        admin.set_token(token);
+        admin
+    }
+
+    /// Changes the token.
+    pub fn set_token(&self, token: Option<&Secret>) {
+        self.token.store(token.map(|Secret(token)| Arc::new(TokenDigest::of(token.as_bytes()))));
+    }
+
+    /// From now on `/readyz` says 503, so that whoever balances load in front looks elsewhere.
+    pub fn begin_draining(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+
+    /// Answers for as long as the listener lives.
+    pub async fn serve(self: Arc<Self>, listener: TcpListener) {
+        let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        loop {
+            let Ok(place) = Arc::clone(&places).acquire_owned().await else {
+                return;
+            };
+            let (stream, peer) = match listener.accept().await {
+                Ok(accepted) => accepted,
+                Err(_) => {
+                    // No descriptor is left, most likely; the data port has the same trouble and counts it.
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                    continue;
+                }
+            };
+            let admin = Arc::clone(&self);
+            tokio::spawn(async move {
+                let service = service_fn(move |request| {
+                    let admin = Arc::clone(&admin);
+                    async move { Ok::<_, Infallible>(admin.answer(request, peer).await) }
+                });
+                let serving = http1::Builder::new()
+                    .timer(TokioTimer::new())
+                    .header_read_timeout(HEAD_TIMEOUT)
+                    .serve_connection(TokioIo::new(stream), service);
+                // How a connection ends is its client's business.
+                let _ = tokio::time::timeout(CONNECTION_TIMEOUT, serving).await;
+                drop(place);
+            });
+        }
+    }
+
+    async fn answer(&self, request: Request<Incoming>, peer: SocketAddr) -> Answered {
+        let (parts, body) = request.into_parts();
+        let path = parts.uri.path();
+        let endpoint = ENDPOINTS.iter().find(|(known, ..)| *known == path);
+        let Some((_, method, open)) = endpoint else {
+            let known = ENDPOINTS.map(|(path, ..)| path).join(", ");
+            return problem(StatusCode::NOT_FOUND, "no such endpoint", &format!("there are {known}"));
+        };
+        let fits = parts.method == *method || (*method == Method::GET && parts.method == Method::HEAD);
+        if !fits {
+            let detail = format!("`{path}` wants {method}");
+            let mut answer = problem(StatusCode::METHOD_NOT_ALLOWED, "wrong method", &detail);
+            answer.headers_mut().extend(HeaderValue::try_from(method.as_str()).map(|method| (ALLOW, method)));
+            return answer;
+        }
+        if let Err(refusal) = self.admit(&parts.headers, peer.ip(), *open, *method == Method::POST) {
+            return *refusal;
+        }
+        match path {
+            "/healthz" => json_answer(StatusCode::OK, &json!({ "status": "alive" })),
+            "/readyz" => self.readyz(),
+            "/metrics" => self.metrics_page(),
+            "/status" => self.status(),
+            "/purge" => self.purge(&parts.uri, body).await,
+            _ => self.reload().await,
+        }
+    }
+
+    /// Whether this request may be answered.
+    fn admit(
+        &self,
+        headers: &HeaderMap,
+        peer: IpAddr,
+        open: bool,
+        changes: bool,
+    ) -> Result<(), Box<Answered>> {
+        let refuse = |status, title, detail| Err(Box::new(problem(status, title, detail)));
+        if let Some(expected) = &*self.token.load() {
+            if open || bearer(headers).is_some_and(|given| TokenDigest::of(given).0.ct_eq(&expected.0).into())
+            {
+                return Ok(());
+            }
+            let detail = "send `Authorization: Bearer TOKEN` with the token of `[admin]`";
+            let mut answer = problem(StatusCode::UNAUTHORIZED, "the token is missing or wrong", detail);
+            answer.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            return Err(Box::new(answer));
+        }
+        if !peer.to_canonical().is_loopback() {
+            let detail = "without a token only this machine is answered: set `token` in `[admin]`";
+            return refuse(StatusCode::FORBIDDEN, "not from here", detail);
+        }
+        if open {
+            return Ok(());
+        }
+        let mut hosts = headers.get_all(HOST).iter();
+        let host = hosts.next().and_then(|host| host.to_str().ok());
+        if hosts.next().is_some() || !host.is_some_and(is_loopback_name) {
+            let detail = "without a token `Host` must be `localhost` or a loopback address";
+            return refuse(StatusCode::FORBIDDEN, "not under this name", detail);
+        }
+        if changes && !headers.contains_key("weir-admin") && !is_json(headers) {
+            let detail = "without a token send `Content-Type: application/json`, or a field `Weir-Admin: 1`";
+            return refuse(StatusCode::FORBIDDEN, "a web page could have sent this", detail);
+        }
+        Ok(())
+    }
+
+    fn readyz(&self) -> Answered {
+        if self.draining.load(Ordering::Relaxed) {
+            let body = json!({ "status": "draining", "reasons": ["the server is stopping"] });
+            let mut answer = json_answer(StatusCode::SERVICE_UNAVAILABLE, &body);
+            answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("5"));
+            return answer;
+        }
+        let Readiness { degraded } = self.control.readiness();
+        let status = if degraded.is_empty() { "ready" } else { "degraded" };
+        json_answer(StatusCode::OK, &json!({ "status": status, "reasons": degraded }))
+    }
+
+    fn metrics_page(&self) -> Answered {
+        let mut gauges = Gauges::default();
+        self.control.gauges(&mut gauges);
+        let page = self.metrics.render(&gauges);
+        let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+        answer(StatusCode::OK, kind, page)
+    }
+
+    fn status(&self) -> Answered {
+        let mut status = self.control.status();
+        if let Some(object) = status.as_object_mut() {
+            object.insert("uptime_seconds".to_owned(), self.started.elapsed().as_secs().into());
+            object.insert("connections".to_owned(), self.metrics.connections_open().into());
+            object.insert("draining".to_owned(), self.draining.load(Ordering::Relaxed).into());
+        }
+        json_answer(StatusCode::OK, &status)
+    }
+
+    async fn purge(&self, uri: &Uri, body: Incoming) -> Answered {
+        let body = match Limited::new(body, BODY_BYTES_MAX).collect().await {
+            Ok(body) => body.to_bytes(),
+            Err(_) => {
+                return problem(
+                    StatusCode::PAYLOAD_TOO_LARGE,
+                    "the content is too large",
+                    "64 KiB are enough",
+                );
+            }
+        };
+        let what = match what_to_purge(uri.query(), &body) {
+            Ok(what) => what,
+            Err(detail) => return problem(StatusCode::BAD_REQUEST, "nothing to purge", &detail),
+        };
+        match self.control.purge(&what) {
+            Ok(receipt) => {
+                let since = receipt.at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+                let mut at = String::new();
+                crate::lines::timestamp(&mut at, SystemTime::UNIX_EPOCH + since);
+                let what = match &what {
+                    Purge::Url(url) => json!({ "url": url.to_string() }),
+                    Purge::Everything => json!({ "everything": true }),
+                };
+                let receipt = json!({ "purged": what, "at": at, "responses": receipt.responses });
+                json_answer(StatusCode::OK, &receipt)
+            }
+            Err(error) => problem(StatusCode::BAD_REQUEST, "nothing to purge", &error.to_string()),
+        }
+    }
+
+    async fn reload(&self) -> Answered {
+        let reload = Arc::clone(&self.reload);
+        // It reads files and may take a while; health must be answered meanwhile.
+        match tokio::task::spawn_blocking(move || reload()).await {
+            Ok(Ok(Reloaded { warnings })) => {
+                json_answer(StatusCode::OK, &json!({ "reloaded": true, "warnings": warnings }))
+            }
+            Ok(Err(mistakes)) => {
+                let title = "the configuration is wrong; the old one stays in force";
+                problem(StatusCode::UNPROCESSABLE_ENTITY, title, &mistakes)
+            }
+            Err(_) => {
+                problem(StatusCode::INTERNAL_SERVER_ERROR, "the reload failed", "it panicked: this is a bug")
+            }
+        }
+    }
+}
+
+/// Path, method, and whether it is answered without a token.
+const ENDPOINTS: [(&str, Method, bool); 6] = [
+    ("/healthz", Method::GET, true),
+    ("/readyz", Method::GET, true),
+    ("/metrics", Method::GET, false),
+    ("/status", Method::GET, false),
+    ("/purge", Method::POST, false),
+    ("/reload", Method::POST, false),
+];
+
+type Answered = Response<Full<Bytes>>;
+
+fn answer(status: StatusCode, kind: &'static str, body: String) -> Answered {
+    let mut answer = Response::new(Full::new(Bytes::from(body)));
+    *answer.status_mut() = status;
+    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    answer.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    answer
+}
+
+fn json_answer(status: StatusCode, body: &serde_json::Value) -> Answered {
+    answer(status, "application/json", format!("{body}\n"))
+}
+
+/// RFC 9457
+fn problem(status: StatusCode, title: &str, detail: &str) -> Answered {
+    let body = json!({ "status": status.as_u16(), "title": title, "detail": detail });
+    answer(status, "application/problem+json", format!("{body}\n"))
+}
+
+/// The credentials of exactly one `Authorization: Bearer` (RFC 6750 §2.1).
+fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
+    let mut lines = headers.get_all(AUTHORIZATION).iter();
+    let (Some(only), None) = (lines.next(), lines.next()) else {
+        return None;
+    };
+    let (scheme, token) = only.as_bytes().split_first_chunk::<7>()?;
+    scheme.eq_ignore_ascii_case(b"bearer ").then_some(token)
+}
+
+/// `localhost` or a loopback address, with or without a port.
+fn is_loopback_name(host: &str) -> bool {
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) && !name.ends_with(':') => name,
+        _ => host,
+    };
+    let bare = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
+    name.eq_ignore_ascii_case("localhost")
+        || bare.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    let kind = headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    let kind = kind.split(';').next().unwrap_or_default();
+    kind.trim().eq_ignore_ascii_case("application/json")
+}
+
+/// `{"url": "…"}` or `{"everything": true}`, or `?url=…` and `?everything=true`: one of them, once.
+fn what_to_purge(query: Option<&str>, body: &[u8]) -> Result<Purge, String> {
+    let usage = || "send {\"url\": \"https://example.org/page\"} or {\"everything\": true}".to_owned();
+    let mut found = Vec::new();
+    for pair in query.unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
+        match pair.split_once('=') {
+            Some(("url", value)) => found.push(url(&decoded(value)?)?),
+            Some(("everything", "true")) => found.push(Purge::Everything),
+            _ => return Err(format!("`{pair}` is not understood: {}", usage())),
+        }
+    }
+    if !body.trim_ascii().is_empty() {
+        let object: serde_json::Map<String, serde_json::Value> =
+            serde_json::from_slice(body).map_err(|error| format!("{error}: {}", usage()))?;
+        for (name, value) in object {
+            match (name.as_str(), value) {
+                ("url", serde_json::Value::String(text)) => found.push(url(&text)?),
+                ("everything", serde_json::Value::Bool(true)) => found.push(Purge::Everything),
+                _ => return Err(format!("`{name}` is not understood: {}", usage())),
+            }
+        }
+    }
+    match <[Purge; 1]>::try_from(found) {
+        Ok([what]) => Ok(what),
+        Err(_) => Err(usage()),
+    }
+}
+
+fn url(text: &str) -> Result<Purge, String> {
+    text.parse().map(Purge::Url).map_err(|error| format!("`{text}` is not a URL: {error}"))
+}
+
+/// Percent-decodes a query value (RFC 3986 §2.1). `+` stays: in a URL it is a plus sign.
+fn decoded(value: &str) -> Result<String, String> {
+    let mut bytes = Vec::with_capacity(value.len());
+    let mut rest = value.as_bytes();
+    while let Some((first, after)) = rest.split_first() {
+        rest = after;
+        if *first != b'%' {
+            bytes.push(*first);
+            continue;
+        }
+        let digit = |at: usize| after.get(at).and_then(|digit| char::from(*digit).to_digit(16));
+        let byte = digit(0).zip(digit(1)).and_then(|(high, low)| u8::try_from(high << 4 | low).ok());
+        bytes.push(byte.ok_or_else(|| format!("`{value}` is not percent-encoded"))?);
+        rest = &after[2..];
+    }
+    String::from_utf8(bytes).map_err(|_| format!("`{value}` is not UTF-8"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_purged_is_named_once_and_exactly() {
+        let page = || Purge::Url("http://a.test/x?y=1&z".parse().unwrap());
+        let good = [
+            (None, r#"{"url": "http://a.test/x?y=1&z"}"#, page()),
+            (Some("url=http://a.test/x%3Fy%3d1%26z"), "", page()),
+            (None, r#" {"everything": true} "#, Purge::Everything),
+            (Some("everything=true"), " ", Purge::Everything),
+        ];
+        for (query, body, what) in good {
+            assert_eq!(what_to_purge(query, body.as_bytes()), Ok(what), "{query:?} {body}");
+        }
+        let bad = [
+            (None, ""),
+            (None, "{}"),
+            (None, "url=http://a.test/"),
+            (None, r#"{"url": 1}"#),
+            (None, r#"{"urls": ["http://a.test/"]}"#),
+            (None, r#"{"everything": false}"#),
+            (None, r#"{"url": "http://a.test/", "everything": true}"#),
+            (Some("url=http://a.test/"), r#"{"everything": true}"#),
+            (Some("url=%zz"), ""),
+            (Some("url=%f"), ""),
+            (Some("url=%ff"), ""),
+            (Some("everything=1"), ""),
+            (Some("page=http://a.test/"), ""),
+        ];
+        for (query, body) in bad {
+            assert!(what_to_purge(query, body.as_bytes()).is_err(), "{query:?} {body}");
+        }
+    }
+
+    #[test]
+    fn only_loopback_names_pass_without_a_token() {
+        for host in ["localhost", "LocalHost:9180", "127.0.0.1", "127.9.9.9:1", "[::1]:9180", "[::1]"] {
+            assert!(is_loopback_name(host), "{host}");
+        }
+        for host in [
+            "",
+            "evil.test",
+            "localhost.evil.test",
+            "127.0.0.1.evil.test:80",
+            "192.0.2.1",
+            "[::2]:80",
+            "localhost:x",
+            ":80",
+        ] {
+            assert!(!is_loopback_name(host), "{host}");
+        }
+    }
 }

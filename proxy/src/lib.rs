@@ -15,6 +15,7 @@ pub mod error;
 pub mod fill;
 pub mod gate;
 pub mod identity;
+pub(crate) mod lines;
 pub mod metrics;
 pub mod origin;
 pub mod pipeline;
@@ -24,6 +25,8 @@ pub mod request_key;
 pub mod respond;
 
 pub mod routes;
+pub mod run;
 pub mod searches;
 pub mod server;
 pub mod store;
+pub mod telemetry;

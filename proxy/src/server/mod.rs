@@ -120,6 +120,16 @@ pub struct Listening {
     pub tls: bool,
 }
 
+impl Listening {
+    /// The TCP address, if it is one.
+    pub const fn tcp(&self) -> Option<std::net::SocketAddr> {
+        match self.address {
+            ListenAddress::Tcp(address) => Some(address),
+            ListenAddress::Unix(_) => None,
+        }
+    }
+}
+
 impl std::fmt::Display for Listening {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let scheme = if self.tls { "https" } else { "http" };
@@ -285,15 +295,22 @@ impl Server {
     }
 }
 
-impl Drop for Server {
-    /// Ends what is left, at once.
-    fn drop(&mut self) {
+impl Server {
+    /// Ends what is left, at once, and the threads with it.
+    pub fn stop(&self) {
         self.begin_drain(Duration::ZERO);
         for worker in &self.workers {
             if let Some(thread) = worker.thread.lock().take() {
+                // A worker that panicked has been reported by the panic itself.
                 let _ = thread.join();
             }
         }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.stop();
     }
 }
 
