@@ -52,7 +52,7 @@ pub struct Gated {
     pub close_after: bool,
     /// The client asks to speak WebSocket.
     pub websocket: Option<WebSocketAsk>,
-    /// The client takes trailers (`TE: trailers`, or HTTP/2 where they need no asking).
+    /// The client said `TE: trailers`.
     pub takes_trailers: bool,
     /// `OPTIONS` with `Max-Forwards: 0`: this proxy is the last to be asked (RFC 9110 §7.6.2).
     pub answer_here: bool,
@@ -467,7 +467,7 @@ pub fn check_request(
         body_len: facts.body_len,
         close_after: false,
         websocket: extended_connect.then_some(WebSocketAsk::ExtendedConnect),
-        takes_trailers: h2,
+        takes_trailers: false,
         answer_here: false,
     };
     if extended_connect {
@@ -752,7 +752,7 @@ fn check_expect(parts: &mut http::request::Parts) -> Result<(), Rejection> {
 
 /// Whether the client takes trailers.
 fn check_te(headers: &HeaderMap, h2: bool) -> Result<bool, Rejection> {
-    let mut trailers = h2;
+    let mut trailers = false;
     for value in headers.get_all(header::TE) {
         let says_trailers = value
             .as_bytes()
@@ -933,7 +933,7 @@ pub fn is_hop_by_hop(name: &HeaderName) -> bool {
 }
 
 /// Whether a list of tokens holds this one.
-fn has_token(line: &HeaderValue, token: &[u8]) -> bool {
+pub(crate) fn has_token(line: &HeaderValue, token: &[u8]) -> bool {
     line.as_bytes().split(|&byte| byte == b',').any(|part| part.trim_ascii().eq_ignore_ascii_case(token))
 }
 
@@ -1104,8 +1104,8 @@ pub fn via(version: Version) -> HeaderValue {
 }
 
 /// Takes out of a trailer section what may not be there: framing, routing, authentication, and what a cache reads (RFC 9110 §6.5.1).
-pub fn check_trailers(trailers: &mut HeaderMap, limits: &Limits) {
-    if trailers.len() > limits.head_fields {
+pub fn check_trailers(trailers: &mut HeaderMap, fields_max: usize) {
+    if trailers.len() > fields_max {
         trailers.clear();
         return;
     }
@@ -1507,7 +1507,7 @@ mod tests {
         ] {
             trailers.insert(HeaderName::from_static(name), HeaderValue::from_static("1"));
         }
-        check_trailers(&mut trailers, &Limits::default());
+        check_trailers(&mut trailers, 100);
         let mut left: Vec<_> = trailers.keys().map(HeaderName::as_str).collect();
         left.sort_unstable();
         assert_eq!(left, ["grpc-status", "x-checksum"]);

@@ -24,6 +24,10 @@ pub struct OriginMetrics {
     pub excess_bytes: AtomicU64,
     /// Requests that wait for a connection now.
     pub queued: AtomicUsize,
+    /// WebSockets open now.
+    pub tunnels: AtomicUsize,
+    /// Bytes that WebSockets carried, both ways.
+    pub tunnel_bytes: AtomicU64,
     /// Time from request to head, in microseconds, summed.
     pub head_micros: AtomicU64,
 }

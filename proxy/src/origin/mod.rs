@@ -1,35 +1,63 @@
 //! The way to an origin: choosing a server, a connection, sending, trying again.
 
+mod balance;
+mod check;
+mod connect;
+pub mod content;
 pub mod error;
 pub mod headers;
+mod health;
+mod http1;
+mod http2;
+mod interim;
+mod io;
 pub mod metrics;
+mod proxy_header;
+mod resolve;
+mod retry;
+mod server;
+mod tls;
+mod tunnel;
+mod upgrade;
+mod watch;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use http::uri::PathAndQuery;
-use http::{HeaderMap, Method, Response, StatusCode};
+use http::header::{self, HeaderMap, HeaderValue};
+use http::uri::{PathAndQuery, Scheme, Uri};
+use http::{Method, Request, Response, StatusCode};
+use http_body::Body as _;
 use hyper::upgrade::OnUpgrade;
+use parking_lot::Mutex;
 use tokio::runtime::Handle;
+use tokio::time::Instant;
+use tokio_rustls::TlsConnector;
 
 pub use error::{OriginError, OriginFailure};
 pub use headers::{OriginFields, Sender};
 pub use metrics::{OriginMetrics, OriginStatus};
 
 use crate::body::Body;
-use crate::config::model;
-use crate::gate::{Authority, WebSocketAsk};
-
-/// One `[origin.NAME]`: its servers and the connections to them. Kept across a reload that leaves its table as it is.
-pub struct Origin {
-    spec: Arc<model::Origin>,
-    metrics: OriginMetrics,
-}
+use crate::config::model::{self, OriginAddress, OriginProtocol};
+use crate::gate::{self, Asked, Authority, WebSocketAsk};
+use balance::{Candidate, Turns};
+use connect::{Connector, Target, Tls};
+use health::{Health, Probe};
+use http1::{Home, Patience};
+use interim::Interims;
+use resolve::Addresses;
+use retry::Budget;
+use server::{Bounds, Line, Server, Speaks};
 
 /// Told of each 103 (Early Hints), as it arrives.
 pub type OnInterim = Box<dyn Fn(StatusCode, &HeaderMap) + Send + Sync>;
+
+/// The client's address, and our own that it connected to.
+pub type Client = (SocketAddr, SocketAddr);
 
 /// A request on its way to an origin.
 pub struct Outgoing {
@@ -52,7 +80,7 @@ pub struct Outgoing {
     /// The client's wish to speak WebSocket, where the route allows it, and the client's side of it.
     pub websocket: Option<(WebSocketAsk, OnUpgrade)>,
     /// The client's address and our own, for an origin that wants a PROXY header.
-    pub client: Option<(SocketAddr, SocketAddr)>,
+    pub client: Option<Client>,
 }
 
 /// An answer, and who gave it.
@@ -97,6 +125,12 @@ pub enum OriginSetupError {
         #[source]
         source: rustls::Error,
     },
+    /// A name that cannot be sent as `Host`.
+    #[error("`{name}` is not a host")]
+    Host {
+        /// The name.
+        name: String,
+    },
     /// A name that cannot be put into SNI.
     #[error("`{name}` is not a name that a certificate can be checked for")]
     ServerName {
@@ -105,16 +139,48 @@ pub enum OriginSetupError {
     },
 }
 
+/// One `[origin.NAME]`: its servers and the connections to them. Kept across a reload that leaves its table as it is.
+pub struct Origin {
+    spec: Arc<model::Origin>,
+    limits: model::Limits,
+    servers: Vec<Arc<Server>>,
+    turns: Mutex<Turns>,
+    turn: AtomicUsize,
+    budget: Budget,
+    metrics: Arc<OriginMetrics>,
+}
+
 impl Origin {
-    /// Sets an origin up. Name lookups and health checks run on `background` for as long as the origin lives.
+    /// Sets an origin up. Name lookups, health checks and the closing of idle connections run on `background` for as long as it lives.
     pub fn new(
         spec: Arc<model::Origin>,
         limits: &model::Limits,
         workers: usize,
         background: &Handle,
     ) -> Result<Arc<Self>, OriginSetupError> {
-        let _ = (limits, workers, background);
-        Ok(Arc::new(Self { spec, metrics: OriginMetrics::default() }))
+        let tls = tls::client_config(&spec)?;
+        let metrics = Arc::new(OriginMetrics::default());
+        let servers: Result<Vec<_>, _> = spec
+            .servers
+            .iter()
+            .map(|server| set_up(&spec, server, tls.as_ref(), limits, workers, background, &metrics))
+            .collect();
+        let origin = Arc::new(Self {
+            limits: limits.clone(),
+            servers: servers?,
+            turns: Mutex::default(),
+            turn: AtomicUsize::new(0),
+            budget: Budget::new(spec.retry.budget),
+            metrics,
+            spec,
+        });
+        background.spawn(sweep(Arc::downgrade(&origin), origin.spec.timeouts.keep_alive));
+        if let Some(check) = &origin.spec.health {
+            for server in &origin.servers {
+                background.spawn(check::run(Arc::downgrade(server), check.clone()));
+            }
+        }
+        Ok(origin)
     }
 
     /// What the configuration says.
@@ -129,10 +195,14 @@ impl Origin {
 
     /// How its servers are.
     pub fn describe(&self) -> OriginStatus {
-        OriginStatus { name: Arc::clone(&self.spec.name), servers: Vec::new() }
+        let now = Instant::now();
+        OriginStatus {
+            name: Arc::clone(&self.spec.name),
+            servers: self.servers.iter().map(|server| server.status(now)).collect(),
+        }
     }
 
-    /// Sends a request and yields the answer as soon as its head is there.
+    /// Sends a request and yields the answer as soon as its head is there. Runs on a worker's runtime.
     ///
     /// Dropping the future, or the answer's content before its end, closes the connection.
     pub async fn forward(
@@ -140,7 +210,407 @@ impl Origin {
         worker: usize,
         outgoing: Outgoing,
     ) -> Result<Answered, OriginError> {
-        let _ = (worker, outgoing);
-        Err(OriginFailure::NoServer.into())
+        let started = Instant::now();
+        self.metrics.requests.fetch_add(1, Ordering::Relaxed);
+        self.budget.pay();
+        let outcome = if outgoing.websocket.is_some() {
+            self.upgrade(worker, outgoing).await
+        } else {
+            self.exchange(worker, outgoing).await
+        };
+        let head_after = started.elapsed();
+        match outcome {
+            Ok((response, server, attempts)) => {
+                let micros = u64::try_from(head_after.as_micros()).unwrap_or(u64::MAX);
+                self.metrics.head_micros.fetch_add(micros, Ordering::Relaxed);
+                Ok(Answered { response, server: Arc::clone(&server.name), head_after, attempts })
+            }
+            Err(error) => {
+                self.metrics.failures.count(error.failure);
+                Err(error)
+            }
+        }
+    }
+
+    async fn exchange(
+        &self,
+        worker: usize,
+        outgoing: Outgoing,
+    ) -> Result<(Response<Body>, &Arc<Server>, u32), OriginError> {
+        let Outgoing {
+            method,
+            target,
+            authority,
+            fields,
+            body,
+            hash,
+            takes_trailers,
+            on_interim,
+            client,
+            ..
+        } = outgoing;
+        let fields = fields.into_map();
+        if headers::is_loop(&fields) {
+            return Err(OriginFailure::Loop.into());
+        }
+        let asked = Asked::of(&method, &fields);
+        let interims = Interims::new(self.limits.interim_responses, on_interim);
+        // A copy is kept of what may be sent twice; content is read once.
+        let copy = (self.spec.retry.attempts > 0 && body.is_end_stream() && retry::is_idempotent(&method))
+            .then(|| fields.clone());
+        let head = RequestHead { method, target, authority, takes_trailers, own_host: self.spec.own_host };
+        let mut unsent = Some((fields, body));
+        let mut tried = Tried::default();
+        let mut attempts = 1;
+        let mut stale = None;
+
+        loop {
+            let (server, probe) = match stale.take() {
+                Some(server) => (server, None),
+                None => self.choose(&tried, hash).ok_or(OriginFailure::NoServer)?,
+            };
+            let fresh = tried.was_stale(server.index);
+            let (fields, body) = match unsent.take() {
+                Some(content) => content,
+                None => (copy.clone().unwrap_or_default(), Body::empty()),
+            };
+            let attempt = Attempt { worker, client, fresh, asked: &asked, interims: &interims };
+            let failed = match self.attempt(server.server, &head, fields, body, &attempt).await {
+                Ok(response) => {
+                    server.server.health.succeeded(Instant::now());
+                    return Ok((response, server.server, attempts));
+                }
+                Err(failed) => failed,
+            };
+            drop(probe);
+            unsent = failed.unsent;
+            let repeatable = retry::may_repeat(failed.error.failure, unsent.is_some(), copy.is_some());
+            if failed.kept && repeatable && !fresh && failed.error.failure == OriginFailure::Closed {
+                // The server closed a connection that lay idle. That is its right, and says nothing of the request or the server.
+                self.metrics.stale_connections.fetch_add(1, Ordering::Relaxed);
+                tried.stale(server.index);
+                stale = Some(server);
+                continue;
+            }
+            if failed.error.failure.counts_against_server() && server.server.health.failed(Instant::now()) {
+                tracing::warn!(server.address = %server.server.name, error.type = failed.error.failure.code(), "server rests after failures in a row");
+            }
+            let error = failed.error.at(Arc::clone(&server.server.name));
+            tried.add(server.index);
+            let elsewhere = self.servers.len() > 1;
+            let worth_it = elsewhere || error.failure == OriginFailure::Closed;
+            if !repeatable || !worth_it || attempts > self.spec.retry.attempts {
+                return Err(error);
+            }
+            if !self.budget.take() {
+                self.metrics.retries_refused.fetch_add(1, Ordering::Relaxed);
+                return Err(error);
+            }
+            if elsewhere && self.choose(&tried, hash).is_none() {
+                return Err(error);
+            }
+            self.metrics.retries.fetch_add(1, Ordering::Relaxed);
+            attempts += 1;
+            tracing::debug!(error = %error, attempts, "trying again");
+        }
+    }
+
+    /// One request on one connection.
+    async fn attempt(
+        &self,
+        server: &Arc<Server>,
+        head: &RequestHead,
+        fields: HeaderMap,
+        body: Body,
+        attempt: &Attempt<'_>,
+    ) -> Result<Response<Body>, FailedAttempt> {
+        let in_flight = server.begin();
+        let home = Home { server: Arc::clone(server), worker: attempt.worker, _in_flight: in_flight };
+        let line = match server.line(attempt.worker, attempt.client, attempt.fresh).await {
+            Ok(line) => line,
+            Err(error) => return Err(FailedAttempt { error, unsent: Some((fields, body)), kept: false }),
+        };
+        let patience = Patience { first_byte: self.spec.timeouts.first_byte, idle: self.spec.timeouts.idle };
+        match line {
+            Line::Http1(mut connection) => {
+                let kept = connection.kept;
+                let request = head.http1(server, fields, body);
+                let answer = connection.exchange(request, attempt.interims, patience).await;
+                if connection.had_excess() {
+                    self.metrics.excess_bytes.fetch_add(1, Ordering::Relaxed);
+                }
+                let response = answer.map_err(|failed| FailedAttempt::of(failed, kept))?;
+                let (mut parts, incoming) = response.into_parts();
+                let gated = gate::check_response(&mut parts, attempt.asked, &self.limits)
+                    .map_err(|fault| FailedAttempt::of(OriginFailure::Answer(fault).into(), kept))?;
+                let content = http1::content(
+                    incoming,
+                    connection,
+                    home,
+                    gated.close_after,
+                    patience.idle,
+                    self.limits.head_fields,
+                );
+                Ok(Response::from_parts(parts, content))
+            }
+            Line::Http2(stream) => {
+                let request =
+                    head.http2(server, fields, body).map_err(|failed| FailedAttempt::of(failed, false))?;
+                let answer = stream.exchange(request, attempt.interims, patience).await;
+                let (response, guard) = answer.map_err(|failed| FailedAttempt::of(failed, true))?;
+                let (mut parts, incoming) = response.into_parts();
+                gate::check_response(&mut parts, attempt.asked, &self.limits)
+                    .map_err(|fault| FailedAttempt::of(OriginFailure::Answer(fault).into(), true))?;
+                let content = http2::content(incoming, guard, home, patience.idle, self.limits.head_fields);
+                Ok(Response::from_parts(parts, content))
+            }
+        }
+    }
+
+    /// Chooses a server that has not been tried: one whose rest is over first, then by the rule of the pool.
+    fn choose(&self, tried: &Tried, hash: u64) -> Option<(Chosen<'_>, Option<Probe<'_>>)> {
+        let at = |index: usize| Chosen { index, server: &self.servers[index] };
+        if let [only] = &self.servers[..] {
+            return only.health.is_up().then(|| (at(0), None));
+        }
+        let now = Instant::now();
+        let untried = || self.servers.iter().enumerate().filter(|(index, _)| !tried.has(*index));
+        let probe = |impatient| {
+            untried().find_map(|(index, server)| {
+                server.health.probe(now, impatient).map(|probe| (at(index), Some(probe)))
+            })
+        };
+        if let Some(probed) = probe(false) {
+            return Some(probed);
+        }
+        let candidates: Vec<Candidate> = untried()
+            .filter(|(_, server)| server.health.is_up())
+            .map(|(index, server)| Candidate {
+                index,
+                weight: server.weight * server.health.share(now),
+                requests: server.requests(),
+            })
+            .collect();
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        match balance::choose(self.spec.balance, &candidates, &mut self.turns.lock(), turn, hash) {
+            Some(index) => Some((at(index), None)),
+            None => probe(true),
+        }
+    }
+}
+
+/// A server and its place in the pool.
+#[derive(Clone, Copy)]
+struct Chosen<'a> {
+    index: usize,
+    server: &'a Arc<Server>,
+}
+
+/// Which servers a request has been to. Pools of more than 64 servers are tried again from the 65th on, which the budget bounds.
+#[derive(Default)]
+struct Tried {
+    failed: u64,
+    stale: u64,
+}
+
+impl Tried {
+    fn bit(index: usize) -> u64 {
+        u32::try_from(index).ok().and_then(|index| 1_u64.checked_shl(index)).unwrap_or(0)
+    }
+
+    fn add(&mut self, index: usize) {
+        self.failed |= Self::bit(index);
+    }
+
+    fn has(&self, index: usize) -> bool {
+        self.failed & Self::bit(index) != 0
+    }
+
+    fn stale(&mut self, index: usize) {
+        self.stale |= Self::bit(index);
+    }
+
+    fn was_stale(&self, index: usize) -> bool {
+        self.stale & Self::bit(index) != 0
+    }
+}
+
+/// What one attempt needs besides the request.
+struct Attempt<'a> {
+    worker: usize,
+    client: Option<Client>,
+    /// Only a new connection will do.
+    fresh: bool,
+    asked: &'a Asked,
+    interims: &'a Interims,
+}
+
+/// An attempt that failed.
+struct FailedAttempt {
+    error: OriginError,
+    /// The request, where none of it was sent.
+    unsent: Option<(HeaderMap, Body)>,
+    /// The connection had carried an answer before.
+    kept: bool,
+}
+
+impl FailedAttempt {
+    fn of(failed: http1::Failed, kept: bool) -> Self {
+        let mut error = OriginError::from(failed.failure);
+        if let Some(cause) = failed.cause {
+            error = error.because(cause);
+        }
+        let unsent = failed.unsent.map(|request| {
+            let (parts, body) = request.into_parts();
+            (parts.headers, body)
+        });
+        Self { error, unsent, kept }
+    }
+}
+
+/// What is the same in every attempt.
+struct RequestHead {
+    method: Method,
+    target: PathAndQuery,
+    authority: Authority,
+    takes_trailers: bool,
+    own_host: bool,
+}
+
+impl RequestHead {
+    fn host(&self, server: &Server) -> HeaderValue {
+        if self.own_host { server.authority.clone() } else { self.authority.to_value() }
+    }
+
+    fn http1(&self, server: &Server, mut fields: HeaderMap, body: Body) -> Request<Body> {
+        fields.insert(header::HOST, self.host(server));
+        frame(&self.method, &mut fields, &body);
+        if body.exact_len().is_none() {
+            fields.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+        } else {
+            fields.remove(header::TRANSFER_ENCODING);
+        }
+        if self.takes_trailers {
+            // RFC 9110 §10.1.4: "a sender of TE MUST also send a "TE" connection option within the Connection header field".
+            fields.insert(header::TE, HeaderValue::from_static("trailers"));
+            fields.insert(header::CONNECTION, HeaderValue::from_static("TE"));
+        }
+        let mut request = Request::new(body);
+        *request.method_mut() = self.method.clone();
+        *request.uri_mut() = Uri::from(self.target.clone());
+        *request.headers_mut() = fields;
+        request
+    }
+
+    fn http2(
+        &self,
+        server: &Server,
+        mut fields: HeaderMap,
+        body: Body,
+    ) -> Result<Request<Body>, http1::Failed> {
+        frame(&self.method, &mut fields, &body);
+        for name in [header::HOST, header::TRANSFER_ENCODING, header::CONNECTION] {
+            fields.remove(name);
+        }
+        if self.takes_trailers {
+            fields.insert(header::TE, HeaderValue::from_static("trailers"));
+        }
+        let mut uri = http::uri::Parts::default();
+        uri.scheme = Some(if server.connector.tls.is_some() { Scheme::HTTPS } else { Scheme::HTTP });
+        uri.authority = http::uri::Authority::try_from(self.host(server).as_bytes()).ok();
+        uri.path_and_query = Some(self.target.clone());
+        let mut request = Request::new(body);
+        *request.method_mut() = self.method.clone();
+        *request.uri_mut() = Uri::from_parts(uri).map_err(|_| OriginFailure::Malformed)?;
+        *request.headers_mut() = fields;
+        *request.version_mut() = http::Version::HTTP_2;
+        Ok(request)
+    }
+}
+
+/// Says how long the content is, as it really is; what the client had said of it is forgotten.
+fn frame(method: &Method, fields: &mut HeaderMap, body: &Body) {
+    match body.exact_len() {
+        // RFC 9110 §8.6: a method that gives content a meaning says "0" where there is none; others say nothing.
+        Some(0) if !matches!(*method, Method::POST | Method::PUT | Method::PATCH) => {
+            fields.remove(header::CONTENT_LENGTH);
+        }
+        Some(length) => {
+            fields.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+        }
+        None => {
+            fields.remove(header::CONTENT_LENGTH);
+        }
+    }
+}
+
+fn set_up(
+    spec: &model::Origin,
+    server: &model::OriginServer,
+    tls: Option<&Arc<rustls::ClientConfig>>,
+    limits: &model::Limits,
+    workers: usize,
+    background: &Handle,
+    metrics: &Arc<OriginMetrics>,
+) -> Result<Arc<Server>, OriginSetupError> {
+    let (target, authority) = match &server.address {
+        OriginAddress::Host(host, port) => {
+            let default = if server.tls { 443 } else { 80 };
+            let authority = if *port == default { host.clone() } else { format!("{host}:{port}") };
+            (Target::Host(Addresses::new(host, *port, background)), authority)
+        }
+        OriginAddress::Unix(path) => (Target::Unix(path.clone()), "localhost".to_owned()),
+    };
+    let name = match &server.address {
+        OriginAddress::Host(..) => format!("{}://{authority}", if server.tls { "https" } else { "http" }),
+        OriginAddress::Unix(path) => format!("unix:{}", path.display()),
+    };
+    let connector_tls = match tls.filter(|_| server.tls) {
+        Some(config) => Some(Tls {
+            connector: TlsConnector::from(Arc::clone(config)),
+            http1: TlsConnector::from(tls::http1_only(config)),
+            name: tls::server_name(spec, server)?,
+        }),
+        None => None,
+    };
+    let speaks = match (spec.protocol, server.tls) {
+        (OriginProtocol::Http2, _) => Speaks::Http2,
+        (OriginProtocol::Http1, _) | (OriginProtocol::Auto, false) => Speaks::Http1,
+        (OriginProtocol::Auto, true) => Speaks::Unknown,
+    };
+    // A server that is alone never rests: an error of its own tells more than ours.
+    let max_failures = if spec.servers.len() > 1 { spec.max_failures } else { 0 };
+    Ok(Server::new(
+        name.into(),
+        HeaderValue::try_from(authority.clone()).map_err(|_| OriginSetupError::Host { name: authority })?,
+        Connector {
+            target,
+            tls: connector_tls,
+            proxy_protocol: spec.proxy_protocol,
+            limit: spec.timeouts.connect,
+        },
+        Health::new(health::Rules { max_failures, rest: spec.rest, slow_start: spec.slow_start }),
+        f64::from(server.weight),
+        speaks,
+        Bounds {
+            connections: spec.max_connections,
+            queue: spec.max_queue,
+            keep_alive: spec.timeouts.keep_alive,
+            head_bytes: limits.head_bytes,
+            http2_only: spec.protocol == OriginProtocol::Http2,
+            one_request: spec.proxy_protocol.is_some(),
+        },
+        workers,
+        Arc::clone(metrics),
+    ))
+}
+
+/// Closes idle connections when their time is over.
+async fn sweep(origin: Weak<Origin>, keep_alive: Duration) {
+    let every = (keep_alive / 4).clamp(Duration::from_millis(100), Duration::from_secs(5));
+    loop {
+        tokio::time::sleep(every).await;
+        let Some(origin) = origin.upgrade() else { return };
+        origin.servers.iter().for_each(|server| server.sweep());
     }
 }
