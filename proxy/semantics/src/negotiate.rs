@@ -184,11 +184,14 @@ impl<'a> AcceptLanguage<'a> {
         &self.ranges[..self.count]
     }
 
-    /// The weight of the language `tag` (in lower case) by basic filtering (RFC 4647 §3.3.1): the longest range that is a prefix of it.
+    /// The weight of the language `tag` (in lower case) by basic filtering (RFC 4647 §3.3.1): that of the longest range that is a
+    /// prefix of it; where that range is repeated, the least.
     #[must_use]
     pub fn quality(&self, tag: &str) -> u16 {
         let matching = self.ranges().iter().filter(|(range, _)| is_prefix(range, tag));
-        matching.max_by_key(|(range, _)| range.len()).map_or(0, |(_, quality)| *quality)
+        matching
+            .max_by_key(|(range, quality)| (range.len(), std::cmp::Reverse(*quality)))
+            .map_or(0, |(_, quality)| *quality)
     }
 
     /// Whether the language `tag` (in lower case) is what the client likes best, and nothing else as much.
@@ -200,6 +203,8 @@ impl<'a> AcceptLanguage<'a> {
                     && *quality > 0
                     && is_prefix(range, tag)
                     && rest.first().is_none_or(|(_, next)| next < quality)
+                    // A range for a part of the language, or the same again, may say less.
+                    && self.quality(tag) == *quality
             }
             [] => false,
         }
@@ -479,6 +484,12 @@ mod tests {
         assert_eq!(accepted.quality("en-us"), 300);
         assert_eq!(accepted.quality("fr"), 100);
         assert_eq!(AcceptLanguage::of(&headers("")).quality("fr"), 0);
+        let contradicting = headers("accept-language: de, de;q=0");
+        assert!(!AcceptLanguage::of(&contradicting).prefers_alone("de"), "found by fuzzing");
+        assert_eq!(AcceptLanguage::of(&contradicting).quality("de"), 0);
+        let narrower = headers("accept-language: de, de-at;q=0.1");
+        assert!(AcceptLanguage::of(&narrower).prefers_alone("de"));
+        assert!(!AcceptLanguage::of(&narrower).prefers_alone("de-at"));
     }
 
     proptest! {
