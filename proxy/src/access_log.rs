@@ -13,11 +13,12 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::Thread;
 use std::time::{Duration, SystemTime};
 
-use http::uri::{Authority, PathAndQuery};
+use http::uri::PathAndQuery;
 use http::{HeaderValue, Method, StatusCode, Version};
 use parking_lot::Mutex;
 
 use crate::config::model::LogFormat;
+use crate::gate::Authority;
 use crate::lines;
 use crate::metrics::{Metrics, WorkerMetrics};
 
@@ -396,7 +397,7 @@ mod tests {
             version: Version::HTTP_11,
             tls: true,
             method: Method::GET,
-            host: Some(Authority::from_static("example.org")),
+            host: Authority::from_field(&HeaderValue::from_static("example.org"), false),
             target: target.parse().ok(),
             status: StatusCode::OK,
             bytes: 1_536,

@@ -84,6 +84,11 @@ impl Body {
         Self { inner: Inner::Stream(Box::pin(counted)) }
     }
 
+    /// Whether all of it is here already.
+    pub const fn is_here(&self) -> bool {
+        !matches!(self.inner, Inner::Stream(_))
+    }
+
     /// The length, where it is known before the end.
     pub fn exact_len(&self) -> Option<u64> {
         http_body::Body::size_hint(self).exact()

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use cache_semantics::Now;
-use cache_semantics::cache_status::{CacheStatus, Fwd, Reason};
+use cache_semantics::cache_status::{CACHE_STATUS, CacheStatus, Fwd, Reason};
 use cache_semantics::invalidation::{self, ResolvedTarget, Target};
 use cache_semantics::reuse::{self, Disposition, OriginFailure};
 use cache_semantics::storable::{MethodClass, RequestFacts};
@@ -20,10 +20,12 @@ use http::uri::PathAndQuery;
 use http::{Method, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
+use ipnet::IpNet;
 use tokio::sync::Notify;
 
+use crate::access_log::{AccessRecord, AccessSink};
 use crate::answer::Answer;
-use crate::body::Body;
+use crate::body::{AtEnd, Body};
 use crate::cache::{Arriving, Decision, Hit, NamedCache, Outcome, Wanted};
 use crate::collapse::{FillToken, Join};
 use crate::config::model::{Action, FixedAnswer, HeaderEdits, Route};
@@ -50,6 +52,8 @@ pub struct Worker {
     pub proxy: Arc<Proxy>,
     /// What it counts.
     pub metrics: Arc<WorkerMetrics>,
+    /// Where its access lines go.
+    pub access: AccessSink,
 }
 
 /// Answers the requests of one worker.
@@ -57,9 +61,9 @@ pub struct Pipeline(Arc<Worker>);
 
 impl Pipeline {
     /// The pipeline of worker number `index`.
-    pub fn new(index: usize, proxy: Arc<Proxy>) -> Self {
+    pub fn new(index: usize, proxy: Arc<Proxy>, access: AccessSink) -> Self {
         let metrics = proxy.metrics.worker(index).clone();
-        Self(Arc::new(Worker { index, proxy, metrics }))
+        Self(Arc::new(Worker { index, proxy, metrics, access }))
     }
 }
 
@@ -81,21 +85,39 @@ fn serve(worker: &Arc<Worker>, request: Request<Incoming>, connection: &Arc<Conn
     let (mut parts, body) = request.into_parts();
 
     // The gate: one length, one target, one authority; end-to-end fields only.
+    let trusted = &snapshot.config.server.trusted_proxies;
     let received = gate::RequestFacts::of(connection.tls.is_some(), &body);
     let gated = match gate::check_request(&mut parts, &received, &snapshot.config.server.limits) {
         Ok(gated) => gated,
         Err(rejection) => {
-            let local = Local { worker, parts: &parts, now, edits: None, close: true };
+            let local = Local {
+                worker,
+                connection,
+                parts: &parts,
+                authority: None,
+                trusted,
+                now,
+                route: None,
+                close: true,
+            };
             return Answer::ready(local.error(&rejection.into(), Reason::Refused));
         }
     };
-    let mut local = Local { worker, parts: &parts, now, edits: None, close: gated.close_after };
+    let mut local = Local {
+        worker,
+        connection,
+        parts: &parts,
+        authority: Some(&gated.authority),
+        trusted,
+        now,
+        route: None,
+        close: gated.close_after,
+    };
     if gated.answer_here {
         return Answer::ready(local.options());
     }
 
     // The route.
-    let trusted = &snapshot.config.server.trusted_proxies;
     let identity = identity::of(connection, &parts.headers, trusted);
     let scheme = identity.scheme();
     let view = RequestView {
@@ -117,7 +139,7 @@ fn serve(worker: &Arc<Worker>, request: Request<Incoming>, connection: &Arc<Conn
         }
     };
     let plan = &snapshot.plans[found.index];
-    local.edits = Some(&plan.route.response_headers);
+    local.route = Some(&plan.route);
 
     // What the route answers by itself.
     match &plan.route.action {
@@ -232,9 +254,12 @@ fn tags_of(plan: &Plan, bindings: Bindings<'_>, proxy: &Proxy) -> Vec<Subject> {
 /// Answers that need nobody else.
 struct Local<'r> {
     worker: &'r Arc<Worker>,
+    connection: &'r Connection,
     parts: &'r Parts,
+    authority: Option<&'r Authority>,
+    trusted: &'r [IpNet],
     now: Now,
-    edits: Option<&'r HeaderEdits>,
+    route: Option<&'r Arc<Route>>,
     close: bool,
 }
 
@@ -249,16 +274,27 @@ impl Local<'_> {
     }
 
     fn finish(&self, mut response: Response<Body>, disposition: metrics::Disposition) -> Response<Body> {
-        if let Some(edits) = self.edits {
-            edit(response.headers_mut(), edits);
+        if let Some(route) = self.route {
+            edit(response.headers_mut(), &route.response_headers);
         }
         if self.close {
             close_after(&mut response, self.parts.version);
         }
         self.worker.metrics.disposition(disposition);
-        let took = self.worker.proxy.clock.now().since(self.now);
-        self.worker.metrics.request((&self.parts.method).into(), response.status(), took);
-        response
+        self.worker.ended(&self.asked(), response)
+    }
+
+    fn asked(&self) -> Asked<'_> {
+        Asked {
+            connection: self.connection,
+            parts: self.parts,
+            headers: &self.parts.headers,
+            authority: self.authority,
+            trusted: self.trusted,
+            now: self.now,
+            route: self.route,
+            server: None,
+        }
     }
 
     fn error(&self, error: &ProxyError, reason: Reason) -> Response<Body> {
@@ -668,7 +704,7 @@ impl Exchange {
         }
         // `finish` says the status.
         let mut response = served.response;
-        response.headers_mut().remove(cache_semantics::cache_status::CACHE_STATUS);
+        response.headers_mut().remove(CACHE_STATUS);
         Outgo { response, status, server: None }
     }
 
@@ -754,12 +790,18 @@ impl Exchange {
             }
             None => None,
         };
-        let limit = self.route().body_bytes.unwrap_or(self.snapshot.config.server.limits.body_bytes);
+        let limits = &self.snapshot.config.server.limits;
+        let limit = self.route().body_bytes.unwrap_or(limits.body_bytes);
         if self.gated.body_len.is_some_and(|len| len > limit) {
             return self.error(&ProxyError::ContentTooLarge { limit }, status);
         }
         let body = match body {
-            Some(body) if self.gated.has_body && websocket.is_none() => self.client_body(body, limit),
+            Some(body) if self.gated.has_body && websocket.is_none() => {
+                match origin::content::from_client(body, limit, limits) {
+                    Ok(body) => body,
+                    Err(_) => return self.error(&ProxyError::ContentTooLarge { limit }, status),
+                }
+            }
             Some(_) | None => Body::empty(),
         };
         let outgoing = Outgoing {
@@ -890,13 +932,6 @@ impl Exchange {
         fields
     }
 
-    fn client_body(&self, body: Incoming, limit: u64) -> Body {
-        let _ = limit;
-        Body::stream(http_body_util::BodyExt::map_err(body, |error| {
-            crate::body::BodyError::Client(Some(error))
-        }))
-    }
-
     fn addresses(&self) -> Option<(std::net::SocketAddr, std::net::SocketAddr)> {
         self.connection.peer.zip(self.connection.local)
     }
@@ -938,16 +973,92 @@ impl Exchange {
     }
 
     fn finish(&self, outgo: Outgo) -> Response<Body> {
-        let Outgo { mut response, status, server: _ } = outgo;
+        let Outgo { mut response, status, server } = outgo;
         edit(response.headers_mut(), &self.route().response_headers);
         respond::put_status(response.headers_mut(), status);
         if self.gated.close_after {
             close_after(&mut response, self.parts.version);
         }
         self.worker.metrics.disposition(disposition(&status));
-        let took = self.clock().since(self.now);
-        self.worker.metrics.request((&self.parts.method).into(), response.status(), took);
-        response
+        let request = Asked {
+            connection: &self.connection,
+            parts: &self.parts,
+            headers: &self.presented.headers,
+            authority: Some(&self.gated.authority),
+            trusted: &self.snapshot.config.server.trusted_proxies,
+            now: self.now,
+            route: Some(self.route()),
+            server,
+        };
+        self.worker.ended(&request, response)
+    }
+}
+
+/// What an access line says of a request.
+struct Asked<'r> {
+    connection: &'r Connection,
+    parts: &'r Parts,
+    headers: &'r HeaderMap,
+    authority: Option<&'r Authority>,
+    trusted: &'r [IpNet],
+    now: Now,
+    route: Option<&'r Arc<Route>>,
+    server: Option<Arc<str>>,
+}
+
+impl Worker {
+    /// Counts a request and logs it: at once where the whole answer is there, else at the end of its content.
+    fn ended(self: &Arc<Self>, request: &Asked<'_>, response: Response<Body>) -> Response<Body> {
+        let method = metrics::MethodClass::from(&request.parts.method);
+        let status = response.status();
+        let record = self.access.is_on().then(|| AccessRecord {
+            at: request.now.wall,
+            duration: Duration::ZERO,
+            client: identity::of(request.connection, request.headers, request.trusted).address(),
+            version: request.parts.version,
+            tls: request.connection.tls.is_some(),
+            method: request.parts.method.clone(),
+            host: request.authority.cloned(),
+            target: request.parts.uri.path_and_query().cloned(),
+            status,
+            bytes: 0,
+            complete: false,
+            cache: response.headers().get(CACHE_STATUS).cloned(),
+            route: request.route.map(|route| route.name.clone()),
+            origin: request.server.clone(),
+        });
+        let ending = Ending { worker: self.clone(), method, status, now: request.now, record };
+        if response.body().is_here() {
+            let bytes = response.body().exact_len().unwrap_or_default();
+            ending.end(bytes, true);
+            return response;
+        }
+        response.map(|body| body.then(Box::new(ending)))
+    }
+}
+
+/// What is left to do when the last byte of an answer has been handed over.
+struct Ending {
+    worker: Arc<Worker>,
+    method: metrics::MethodClass,
+    status: StatusCode,
+    now: Now,
+    record: Option<AccessRecord>,
+}
+
+impl Ending {
+    fn end(self, bytes: u64, complete: bool) {
+        let duration = self.worker.proxy.clock.now().since(self.now);
+        self.worker.metrics.request(self.method, self.status, duration);
+        if let Some(record) = self.record {
+            self.worker.access.record(AccessRecord { bytes, complete, duration, ..record });
+        }
+    }
+}
+
+impl AtEnd for Ending {
+    fn at_end(self: Box<Self>, bytes: u64, complete: bool) {
+        self.end(bytes, complete);
     }
 }
 

@@ -112,8 +112,11 @@ pub fn start(config: Config, source: ConfigSource, clock: Arc<dyn Clock>) -> Res
     let listener = config.admin.as_ref().map(|admin| listen_admin(admin.listen)).transpose()?;
     let server = {
         let proxy = Arc::clone(&proxy);
-        Server::start(&config.server, &metrics, move |index| Pipeline::new(index, Arc::clone(&proxy)))
-            .map_err(StartError::Server)?
+        let sinks: Vec<_> = (0..workers).map(|index| access_log.sink(index)).collect();
+        Server::start(&config.server, &metrics, move |index| {
+            Pipeline::new(index, Arc::clone(&proxy), sinks[index].clone())
+        })
+        .map_err(StartError::Server)?
     };
     let inner = Arc::new(Inner {
         server,
