@@ -1,2 +1,5 @@
-//! Weir: a caching reverse proxy.
-fn main() {}
+//! Weir: a caching reverse proxy. The command line is `weir::cli`.
+
+fn main() -> std::process::ExitCode {
+    weir::cli::main()
+}
