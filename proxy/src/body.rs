@@ -80,7 +80,8 @@ impl Body {
 
     /// Calls `after` when the content has ended.
     pub fn then(self, after: Box<dyn AtEnd>) -> Self {
-        let counted = Counted { body: self, after: Some(after), bytes: 0, complete: false };
+        let announced = self.exact_len();
+        let counted = Counted { body: self, after: Some(after), announced, bytes: 0, complete: false };
         Self { inner: Inner::Stream(Box::pin(counted)) }
     }
 
@@ -141,6 +142,8 @@ impl http_body::Body for Body {
 struct Counted {
     body: Body,
     after: Option<Box<dyn AtEnd>>,
+    /// Who writes a message of known length does not ask for more after its last byte.
+    announced: Option<u64>,
     bytes: u64,
     complete: bool,
 }
@@ -158,7 +161,7 @@ impl http_body::Body for Counted {
         match &polled {
             Poll::Ready(Some(Ok(frame))) => {
                 this.bytes += frame.data_ref().map_or(0, |data| data.len() as u64);
-                this.complete = this.body.is_end_stream();
+                this.complete = this.body.is_end_stream() || this.announced == Some(this.bytes);
             }
             Poll::Ready(None) => this.complete = true,
             Poll::Ready(Some(Err(_))) | Poll::Pending => {}

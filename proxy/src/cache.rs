@@ -310,7 +310,7 @@ impl NamedCache {
         let len: usize = pieces.iter().map(Bytes::len).sum();
         headers.remove(http::header::CONTENT_LENGTH);
         let compressible =
-            compressible && part.is_none() && len >= COMPRESS_MIN && negotiate::may_encode(status, &headers);
+            compressible && part.is_none() && is_compressible(status, &headers, Some(len as u64));
         let encoded = if compressible {
             negotiate::vary_on_encoding(&mut headers);
             Encodings::Made(Box::default())
@@ -404,9 +404,14 @@ fn fill_budget(spec: &model::Cache) -> u64 {
 /// Variants of one key.
 const VARIANTS_MAX: usize = 64;
 /// Content smaller than this is not worth compressing: it fits one packet anyway.
-const COMPRESS_MIN: usize = 1024;
+const COMPRESS_MIN: u64 = 1024;
 /// Encodings under way at once.
 const ENCODING_MAX: usize = 256;
+
+/// Whether encodings will be made of a response, once it is stored. `len`: `None` where it is not known yet.
+pub fn is_compressible(status: StatusCode, headers: &HeaderMap, len: Option<u64>) -> bool {
+    len.is_none_or(|len| len >= COMPRESS_MIN) && negotiate::may_encode(status, headers)
+}
 
 struct EncodingUnderWay<'c> {
     cache: &'c NamedCache,

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use cache_semantics::Now;
 use cache_semantics::cache_status::Reason;
 use cache_semantics::invalidation::ResolvedTarget;
+use cache_semantics::negotiate;
 use cache_semantics::range::Part;
 use cache_semantics::storable::{self, RequestFacts, Terms};
 use cache_semantics::tags::{TagLimits, Tags};
@@ -20,7 +21,7 @@ use http_body_util::BodyExt;
 use tokio::sync::oneshot;
 
 use crate::body::Body;
-use crate::cache::{Arriving, Outcome};
+use crate::cache::{self, Arriving, Outcome};
 use crate::collapse::FillToken;
 use crate::content::{Content, ContentReader, ContentWriter};
 use crate::error::ProxyError;
@@ -274,7 +275,7 @@ impl Fill {
         let fwd_status = StatusCode::NOT_MODIFIED;
         match storable::decide(&exchange, &used.policy) {
             Ok(terms) => {
-                let fresh = self.freshened(&old, &merged, terms, received);
+                let fresh = self.freshened(&old, not_modified, &merged, terms, received);
                 let stored = used.cache.store(&self.key, fresh);
                 self.worker.metrics.fill(FillEnd::Stored);
                 self.tell_waiters(Outcome::Stored(stored.clone()));
@@ -282,7 +283,7 @@ impl Fill {
             }
             Err(storable::NotStorable(reason)) => {
                 // It still holds, for this request alone: the new fields forbid to keep it.
-                let fresh = self.freshened(&old, &merged, old.terms.expired(received), received);
+                let fresh = self.freshened(&old, not_modified, &merged, old.terms.expired(received), received);
                 used.cache.remove(&self.key, &old);
                 used.cache.remember_uncacheable(&self.key, &self.facts, received);
                 self.worker.metrics.fill(FillEnd::NotStorable);
@@ -295,13 +296,19 @@ impl Fill {
     fn freshened(
         &self,
         old: &StoredResponse,
+        not_modified: &HeaderMap,
         merged: &HeaderMap,
         terms: Terms,
         received: Now,
     ) -> StoredResponse {
         let (used, _) = self.plan();
         let headers = storable::stored_headers(merged, &used.policy);
-        let variant = self.variant(merged, received);
+        // A 304 that says nothing of `Vary` changes nothing about it.
+        let variant = if not_modified.contains_key(header::VARY) {
+            self.variant(not_modified, merged, received)
+        } else {
+            old.variant.clone()
+        };
         used.cache.build(
             old.status,
             headers,
@@ -354,12 +361,18 @@ impl Fill {
         let (writer, content) = Content::new(announced, keep_max, used.cache.budget.clone());
         let mut headers = storable::stored_headers(&parts.headers, &used.policy);
         headers.remove(header::CONTENT_LENGTH);
-        let variant = self.variant(&parts.headers, received);
+        let variant = self.variant(&parts.headers, &parts.headers, received);
+        let mut as_received = parts.headers;
+        if used.compress && cache::is_compressible(parts.status, &as_received, announced) {
+            // Whoever gets this one has to know that others will get it encoded.
+            negotiate::vary_on_encoding(&mut headers);
+            negotiate::vary_on_encoding(&mut as_received);
+        }
         let arriving = Arc::new(Arriving { status: parts.status, headers, terms, variant, content });
         Headed::Arriving(Box::new(Arrival {
             fill: self,
             arriving,
-            headers: parts.headers,
+            headers: as_received,
             server,
             writer,
             body,
@@ -416,9 +429,10 @@ impl Fill {
         Some(used.cache.store(&self.key, response))
     }
 
-    fn variant(&self, response: &HeaderMap, received: Now) -> Variant {
+    /// What a response varies on, as the origin's `Vary` in `said` has it: ours is not the origin's.
+    fn variant(&self, said: &HeaderMap, response: &HeaderMap, received: Now) -> Variant {
         let (used, _) = self.plan();
-        let rule = VaryRule::under(&used.policy, response);
+        let rule = VaryRule::under(&used.policy, said);
         Variant::capture(&rule, self.presented.fields(), response, received.wall)
     }
 
