@@ -162,6 +162,28 @@ reasons! {
     RouteAnswer = "route-answer",
 }
 
+impl Reason {
+    /// Whether the reason lies in this one request, so that it says nothing against what is stored for others: that stays, stale
+    /// or not, for the next request that may use or validate it.
+    #[must_use]
+    pub const fn is_of_request(self) -> bool {
+        matches!(
+            self,
+            Reason::Method
+                | Reason::RequestNoStore
+                | Reason::Authorization
+                | Reason::Cookie
+                | Reason::RequestBody
+                | Reason::Upgrade
+                | Reason::Range
+                | Reason::RequestNoCache
+                | Reason::RequestMaxAge
+                | Reason::RequestMinFresh
+                | Reason::OnlyIfCached
+        )
+    }
+}
+
 impl std::fmt::Display for Reason {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(self.id())

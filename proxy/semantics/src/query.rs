@@ -190,10 +190,16 @@ impl NoVarySearch {
     }
 }
 
+/// More parameters than this are not told apart; then every difference matters.
+const NAMES_MAX: usize = 128;
+
 fn names(entry: &ListEntry) -> Option<Vec<Box<[u8]>>> {
     let ListEntry::InnerList(list) = entry else {
         return None;
     };
+    if list.items.len() > NAMES_MAX {
+        return None;
+    }
     list.items
         .iter()
         .map(|item| match &item.bare_item {
@@ -294,6 +300,9 @@ mod tests {
             assert!(!of(other).is_default(), "{other}");
         }
         assert!(NoVarySearch::of(&headers("")).is_default());
+        let names = |count| (0..count).map(|at| format!("\"p{at}\" ")).collect::<String>();
+        assert!(!of(&format!("params=({})", names(128))).is_default());
+        assert!(of(&format!("params=({})", names(129))).is_default());
     }
 
     #[test]

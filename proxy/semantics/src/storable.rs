@@ -392,11 +392,8 @@ pub fn decide(exchange: &Exchange<'_>, policy: &Policy) -> Result<Terms, NotStor
     }
     let vary = VaryRule::under(policy, headers);
     // Not of the RFC: an answer to a request with cookies may be personal even where the origin forgot to say so (§7.3 warns of it).
-    if request.undeclared_cookies
-        && !cache_control.is_explicitly_shared()
-        && !vary.nominates(&header::COOKIE)
-        && !overrides.ignores(Override::Cookie)
-    {
+    let undeclared_cookies = request.undeclared_cookies && !overrides.ignores(Override::Cookie);
+    if undeclared_cookies && !cache_control.is_explicitly_shared() && !vary.nominates(&header::COOKIE) {
         return refuse(Reason::Cookie);
     }
     // §7.3 again: Set-Cookie does not inhibit caching by the RFC, but sharing it hands one user's session to another.
@@ -419,14 +416,8 @@ pub fn decide(exchange: &Exchange<'_>, policy: &Policy) -> Result<Terms, NotStor
     }
 
     let received = exchange.received;
-    let (lifetime, source) = freshness::lifetime(
-        status,
-        headers,
-        &cache_control,
-        policy,
-        request.undeclared_cookies,
-        received.wall,
-    );
+    let (lifetime, source) =
+        freshness::lifetime(status, headers, &cache_control, policy, undeclared_cookies, received.wall);
     // §3: a status that is not heuristically cacheable needs an explicit lifetime or `public`.
     if source == LifetimeSource::None
         && !freshness::is_heuristically_cacheable(status)
@@ -699,6 +690,11 @@ mod tests {
         assert!(terms.forbids_stale());
         policy.overrides = policy.overrides.with(Override::MustRevalidate);
         assert!(!decide_at(start(), &get(""), 200, everything, &policy).unwrap().forbids_stale());
+
+        let silent = Policy { ttl: Some(Duration::from_secs(60)), ..overriding(Override::Cookie) };
+        let cookies = RequestFacts { undeclared_cookies: true, ..get("cookie: a=b") };
+        let terms = decide_at(start(), &cookies, 200, "", &silent).unwrap();
+        assert_eq!(terms.lifetime(), Duration::from_secs(60), "cookies that are ignored hold no ttl back");
 
         let no_cache = "cache-control: no-cache, max-age=60";
         let terms = decide_at(start(), &get(""), 200, no_cache, &overriding(Override::NoCache)).unwrap();

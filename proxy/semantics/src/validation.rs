@@ -230,10 +230,25 @@ pub fn evaluate(
     if !is_conditional(request) || !status.is_success() {
         return Precondition::Proceed;
     }
+    evaluate_received(method, request, status, validators, terms.received_wall())
+}
+
+/// The same for a response that has just been received and is not stored: its conditions were taken off when it was asked for.
+#[must_use]
+pub fn evaluate_received(
+    method: &Method,
+    request: &HeaderMap,
+    status: StatusCode,
+    validators: &Validators,
+    received: SystemTime,
+) -> Precondition {
+    if !is_conditional(request) || !status.is_success() {
+        return Precondition::Proceed;
+    }
     let modified = || match &validators.last_modified {
         Some((date, _)) => *date,
         // RFC 9111 §4.3.2: without Last-Modified, Date; without that, when it was received.
-        None => validators.date.unwrap_or_else(|| terms.received_wall()),
+        None => validators.date.unwrap_or(received),
     };
     // RFC 9111 §4.3.2: a cache MUST NOT evaluate conditions that only apply to an origin server (If-Match, If-Unmodified-Since) unless
     // it acts for it; as a gateway we do, and answer from the same representation that the origin sent.

@@ -37,16 +37,14 @@ impl VaryRule {
                 }
                 match HeaderName::from_bytes(member) {
                     // RFC 9110 §12.5.5: `*` signals that other aspects of the request might have played a role.
-                    Ok(name) if name.as_str() != "*" => {
-                        if !rule.names.contains(&name) {
-                            rule.names.push(name);
-                        }
+                    Ok(name) if name.as_str() != "*" && rule.names.contains(&name) => {}
+                    Ok(name) if name.as_str() != "*" && rule.names.len() < NOMINATED_MAX => {
+                        rule.names.push(name);
                     }
                     _ => rule.star = true,
                 }
             }
         }
-        rule.star |= rule.names.len() > NOMINATED_MAX;
         rule
     }
 
