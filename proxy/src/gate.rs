@@ -582,11 +582,11 @@ fn check_method(parts: &http::request::Parts, h2: bool) -> Result<bool, Rejectio
         _ => {}
     }
     // The IANA registry beyond RFC 9110 and 5789: WebDAV and its kin, and QUERY. A method that no registry knows may mean anything to
-    // an origin, and nothing to the invalidation rules.
+    // an origin, and nothing to the invalidation rules. M-SEARCH is of no registry either, but it is deployed (UPnP) and tested for.
     #[rustfmt::skip]
     let known = matches!(
         parts.method.as_str(),
-        "ACL" | "BASELINE-CONTROL" | "BIND" | "CHECKIN" | "CHECKOUT" | "COPY" | "LABEL" | "LINK" | "LOCK" | "MERGE" | "MKACTIVITY"
+        "ACL" | "BASELINE-CONTROL" | "BIND" | "CHECKIN" | "CHECKOUT" | "COPY" | "LABEL" | "LINK" | "LOCK" | "M-SEARCH" | "MERGE" | "MKACTIVITY"
             | "MKCALENDAR" | "MKCOL" | "MKREDIRECTREF" | "MKWORKSPACE" | "MOVE" | "ORDERPATCH" | "PROPFIND" | "PROPPATCH" | "QUERY"
             | "REBIND" | "REPORT" | "SEARCH" | "UNBIND" | "UNCHECKOUT" | "UNLINK" | "UNLOCK" | "UPDATE" | "UPDATEREDIRECTREF"
             | "VERSION-CONTROL"
