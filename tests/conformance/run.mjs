@@ -80,7 +80,7 @@ function runSuite (base) {
 function readExceptions () {
   const page = readFileSync(exceptionsPage, 'utf8')
   const exceptions = new Map()
-  for (const [, id, reason] of page.matchAll(/^\| `([a-z0-9-]+)` \|(.*)\|\s*$/gim)) exceptions.set(id, reason.trim())
+  for (const [, id, reason] of page.matchAll(/^\| `([a-z0-9=-]+)` \|(.*)\|\s*$/gim)) exceptions.set(id, reason.trim())
   const floor = /at least (\d+) of the optimal/.exec(page)
   if (!floor) throw new Error(`${exceptionsPage} gives no floor ("at least N of the optimal tests")`)
   return { exceptions, floor: Number(floor[1]) }
