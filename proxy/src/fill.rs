@@ -177,7 +177,11 @@ impl Fill {
 
     /// Fetches without one, for a fetch that nobody else waits for: it ends with the one who asks, unless it is to be stored.
     pub async fn here(self) -> Told {
-        match self.ask().await {
+        Self::pumped(self.ask().await).await
+    }
+
+    async fn pumped(headed: Headed) -> Told {
+        match headed {
             Headed::Told(told) => told,
             Headed::Arriving(arrival) => {
                 let (tell, told) = oneshot::channel();
@@ -209,12 +213,22 @@ impl Fill {
         let origin = origin.clone();
         let mut requested = self.now();
         let mut answered = self.fetch(&origin, true).await;
-        if answered.as_ref().is_ok_and(|answered| !self.is_about_candidates(answered)) {
+        let mut vouched = None;
+        if let Ok(first) = &answered
+            && !self.is_about_candidates(first)
+        {
             // RFC 9111 §4.3.4: a 304 that selects no stored response updates none; the request is made again without conditions.
+            vouched = self.vouched(first);
             requested = self.now();
             answered = self.fetch(&origin, false).await;
         }
         match answered {
+            // It answers with a 304 whatever it is asked. It was asked about one response, and that one it has vouched for.
+            Err(_) if vouched.is_some() => {
+                let (stored, server) = vouched.expect("looked at just now");
+                self.tell_waiters(Outcome::Uncacheable(Reason::NoCache));
+                Headed::Told(Told::Stored { stored, fwd_status: StatusCode::NOT_MODIFIED, server })
+            }
             Err(error) => {
                 self.worker.metrics.fill(FillEnd::Failed);
                 let error = ProxyError::Origin(error);
@@ -241,6 +255,14 @@ impl Fill {
     fn is_about_candidates(&self, answered: &Answered) -> bool {
         answered.response.status() != StatusCode::NOT_MODIFIED
             || self.selected(answered.response.headers()).is_some()
+    }
+
+    /// The one response that the origin was asked about, where it was only one.
+    fn vouched(&self, answered: &Answered) -> Option<(Arc<StoredResponse>, Arc<str>)> {
+        match self.candidates.as_slice() {
+            [only] => Some((only.clone(), answered.server.clone())),
+            _ => None,
+        }
     }
 
     fn selected(&self, not_modified: &HeaderMap) -> Option<Arc<StoredResponse>> {
@@ -318,6 +340,11 @@ impl Fill {
             self.origins(merged, variant),
             used.compress,
         )
+    }
+
+    /// Takes over an answer that was fetched for another reason, to store it.
+    pub async fn take_over(self, answered: Answered, requested: Now) -> Told {
+        Self::pumped(self.received(answered, requested)).await
     }
 
     /// Anything but a 304.

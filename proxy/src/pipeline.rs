@@ -12,7 +12,7 @@ use cache_semantics::Now;
 use cache_semantics::cache_status::{CACHE_STATUS, CacheStatus, Fwd, Reason};
 use cache_semantics::invalidation::{self, ResolvedTarget, Target};
 use cache_semantics::reuse::{self, Disposition, OriginFailure};
-use cache_semantics::storable::{MethodClass, RequestFacts};
+use cache_semantics::storable::{self, MethodClass, RequestFacts};
 use cache_semantics::validation::{self, CONDITIONS, HeadEffect, Validators};
 use http::header::{self, HeaderMap, HeaderValue};
 use http::request::Parts;
@@ -34,7 +34,7 @@ use crate::fill::{self, Fill, FillRequest, PresentedFields, Told};
 use crate::gate::{self, Authority, Gated};
 use crate::identity;
 use crate::metrics::{self, WorkerMetrics};
-use crate::origin::{self, OnInterim, Origin, OriginFields, Outgoing, Sender};
+use crate::origin::{self, Answered, OnInterim, Origin, OriginFields, Outgoing, Sender};
 use crate::proxy::{Plan, PlanCache, Proxy, Snapshot};
 use crate::purge::Subject;
 use crate::request_key::{Forwarded, ForwardedCookie, Presented, Scratch};
@@ -169,7 +169,9 @@ fn serve(worker: &Arc<Worker>, request: Request<Incoming>, connection: &Arc<Conn
     let looked_up = SCRATCH.with_borrow_mut(|scratch| {
         let step = match bypass(plan, &parts.method, &gated) {
             Some(status) => {
-                let facts = RequestFacts::of(&parts.method, &parts.headers, false);
+                // All its cookies are forwarded, and none is in a key.
+                let cookies = parts.headers.contains_key(header::COOKIE);
+                let facts = RequestFacts::of(&parts.method, &parts.headers, cookies);
                 Step::Forward { status, facts }
             }
             None => {
@@ -748,7 +750,7 @@ impl Exchange {
                         validation::freshen(&headers, answer.headers(), &cache.policy, self.clock().wall);
                     let get = RequestFacts { method: MethodClass::Get, ..*facts };
                     let target = self.forwarded_target();
-                    let exchange = cache_semantics::storable::Exchange {
+                    let exchange = storable::Exchange {
                         request: &get,
                         target: target.as_target(),
                         status: stored.status,
@@ -756,8 +758,8 @@ impl Exchange {
                         requested,
                         received: self.clock(),
                     };
-                    if let Ok(terms) = cache_semantics::storable::decide(&exchange, &cache.policy) {
-                        let headers = cache_semantics::storable::stored_headers(&merged, &cache.policy);
+                    if let Ok(terms) = storable::decide(&exchange, &cache.policy) {
+                        let headers = storable::stored_headers(&merged, &cache.policy);
                         let fresh = cache.cache.build(
                             stored.status,
                             headers,
@@ -818,9 +820,13 @@ impl Exchange {
         };
         let origin = self.origin().clone();
         let index = self.worker.index;
+        let requested = self.clock();
         match self.interim.clone().relay(origin.forward(index, outgoing)).await {
             Ok(answered) => {
                 self.invalidate(facts.method, &answered.response);
+                if self.parts.method == Method::POST && self.is_storable(&answered, facts, requested) {
+                    return self.store_posted(answered, facts, status, requested).await;
+                }
                 if is_down(answered.response.status())
                     && let Some(outgo) = self.fallback(status)
                 {
@@ -833,6 +839,49 @@ impl Exchange {
                 self.fallback(status).unwrap_or_else(|| self.error(&error, status))
             }
         }
+    }
+
+    /// Whether an answer to POST says that it is the representation that a GET of its URI would get (RFC 9110 §9.3.3).
+    fn is_storable(&self, answered: &Answered, facts: &RequestFacts, requested: Now) -> bool {
+        let response = &answered.response;
+        let Some(cache) = &self.plan().cache else { return false };
+        if !response.headers().contains_key(header::CONTENT_LOCATION) {
+            return false;
+        }
+        let exchange = storable::Exchange {
+            request: facts,
+            target: self.presented_target(),
+            status: response.status(),
+            headers: response.headers(),
+            requested,
+            received: self.clock(),
+        };
+        storable::decide(&exchange, &cache.policy).is_ok()
+    }
+
+    /// Stores an answer to POST for the GETs to come.
+    async fn store_posted(
+        &mut self,
+        answered: Answered,
+        facts: &RequestFacts,
+        status: CacheStatus,
+        requested: Now,
+    ) -> Outgo {
+        let mut scratch = Scratch::default();
+        let presented = Presented {
+            scheme: self.scheme.as_str(),
+            authority: self.gated.authority.as_str(),
+            forwarded_host: None,
+            path: self.parts.uri.path(),
+            query: self.parts.uri.query(),
+            headers: &self.presented.headers,
+            bindings: self.route().matcher.bindings(self.parts.uri.path()),
+        };
+        self.plan().key.key(&presented, &mut scratch);
+        let key: Box<[u8]> = scratch.key.as_slice().into();
+        let fill = self.new_fill(&key, facts, status, Vec::new(), None, None);
+        let told = fill.take_over(answered, requested).await;
+        self.led(&key, facts, status, None, told)
     }
 
     /// RFC 9111 §4.4: after an unsafe request that succeeded, what is stored for its URI, and for those its answer names, is stale.
