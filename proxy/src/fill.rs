@@ -305,7 +305,8 @@ impl Fill {
             }
             Err(storable::NotStorable(reason)) => {
                 // It still holds, for this request alone: the new fields forbid to keep it.
-                let fresh = self.freshened(&old, not_modified, &merged, old.terms.expired(received), received);
+                let fresh =
+                    self.freshened(&old, not_modified, &merged, old.terms.expired(received), received);
                 used.cache.remove(&self.key, &old);
                 used.cache.remember_uncacheable(&self.key, &self.facts, received);
                 self.worker.metrics.fill(FillEnd::NotStorable);

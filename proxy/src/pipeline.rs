@@ -2,6 +2,12 @@
 //!
 //! [`serve`] is the hit path: a plain function that ends in an answer, or hands over to [`Exchange`], which waits for others.
 
+mod ended;
+mod interim;
+mod local;
+mod outgoing;
+mod stored;
+
 use std::cell::RefCell;
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -23,6 +29,10 @@ use hyper::upgrade::OnUpgrade;
 use ipnet::IpNet;
 use tokio::sync::Notify;
 
+use self::ended::Asked;
+use self::interim::InterimRelay;
+use self::local::{Local, close_after, edit, recipient};
+use self::outgoing::fill_key;
 use crate::access_log::{AccessRecord, AccessSink};
 use crate::answer::Answer;
 use crate::body::{AtEnd, Body};
@@ -251,91 +261,6 @@ fn bypass(plan: &Plan, method: &Method, gated: &Gated) -> Option<CacheStatus> {
 fn tags_of(plan: &Plan, bindings: Bindings<'_>, proxy: &Proxy) -> Vec<Subject> {
     let templates = plan.cache.as_ref().map_or(&[][..], |cache| &cache.tags);
     templates.iter().map(|tag| proxy.purges.tag(&tag.render(|name| bindings.decoded(name)))).collect()
-}
-
-/// Answers that need nobody else.
-struct Local<'r> {
-    worker: &'r Arc<Worker>,
-    connection: &'r Connection,
-    parts: &'r Parts,
-    authority: Option<&'r Authority>,
-    trusted: &'r [IpNet],
-    now: Now,
-    route: Option<&'r Arc<Route>>,
-    close: bool,
-}
-
-impl Local<'_> {
-    fn hit(&self, hit: &Hit, cache: &PlanCache, key: &[u8]) -> Response<Body> {
-        let served =
-            respond::from_stored(&hit.stored, &self.parts.method, &self.parts.headers, hit.age, hit.status);
-        if let Some(coding) = served.wanted {
-            cache.cache.encode_later(&self.worker.proxy.compressor, key, &hit.stored, coding);
-        }
-        self.finish(served.response, disposition(&hit.status))
-    }
-
-    fn finish(&self, mut response: Response<Body>, disposition: metrics::Disposition) -> Response<Body> {
-        if let Some(route) = self.route {
-            edit(response.headers_mut(), &route.response_headers);
-        }
-        if self.close {
-            close_after(&mut response, self.parts.version);
-        }
-        self.worker.metrics.disposition(disposition);
-        self.worker.ended(&self.asked(), response)
-    }
-
-    fn asked(&self) -> Asked<'_> {
-        Asked {
-            connection: self.connection,
-            parts: self.parts,
-            headers: &self.parts.headers,
-            authority: self.authority,
-            trusted: self.trusted,
-            now: self.now,
-            route: self.route,
-            server: None,
-        }
-    }
-
-    fn error(&self, error: &ProxyError, reason: Reason) -> Response<Body> {
-        let mut response = error.to_response(&recipient(self.parts, &self.parts.headers));
-        let status = CacheStatus::forwarded(Fwd::Bypass).because(reason);
-        respond::put_status(response.headers_mut(), status);
-        self.finish(response, metrics::Disposition::Local)
-    }
-
-    fn fixed(&self, fixed: &FixedAnswer) -> Response<Body> {
-        self.finish(fixed_answer(fixed, &self.parts.method), metrics::Disposition::Local)
-    }
-
-    fn redirect_to_https(&self, authority: &Authority) -> Response<Body> {
-        // A port of the cleartext listener means nothing to the other one.
-        let location = format!("https://{}{}", authority.host(), path_and_query(self.parts));
-        self.redirect(StatusCode::PERMANENT_REDIRECT, &location)
-    }
-
-    fn redirect(&self, status: StatusCode, location: &str) -> Response<Body> {
-        let Ok(location) = HeaderValue::from_str(location) else {
-            return self.error(
-                &ProxyError::Internal { what: "a redirect's location is a field value" },
-                Reason::Refused,
-            );
-        };
-        let mut response = Response::new(Body::empty());
-        *response.status_mut() = status;
-        response.headers_mut().insert(header::LOCATION, location);
-        self.finish(response, metrics::Disposition::Local)
-    }
-
-    /// `OPTIONS` that is not to go further (RFC 9110 §7.6.2).
-    fn options(&self) -> Response<Body> {
-        let mut response = Response::new(Body::empty());
-        let allow = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
-        response.headers_mut().insert(header::ALLOW, allow);
-        self.finish(response, metrics::Disposition::Local)
-    }
 }
 
 /// A request that goes on beyond the memory tier: it owns all it needs, and nobody else waits while it does.
@@ -599,24 +524,6 @@ impl Exchange {
         }
     }
 
-    /// The client's conditions on an answer that was fetched without them.
-    fn evaluate_passed(&self, response: Response<Body>) -> Response<Body> {
-        let headers = &self.presented.headers;
-        if !validation::is_conditional(headers) || !response.status().is_success() {
-            return response;
-        }
-        let etag_matches = Validators::of(response.headers()).etag.is_some_and(|etag| {
-            headers.get_all(header::IF_NONE_MATCH).iter().any(|line| etag.matches_weakly(line.as_bytes()))
-        });
-        if !etag_matches {
-            return response;
-        }
-        let mut not_modified = Response::new(Body::empty());
-        *not_modified.status_mut() = StatusCode::NOT_MODIFIED;
-        *not_modified.headers_mut() = validation::not_modified_headers(response.headers());
-        not_modified
-    }
-
     /// The origin gave no answer.
     fn failed(
         &self,
@@ -631,83 +538,12 @@ impl Exchange {
             .unwrap_or_else(|| self.error(&error, status.because(Reason::OriginFailed)))
     }
 
-    /// What is stored in place of an error (RFC 5861 §4).
-    fn stale_on_error(
-        &self,
-        key: &[u8],
-        facts: &RequestFacts,
-        status: CacheStatus,
-        stale: Option<&Arc<StoredResponse>>,
-        failure: OriginFailure,
-    ) -> Option<Outgo> {
-        let stored = stale?;
-        let policy = &self.plan_cache().policy;
-        let allowed = reuse::on_error(&stored.terms, facts, policy, failure, self.clock())?;
-        let ttl = i64::try_from(allowed.stale_for.as_secs()).unwrap_or(i64::MAX);
-        let status =
-            CacheStatus { hit: true, fwd: None, ttl: Some(-ttl), ..status }.because(Reason::StaleIfError);
-        Some(self.from_stored(key, stored, allowed.age, status))
-    }
-
-    fn fallback(&self, status: CacheStatus) -> Option<Outgo> {
-        let fixed = self.route().fallback.as_ref()?;
-        let response = fixed_answer(fixed, &self.parts.method);
-        Some(Outgo { response, status: status.because(Reason::Fallback), server: None })
-    }
-
     fn error(&self, error: &ProxyError, status: CacheStatus) -> Outgo {
         Outgo {
             response: error.to_response(&recipient(&self.parts, &self.presented.headers)),
             status,
             server: None,
         }
-    }
-
-    /// An answer made of a response that is still arriving: the client's conditions count here too.
-    fn arriving(&self, arriving: &Arriving, headers: HeaderMap, body: Body) -> Response<Body> {
-        let method = &self.parts.method;
-        let validators = Validators::of(&headers);
-        let condition = validation::evaluate(
-            method,
-            &self.presented.headers,
-            arriving.status,
-            &validators,
-            &arriving.terms,
-        );
-        let (status, headers, body) = match condition {
-            validation::Precondition::Proceed => (arriving.status, headers, body),
-            validation::Precondition::NotModified => {
-                (StatusCode::NOT_MODIFIED, validation::not_modified_headers(&headers), Body::empty())
-            }
-            validation::Precondition::PreconditionFailed => {
-                (StatusCode::PRECONDITION_FAILED, HeaderMap::new(), Body::empty())
-            }
-        };
-        let mut response = Response::new(body);
-        *response.status_mut() = status;
-        *response.headers_mut() = headers;
-        let age = arriving.terms.current_age(self.clock());
-        if age >= Duration::from_secs(1) {
-            response.headers_mut().insert(header::AGE, HeaderValue::from(age.as_secs()));
-        }
-        response
-    }
-
-    fn from_stored(
-        &self,
-        key: &[u8],
-        stored: &Arc<StoredResponse>,
-        age: Duration,
-        status: CacheStatus,
-    ) -> Outgo {
-        let served = respond::from_stored(stored, &self.parts.method, &self.presented.headers, age, status);
-        if let Some(coding) = served.wanted {
-            self.cache().encode_later(&self.worker.proxy.compressor, key, stored, coding);
-        }
-        // `finish` says the status.
-        let mut response = served.response;
-        response.headers_mut().remove(CACHE_STATUS);
-        Outgo { response, status, server: None }
     }
 
     /// Fetches anew what was served stale, unless somebody does already.
@@ -720,61 +556,6 @@ impl Exchange {
             fill.request.on_interim = None;
             drop(fill.start());
         }
-    }
-
-    /// Forwards a HEAD; its answer may freshen what is stored (RFC 9111 §4.3.5).
-    async fn head(
-        &mut self,
-        key: &[u8],
-        facts: &RequestFacts,
-        status: CacheStatus,
-        stored: Option<Arc<StoredResponse>>,
-    ) -> Outgo {
-        let requested = self.clock();
-        let outgo = self.forward(status, facts, None).await;
-        if let Some(stored) = stored {
-            let cache = self.plan_cache();
-            let headers = stored.head.to_map(0);
-            let answer = &outgo.response;
-            match validation::head_effect(
-                stored.status,
-                &headers,
-                stored.content_len(),
-                answer.status(),
-                answer.headers(),
-            ) {
-                HeadEffect::Nothing => {}
-                HeadEffect::Invalidate => cache.cache.remove(key, &stored),
-                HeadEffect::Update => {
-                    let merged =
-                        validation::freshen(&headers, answer.headers(), &cache.policy, self.clock().wall);
-                    let get = RequestFacts { method: MethodClass::Get, ..*facts };
-                    let target = self.forwarded_target();
-                    let exchange = storable::Exchange {
-                        request: &get,
-                        target: target.as_target(),
-                        status: stored.status,
-                        headers: &merged,
-                        requested,
-                        received: self.clock(),
-                    };
-                    if let Ok(terms) = storable::decide(&exchange, &cache.policy) {
-                        let headers = storable::stored_headers(&merged, &cache.policy);
-                        let fresh = cache.cache.build(
-                            stored.status,
-                            headers,
-                            &stored.pieces(),
-                            stored.part,
-                            terms,
-                            stored.origins(),
-                            cache.compress,
-                        );
-                        cache.cache.replace(key, &stored, fresh);
-                    }
-                }
-            }
-        }
-        outgo
     }
 
     /// Forwards the request as it is, and tells the cache what an unsafe one has changed.
@@ -841,186 +622,6 @@ impl Exchange {
         }
     }
 
-    /// Whether an answer to POST says that it is the representation that a GET of its URI would get (RFC 9110 §9.3.3).
-    fn is_storable(&self, answered: &Answered, facts: &RequestFacts, requested: Now) -> bool {
-        let response = &answered.response;
-        let Some(cache) = &self.plan().cache else { return false };
-        if !response.headers().contains_key(header::CONTENT_LOCATION) {
-            return false;
-        }
-        let exchange = storable::Exchange {
-            request: facts,
-            target: self.presented_target(),
-            status: response.status(),
-            headers: response.headers(),
-            requested,
-            received: self.clock(),
-        };
-        storable::decide(&exchange, &cache.policy).is_ok()
-    }
-
-    /// Stores an answer to POST for the GETs to come.
-    async fn store_posted(
-        &mut self,
-        answered: Answered,
-        facts: &RequestFacts,
-        status: CacheStatus,
-        requested: Now,
-    ) -> Outgo {
-        let mut scratch = Scratch::default();
-        let presented = Presented {
-            scheme: self.scheme.as_str(),
-            authority: self.gated.authority.as_str(),
-            forwarded_host: None,
-            path: self.parts.uri.path(),
-            query: self.parts.uri.query(),
-            headers: &self.presented.headers,
-            bindings: self.route().matcher.bindings(self.parts.uri.path()),
-        };
-        self.plan().key.key(&presented, &mut scratch);
-        let key: Box<[u8]> = scratch.key.as_slice().into();
-        let fill = self.new_fill(&key, facts, status, Vec::new(), None, None);
-        let told = fill.take_over(answered, requested).await;
-        self.led(&key, facts, status, None, told)
-    }
-
-    /// RFC 9111 §4.4: after an unsafe request that succeeded, what is stored for its URI, and for those its answer names, is stale.
-    fn invalidate(&self, method: MethodClass, response: &Response<Body>) {
-        let target = self.presented_target();
-        for stale in invalidation::invalidated(method, &target, response.status(), response.headers()) {
-            self.worker.proxy.purge_url(
-                &self.snapshot,
-                &stale.scheme,
-                &stale.authority,
-                &stale.path_and_query,
-            );
-            self.worker.metrics.purges.one();
-        }
-    }
-
-    fn new_fill(
-        &mut self,
-        key: &[u8],
-        facts: &RequestFacts,
-        status: CacheStatus,
-        candidates: Vec<Arc<StoredResponse>>,
-        stale: Option<&Arc<StoredResponse>>,
-        token: Option<FillToken<Outcome>>,
-    ) -> Fill {
-        let stamp = self.worker.proxy.purges.begin_fill();
-        let mut fields = self.fields();
-        for name in CONDITIONS {
-            fields.remove(&name);
-        }
-        let mut extra = Vec::new();
-        let mut completes = None;
-        let whole: Vec<_> = candidates.iter().filter(|stored| stored.part.is_none()).cloned().collect();
-        let part = candidates.iter().find(|stored| stored.part.is_some());
-        if facts.range && stale.is_none() {
-            // The range goes to the origin as it came, with the client's own If-Range.
-            if let Some(value) = self.presented.headers.get(header::IF_RANGE) {
-                fields.set(header::IF_RANGE, value.clone());
-            }
-        } else {
-            fields.remove(&header::RANGE);
-            extra = fill::conditions(&whole);
-            if let (Some(stored), Some(Fwd::Partial)) = (part, status.fwd)
-                && let Some((range, if_range)) = missing(stored, self.now)
-            {
-                extra = vec![(header::RANGE, range), (header::IF_RANGE, if_range)];
-                completes = Some(stored.clone());
-            }
-        }
-        Fill {
-            worker: self.worker.clone(),
-            snapshot: self.snapshot.clone(),
-            plan: self.plan,
-            key: key.into(),
-            facts: *facts,
-            target: self.forwarded_target(),
-            presented: self.presented.clone(),
-            request: FillRequest {
-                fields: Some(fields),
-                extra,
-                target: self.target.clone(),
-                authority: self.gated.authority.clone(),
-                hash: self.hash(),
-                takes_trailers: self.gated.takes_trailers,
-                on_interim: self.on_interim(),
-                client: self.addresses(),
-            },
-            candidates: if facts.range && stale.is_none() { candidates } else { whole },
-            completes,
-            tags: self.tags.clone(),
-            token,
-            stamp,
-        }
-    }
-
-    /// The fields that the origin sees.
-    fn fields(&self) -> OriginFields {
-        let identity = identity::of(
-            &self.connection,
-            &self.presented.headers,
-            &self.snapshot.config.server.trusted_proxies,
-        );
-        let sender = Sender {
-            peer: self.connection.peer.map(|peer| peer.ip().to_canonical()),
-            trusted: identity.peer_is_trusted(),
-            scheme: &self.scheme,
-            authority: &self.gated.authority,
-            version: self.parts.version,
-        };
-        let mut fields = origin::headers::make(self.presented.headers.clone(), &sender);
-        match &self.presented.cookie {
-            ForwardedCookie::AsPresented => {}
-            ForwardedCookie::None => fields.remove(&header::COOKIE),
-            ForwardedCookie::Only(cookies) => fields.set(header::COOKIE, cookies.clone()),
-        }
-        fields.edit(&self.route().request_headers);
-        fields
-    }
-
-    fn addresses(&self) -> Option<(std::net::SocketAddr, std::net::SocketAddr)> {
-        self.connection.peer.zip(self.connection.local)
-    }
-
-    /// A number that is the same for the same URL.
-    fn hash(&self) -> u64 {
-        use std::hash::{DefaultHasher, Hash, Hasher};
-        let mut hasher = DefaultHasher::new();
-        self.gated.authority.as_bytes().hash(&mut hasher);
-        self.target.as_str().hash(&mut hasher);
-        hasher.finish()
-    }
-
-    /// The URI as the client asked for it.
-    fn presented_target(&self) -> Target<'_> {
-        Target {
-            scheme: self.scheme.as_str(),
-            authority: self.gated.authority.as_str(),
-            path_and_query: path_and_query(&self.parts),
-        }
-    }
-
-    /// The URI as it is keyed and forwarded.
-    fn forwarded_target(&self) -> ResolvedTarget {
-        ResolvedTarget {
-            scheme: self.scheme.as_str().to_owned(),
-            authority: self.gated.authority.as_str().to_owned(),
-            path_and_query: self.target.as_str().to_owned(),
-        }
-    }
-
-    fn on_interim(&self) -> Option<OnInterim> {
-        // HTTP/1.0 knows no interim responses, and hyper's HTTP/2 server cannot send them.
-        if self.parts.version != Version::HTTP_11 {
-            return None;
-        }
-        let (relay, connection) = (self.interim.clone(), self.connection.clone());
-        Some(Box::new(move |status, headers| relay.push(&connection, status, headers)))
-    }
-
     fn finish(&self, outgo: Outgo) -> Response<Body> {
         let Outgo { mut response, status, server } = outgo;
         edit(response.headers_mut(), &self.route().response_headers);
@@ -1043,179 +644,9 @@ impl Exchange {
     }
 }
 
-/// What an access line says of a request.
-struct Asked<'r> {
-    connection: &'r Connection,
-    parts: &'r Parts,
-    headers: &'r HeaderMap,
-    authority: Option<&'r Authority>,
-    trusted: &'r [IpNet],
-    now: Now,
-    route: Option<&'r Arc<Route>>,
-    server: Option<Arc<str>>,
-}
-
-impl Worker {
-    /// Counts a request and logs it: at once where the whole answer is there, else at the end of its content.
-    fn ended(self: &Arc<Self>, request: &Asked<'_>, response: Response<Body>) -> Response<Body> {
-        let method = metrics::MethodClass::from(&request.parts.method);
-        let status = response.status();
-        let record = self.access.is_on().then(|| AccessRecord {
-            at: request.now.wall,
-            duration: Duration::ZERO,
-            client: identity::of(request.connection, request.headers, request.trusted).address(),
-            version: request.parts.version,
-            tls: request.connection.tls.is_some(),
-            method: request.parts.method.clone(),
-            host: request.authority.cloned(),
-            target: request.parts.uri.path_and_query().cloned(),
-            status,
-            bytes: 0,
-            complete: false,
-            cache: response.headers().get(CACHE_STATUS).cloned(),
-            route: request.route.map(|route| route.name.clone()),
-            origin: request.server.clone(),
-        });
-        let ending = Ending { worker: self.clone(), method, status, now: request.now, record };
-        if response.body().is_here() {
-            let bytes = response.body().exact_len().unwrap_or_default();
-            ending.end(bytes, true);
-            return response;
-        }
-        response.map(|body| body.then(Box::new(ending)))
-    }
-}
-
-/// What is left to do when the last byte of an answer has been handed over.
-struct Ending {
-    worker: Arc<Worker>,
-    method: metrics::MethodClass,
-    status: StatusCode,
-    now: Now,
-    record: Option<AccessRecord>,
-}
-
-impl Ending {
-    fn end(self, bytes: u64, complete: bool) {
-        let duration = self.worker.proxy.clock.now().since(self.now);
-        self.worker.metrics.request(self.method, self.status, duration);
-        if let Some(record) = self.record {
-            self.worker.access.record(AccessRecord { bytes, complete, duration, ..record });
-        }
-    }
-}
-
-impl AtEnd for Ending {
-    fn at_end(self: Box<Self>, bytes: u64, complete: bool) {
-        self.end(bytes, complete);
-    }
-}
-
-/// Hands interim responses of the origin to the client's connection, until the final one is made.
-#[derive(Default)]
-struct InterimRelay {
-    closed: AtomicBool,
-    arrived: Notify,
-}
-
-impl InterimRelay {
-    fn push(&self, connection: &Connection, status: StatusCode, headers: &HeaderMap) {
-        if self.closed.load(Ordering::Relaxed) {
-            return;
-        }
-        let mut head =
-            format!("HTTP/1.1 {} {}\r\n", status.as_u16(), status.canonical_reason().unwrap_or_default())
-                .into_bytes();
-        for (name, value) in headers {
-            head.extend_from_slice(name.as_str().as_bytes());
-            head.extend_from_slice(b": ");
-            head.extend_from_slice(value.as_bytes());
-            head.extend_from_slice(b"\r\n");
-        }
-        head.extend_from_slice(b"\r\n");
-        connection.interim.push(&head);
-        self.arrived.notify_one();
-    }
-
-    fn close(&self) {
-        self.closed.store(true, Ordering::Relaxed);
-    }
-
-    /// Waits for `future`; each interim response meanwhile wakes the connection, which flushes it.
-    async fn relay<F: Future>(self: Arc<Self>, future: F) -> F::Output {
-        tokio::pin!(future);
-        loop {
-            tokio::select! {
-                biased;
-                output = &mut future => return output,
-                () = self.arrived.notified() => {}
-            }
-        }
-    }
-}
-
-/// Requests that collapse: those of one key that would be given the same variant, as far as what is stored tells.
-fn fill_key(key: &[u8], known: &[Arc<StoredResponse>], headers: &HeaderMap) -> Box<[u8]> {
-    let Some(vary) = known.first().and_then(|stored| stored.head.value(&header::VARY)) else {
-        return key.into();
-    };
-    let mut with_variant = key.to_vec();
-    for name in
-        vary.split(|byte| *byte == b',').filter_map(|name| std::str::from_utf8(name.trim_ascii()).ok())
-    {
-        for value in headers.get_all(name) {
-            with_variant.push(0);
-            with_variant.extend_from_slice(value.as_bytes());
-        }
-        with_variant.push(1);
-    }
-    with_variant.into()
-}
-
-/// What completes a stored part that is still fresh: the range that is missing, and the condition that makes it safe to combine.
-fn missing(stored: &StoredResponse, now: Now) -> Option<(HeaderValue, HeaderValue)> {
-    let part = stored.part.filter(|_| stored.terms.is_fresh(now))?;
-    let if_range = Validators::of(&stored.head.to_map(0)).if_range()?;
-    Some((part.missing()?.value(), if_range))
-}
-
 /// Statuses by which an origin, or a proxy before it, says that it is down.
 fn is_down(status: StatusCode) -> bool {
     matches!(status, StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT)
-}
-
-fn edit(headers: &mut HeaderMap, edits: &HeaderEdits) {
-    for name in &edits.remove {
-        headers.remove(name);
-    }
-    for (name, value) in &edits.set {
-        headers.insert(name, value.clone());
-    }
-}
-
-fn close_after(response: &mut Response<Body>, version: Version) {
-    if version != Version::HTTP_2 {
-        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-    }
-}
-
-fn fixed_answer(fixed: &FixedAnswer, method: &Method) -> Response<Body> {
-    let mut response = Response::new(Body::empty());
-    *response.status_mut() = fixed.status;
-    let headers = response.headers_mut();
-    for (name, value) in &fixed.headers {
-        headers.append(name, value.clone());
-    }
-    if *method == Method::HEAD {
-        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(fixed.body.len()));
-    } else {
-        *response.body_mut() = Body::full(fixed.body.clone());
-    }
-    response
-}
-
-fn recipient<'r>(parts: &'r Parts, headers: &'r HeaderMap) -> Recipient<'r> {
-    Recipient { method: &parts.method, version: parts.version, accept: headers.get(header::ACCEPT) }
 }
 
 fn path_and_query(parts: &Parts) -> &str {

@@ -1,0 +1,71 @@
+//! The end of a request: counted, and logged where somebody reads.
+
+use super::*;
+
+/// What an access line says of a request.
+pub(super) struct Asked<'r> {
+    pub(super) connection: &'r Connection,
+    pub(super) parts: &'r Parts,
+    pub(super) headers: &'r HeaderMap,
+    pub(super) authority: Option<&'r Authority>,
+    pub(super) trusted: &'r [IpNet],
+    pub(super) now: Now,
+    pub(super) route: Option<&'r Arc<Route>>,
+    pub(super) server: Option<Arc<str>>,
+}
+
+impl Worker {
+    /// Counts a request and logs it: at once where the whole answer is there, else at the end of its content.
+    pub(super) fn ended(self: &Arc<Self>, request: &Asked<'_>, response: Response<Body>) -> Response<Body> {
+        let method = metrics::MethodClass::from(&request.parts.method);
+        let status = response.status();
+        let record = self.access.is_on().then(|| AccessRecord {
+            at: request.now.wall,
+            duration: Duration::ZERO,
+            client: identity::of(request.connection, request.headers, request.trusted).address(),
+            version: request.parts.version,
+            tls: request.connection.tls.is_some(),
+            method: request.parts.method.clone(),
+            host: request.authority.cloned(),
+            target: request.parts.uri.path_and_query().cloned(),
+            status,
+            bytes: 0,
+            complete: false,
+            cache: response.headers().get(CACHE_STATUS).cloned(),
+            route: request.route.map(|route| route.name.clone()),
+            origin: request.server.clone(),
+        });
+        let ending = Ending { worker: self.clone(), method, status, now: request.now, record };
+        if response.body().is_here() {
+            let bytes = response.body().exact_len().unwrap_or_default();
+            ending.end(bytes, true);
+            return response;
+        }
+        response.map(|body| body.then(Box::new(ending)))
+    }
+}
+
+/// What is left to do when the last byte of an answer has been handed over.
+pub(super) struct Ending {
+    worker: Arc<Worker>,
+    method: metrics::MethodClass,
+    status: StatusCode,
+    now: Now,
+    record: Option<AccessRecord>,
+}
+
+impl Ending {
+    pub(super) fn end(self, bytes: u64, complete: bool) {
+        let duration = self.worker.proxy.clock.now().since(self.now);
+        self.worker.metrics.request(self.method, self.status, duration);
+        if let Some(record) = self.record {
+            self.worker.access.record(AccessRecord { bytes, complete, duration, ..record });
+        }
+    }
+}
+
+impl AtEnd for Ending {
+    fn at_end(self: Box<Self>, bytes: u64, complete: bool) {
+        self.end(bytes, complete);
+    }
+}

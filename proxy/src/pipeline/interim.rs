@@ -1,0 +1,46 @@
+//! Interim responses (103) on their way to an HTTP/1.1 client.
+
+use super::*;
+
+/// Hands interim responses of the origin to the client's connection, until the final one is made.
+#[derive(Default)]
+pub(super) struct InterimRelay {
+    closed: AtomicBool,
+    arrived: Notify,
+}
+
+impl InterimRelay {
+    pub(super) fn push(&self, connection: &Connection, status: StatusCode, headers: &HeaderMap) {
+        if self.closed.load(Ordering::Relaxed) {
+            return;
+        }
+        let mut head =
+            format!("HTTP/1.1 {} {}\r\n", status.as_u16(), status.canonical_reason().unwrap_or_default())
+                .into_bytes();
+        for (name, value) in headers {
+            head.extend_from_slice(name.as_str().as_bytes());
+            head.extend_from_slice(b": ");
+            head.extend_from_slice(value.as_bytes());
+            head.extend_from_slice(b"\r\n");
+        }
+        head.extend_from_slice(b"\r\n");
+        connection.interim.push(&head);
+        self.arrived.notify_one();
+    }
+
+    pub(super) fn close(&self) {
+        self.closed.store(true, Ordering::Relaxed);
+    }
+
+    /// Waits for `future`; each interim response meanwhile wakes the connection, which flushes it.
+    pub(super) async fn relay<F: Future>(self: Arc<Self>, future: F) -> F::Output {
+        tokio::pin!(future);
+        loop {
+            tokio::select! {
+                biased;
+                output = &mut future => return output,
+                () = self.arrived.notified() => {}
+            }
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! What is stored, or arriving, or was stored once, as an answer to a request that asked the origin; and what its answer changes.
+
+use super::local::fixed_answer;
+use super::*;
+
+impl Exchange {
+    /// An answer made of a response that is still arriving: the client's conditions count here too.
+    pub(super) fn arriving(&self, arriving: &Arriving, headers: HeaderMap, body: Body) -> Response<Body> {
+        let method = &self.parts.method;
+        let validators = Validators::of(&headers);
+        let condition = validation::evaluate(
+            method,
+            &self.presented.headers,
+            arriving.status,
+            &validators,
+            &arriving.terms,
+        );
+        let (status, headers, body) = match condition {
+            validation::Precondition::Proceed => (arriving.status, headers, body),
+            validation::Precondition::NotModified => {
+                (StatusCode::NOT_MODIFIED, validation::not_modified_headers(&headers), Body::empty())
+            }
+            validation::Precondition::PreconditionFailed => {
+                (StatusCode::PRECONDITION_FAILED, HeaderMap::new(), Body::empty())
+            }
+        };
+        let mut response = Response::new(body);
+        *response.status_mut() = status;
+        *response.headers_mut() = headers;
+        let age = arriving.terms.current_age(self.clock());
+        if age >= Duration::from_secs(1) {
+            response.headers_mut().insert(header::AGE, HeaderValue::from(age.as_secs()));
+        }
+        response
+    }
+
+    pub(super) fn from_stored(
+        &self,
+        key: &[u8],
+        stored: &Arc<StoredResponse>,
+        age: Duration,
+        status: CacheStatus,
+    ) -> Outgo {
+        let served = respond::from_stored(stored, &self.parts.method, &self.presented.headers, age, status);
+        if let Some(coding) = served.wanted {
+            self.cache().encode_later(&self.worker.proxy.compressor, key, stored, coding);
+        }
+        // `finish` says the status.
+        let mut response = served.response;
+        response.headers_mut().remove(CACHE_STATUS);
+        Outgo { response, status, server: None }
+    }
+
+    /// The client's conditions on an answer that was fetched without them.
+    pub(super) fn evaluate_passed(&self, response: Response<Body>) -> Response<Body> {
+        let headers = &self.presented.headers;
+        if !validation::is_conditional(headers) || !response.status().is_success() {
+            return response;
+        }
+        let etag_matches = Validators::of(response.headers()).etag.is_some_and(|etag| {
+            headers.get_all(header::IF_NONE_MATCH).iter().any(|line| etag.matches_weakly(line.as_bytes()))
+        });
+        if !etag_matches {
+            return response;
+        }
+        let mut not_modified = Response::new(Body::empty());
+        *not_modified.status_mut() = StatusCode::NOT_MODIFIED;
+        *not_modified.headers_mut() = validation::not_modified_headers(response.headers());
+        not_modified
+    }
+
+    /// What is stored in place of an error (RFC 5861 §4).
+    pub(super) fn stale_on_error(
+        &self,
+        key: &[u8],
+        facts: &RequestFacts,
+        status: CacheStatus,
+        stale: Option<&Arc<StoredResponse>>,
+        failure: OriginFailure,
+    ) -> Option<Outgo> {
+        let stored = stale?;
+        let policy = &self.plan_cache().policy;
+        let allowed = reuse::on_error(&stored.terms, facts, policy, failure, self.clock())?;
+        let ttl = i64::try_from(allowed.stale_for.as_secs()).unwrap_or(i64::MAX);
+        let status =
+            CacheStatus { hit: true, fwd: None, ttl: Some(-ttl), ..status }.because(Reason::StaleIfError);
+        Some(self.from_stored(key, stored, allowed.age, status))
+    }
+
+    pub(super) fn fallback(&self, status: CacheStatus) -> Option<Outgo> {
+        let fixed = self.route().fallback.as_ref()?;
+        let response = fixed_answer(fixed, &self.parts.method);
+        Some(Outgo { response, status: status.because(Reason::Fallback), server: None })
+    }
+
+    /// Forwards a HEAD; its answer may freshen what is stored (RFC 9111 §4.3.5).
+    pub(super) async fn head(
+        &mut self,
+        key: &[u8],
+        facts: &RequestFacts,
+        status: CacheStatus,
+        stored: Option<Arc<StoredResponse>>,
+    ) -> Outgo {
+        let requested = self.clock();
+        let outgo = self.forward(status, facts, None).await;
+        if let Some(stored) = stored {
+            let cache = self.plan_cache();
+            let headers = stored.head.to_map(0);
+            let answer = &outgo.response;
+            match validation::head_effect(
+                stored.status,
+                &headers,
+                stored.content_len(),
+                answer.status(),
+                answer.headers(),
+            ) {
+                HeadEffect::Nothing => {}
+                HeadEffect::Invalidate => cache.cache.remove(key, &stored),
+                HeadEffect::Update => {
+                    let merged =
+                        validation::freshen(&headers, answer.headers(), &cache.policy, self.clock().wall);
+                    let get = RequestFacts { method: MethodClass::Get, ..*facts };
+                    let target = self.forwarded_target();
+                    let exchange = storable::Exchange {
+                        request: &get,
+                        target: target.as_target(),
+                        status: stored.status,
+                        headers: &merged,
+                        requested,
+                        received: self.clock(),
+                    };
+                    if let Ok(terms) = storable::decide(&exchange, &cache.policy) {
+                        let headers = storable::stored_headers(&merged, &cache.policy);
+                        let fresh = cache.cache.build(
+                            stored.status,
+                            headers,
+                            &stored.pieces(),
+                            stored.part,
+                            terms,
+                            stored.origins(),
+                            cache.compress,
+                        );
+                        cache.cache.replace(key, &stored, fresh);
+                    }
+                }
+            }
+        }
+        outgo
+    }
+
+    /// Whether an answer to POST says that it is the representation that a GET of its URI would get (RFC 9110 §9.3.3).
+    pub(super) fn is_storable(&self, answered: &Answered, facts: &RequestFacts, requested: Now) -> bool {
+        let response = &answered.response;
+        let Some(cache) = &self.plan().cache else { return false };
+        if !response.headers().contains_key(header::CONTENT_LOCATION) {
+            return false;
+        }
+        let exchange = storable::Exchange {
+            request: facts,
+            target: self.presented_target(),
+            status: response.status(),
+            headers: response.headers(),
+            requested,
+            received: self.clock(),
+        };
+        storable::decide(&exchange, &cache.policy).is_ok()
+    }
+
+    /// Stores an answer to POST for the GETs to come.
+    pub(super) async fn store_posted(
+        &mut self,
+        answered: Answered,
+        facts: &RequestFacts,
+        status: CacheStatus,
+        requested: Now,
+    ) -> Outgo {
+        let mut scratch = Scratch::default();
+        let presented = Presented {
+            scheme: self.scheme.as_str(),
+            authority: self.gated.authority.as_str(),
+            forwarded_host: None,
+            path: self.parts.uri.path(),
+            query: self.parts.uri.query(),
+            headers: &self.presented.headers,
+            bindings: self.route().matcher.bindings(self.parts.uri.path()),
+        };
+        self.plan().key.key(&presented, &mut scratch);
+        let key: Box<[u8]> = scratch.key.as_slice().into();
+        let fill = self.new_fill(&key, facts, status, Vec::new(), None, None);
+        let told = fill.take_over(answered, requested).await;
+        self.led(&key, facts, status, None, told)
+    }
+
+    /// RFC 9111 §4.4: after an unsafe request that succeeded, what is stored for its URI, and for those its answer names, is stale.
+    pub(super) fn invalidate(&self, method: MethodClass, response: &Response<Body>) {
+        let target = self.presented_target();
+        for stale in invalidation::invalidated(method, &target, response.status(), response.headers()) {
+            self.worker.proxy.purge_url(
+                &self.snapshot,
+                &stale.scheme,
+                &stale.authority,
+                &stale.path_and_query,
+            );
+            self.worker.metrics.purges.one();
+        }
+    }
+}
