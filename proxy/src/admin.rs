@@ -153,13 +153,10 @@ impl Admin {
             let Ok(place) = Arc::clone(&places).acquire_owned().await else {
                 return;
             };
-            let (stream, peer) = match listener.accept().await {
-                Ok(accepted) => accepted,
-                Err(_) => {
-                    // No descriptor is left, most likely; the data port has the same trouble and counts it.
-                    tokio::time::sleep(Duration::from_millis(50)).await;
-                    continue;
-                }
+            let Ok((stream, peer)) = listener.accept().await else {
+                // No descriptor is left, most likely; the data port has the same trouble and counts it.
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                continue;
             };
             let admin = Arc::clone(&self);
             tokio::spawn(async move {

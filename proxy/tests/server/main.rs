@@ -5,5 +5,6 @@ mod connections;
 mod drain;
 mod http2;
 mod limits;
+mod running;
 mod service;
 mod tls;
