@@ -27,7 +27,7 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
 use crate::config::model::Secret;
-use crate::metrics::{Gauges, Metrics};
+use crate::metrics::{Metrics, Readings};
 
 /// What the admin listener asks of the proxy.
 pub trait Control: Send + Sync + 'static {
@@ -40,8 +40,8 @@ pub trait Control: Send + Sync + 'static {
     /// A summary for people and dashboards: caches, origins and their servers.
     fn status(&self) -> serde_json::Value;
 
-    /// The values of gauges now.
-    fn gauges(&self, into: &mut Gauges);
+    /// What is counted or held elsewhere than in [`Metrics`].
+    fn readings(&self, into: &mut Readings);
 }
 
 /// How well requests are served. Degraded is not an error: everything is answered, but with something missing.
@@ -255,9 +255,9 @@ impl Admin {
     }
 
     fn metrics_page(&self) -> Answered {
-        let mut gauges = Gauges::default();
-        self.control.gauges(&mut gauges);
-        let page = self.metrics.render(&gauges);
+        let mut readings = Readings::default();
+        self.control.readings(&mut readings);
+        let page = self.metrics.render(&readings);
         let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
         answer(StatusCode::OK, kind, page)
     }

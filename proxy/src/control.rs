@@ -1,12 +1,14 @@
 //! What the admin listener is told of the proxy, and what it may ask of it.
 
+use std::sync::atomic::Ordering;
+
 use http::Uri;
 use http::uri::Scheme;
 use serde_json::json;
 
 use crate::admin::{Control, Purge, PurgeError, Readiness, Receipt};
 use crate::gate::Authority;
-use crate::metrics::{Gauge, Gauges};
+use crate::metrics::{Reading, Readings};
 use crate::origin::metrics::ServerState;
 use crate::proxy::Proxy;
 
@@ -90,22 +92,37 @@ impl Control for Proxy {
         clippy::cast_precision_loss,
         reason = "a gauge is a floating-point number; 2^53 bytes are enough"
     )]
-    fn gauges(&self, into: &mut Gauges) {
+    fn readings(&self, into: &mut Readings) {
         let snapshot = self.snapshot();
         for (name, cache) in &snapshot.caches {
             let labels = [("cache", &**name)];
-            into.note(Gauge::CacheEntries, &labels, cache.memory().entries() as f64);
-            into.note(Gauge::CacheBytes, &labels, cache.memory().bytes() as f64);
-            into.note(Gauge::CacheBytesMax, &labels, cache.spec().max_memory as f64);
-            into.note(Gauge::Fills, &labels, cache.fills.len() as f64);
-            into.note(Gauge::Waiters, &labels, cache.fills.waiting() as f64);
+            into.note(Reading::CacheEntries, &labels, cache.memory().entries() as f64);
+            into.note(Reading::CacheBytes, &labels, cache.memory().bytes() as f64);
+            into.note(Reading::CacheBytesMax, &labels, cache.spec().max_memory as f64);
+            into.note(Reading::Fills, &labels, cache.fills.len() as f64);
+            into.note(Reading::Waiters, &labels, cache.fills.waiting() as f64);
         }
         for (name, origin) in &snapshot.origins {
+            let (labels, counted) = ([("origin", &**name)], origin.metrics());
+            for (reading, counter) in [
+                (Reading::OriginRequests, &counted.requests),
+                (Reading::OriginRetries, &counted.retries),
+                (Reading::OriginRetriesRefused, &counted.retries_refused),
+                (Reading::OriginStaleConnections, &counted.stale_connections),
+                (Reading::OriginConnectionsOpened, &counted.connections_opened),
+            ] {
+                into.note(reading, &labels, counter.load(Ordering::Relaxed) as f64);
+            }
+            into.note(Reading::OriginQueued, &labels, counted.queued.load(Ordering::Relaxed) as f64);
+            for (reason, count) in counted.failures.iter().filter(|(_, count)| *count > 0) {
+                into.note(Reading::OriginFailures, &[labels[0], ("reason", reason)], count as f64);
+            }
             for server in origin.describe().servers {
                 let labels = [("origin", &**name), ("server", &*server.server)];
+                into.note(Reading::OriginServerConnections, &labels, server.connections as f64);
                 let up = f64::from(u8::from(takes_requests(server.state)));
-                into.note(Gauge::OriginServerUp, &labels, up);
-                into.note(Gauge::OriginServerRequests, &labels, server.requests as f64);
+                into.note(Reading::OriginServerUp, &labels, up);
+                into.note(Reading::OriginServerRequests, &labels, server.requests as f64);
             }
         }
     }

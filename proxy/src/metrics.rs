@@ -234,28 +234,6 @@ labels! {
 }
 
 labels! {
-    /// Why a request to the origin brought no answer.
-    OriginFailure {
-        /// The name has no address, or the look-up failed.
-        Dns = "dns",
-        /// No connection came about.
-        Connect = "connect",
-        /// TLS failed.
-        Tls = "tls",
-        /// A time limit was reached.
-        Timeout = "timeout",
-        /// The origin closed or reset the connection.
-        Reset = "reset",
-        /// The answer broke the rules of HTTP.
-        Protocol = "protocol",
-        /// No server of the pool may be asked now.
-        Unavailable = "unavailable",
-        /// Too many requests waited already.
-        Queue = "queue",
-    }
-}
-
-labels! {
     /// What became of a response that could have been stored.
     FillEnd {
         /// Stored.
@@ -277,7 +255,6 @@ pub struct WorkerMetrics {
     dispositions: [Counter; Disposition::COUNT],
     limits: [Counter; Limit::COUNT],
     origin_requests: [Histogram; StatusClass::COUNT],
-    origin_failures: [Counter; OriginFailure::COUNT],
     fills: [Counter; FillEnd::COUNT],
     /// Connections accepted.
     pub connections_opened: Counter,
@@ -293,18 +270,6 @@ pub struct WorkerMetrics {
     pub requests_begun: Counter,
     /// Requests ended: the last byte of the answer was handed over, or the client left.
     pub requests_ended: Counter,
-    /// Connections to origins opened.
-    pub origin_connections_opened: Counter,
-    /// Connections to origins that have ended.
-    pub origin_connections_closed: Counter,
-    /// Requests that found an idle connection to the origin.
-    pub origin_connections_reused: Counter,
-    /// Requests to origins tried again.
-    pub origin_retries: Counter,
-    /// Bytes of content received from origins.
-    pub origin_bytes_received: Counter,
-    /// Stored responses pushed out to make room.
-    pub evictions: Counter,
     /// Purges taken.
     pub purges: Counter,
     /// Access lines that found the queue full.
@@ -338,11 +303,6 @@ impl WorkerMetrics {
         self.origin_requests[StatusClass::from(status) as usize].record(took);
     }
 
-    /// An origin did not answer.
-    pub fn origin_failure(&self, failure: OriginFailure) {
-        self.origin_failures[failure as usize].one();
-    }
-
     /// A fill ended.
     pub fn fill(&self, end: FillEnd) {
         self.fills[end as usize].one();
@@ -355,26 +315,55 @@ impl WorkerMetrics {
 }
 
 labels! {
-    /// A value that is looked up when somebody asks.
-    Gauge {
+    /// What is counted or held elsewhere and read at a scrape.
+    Reading {
         /// Stored responses; label `cache`.
         CacheEntries = "cache_entries",
         /// Bytes held; label `cache`.
         CacheBytes = "cache_bytes",
         /// Bytes that may be held; label `cache`.
         CacheBytesMax = "cache_max_bytes",
-        /// Fills under way.
+        /// Fills under way; label `cache`.
         Fills = "cache_fills_in_progress",
-        /// Requests that wait for a fill.
+        /// Requests that wait for a fill; label `cache`.
         Waiters = "cache_waiters",
-        /// Whether a server is asked: 1 or 0; labels `origin`, `server`.
+        /// Requests handed to the origin; label `origin`.
+        OriginRequests = "origin_requests",
+        /// Requests that ended without an answer; labels `origin`, `reason`.
+        OriginFailures = "origin_failures",
+        /// Requests tried again; label `origin`.
+        OriginRetries = "origin_retries",
+        /// Retries that the budget refused; label `origin`.
+        OriginRetriesRefused = "origin_retries_refused",
+        /// Requests repeated because a kept connection was closed; label `origin`.
+        OriginStaleConnections = "origin_stale_connections",
+        /// Connections made; label `origin`.
+        OriginConnectionsOpened = "origin_connections_opened",
+        /// Requests that wait for a connection; label `origin`.
+        OriginQueued = "origin_queued_requests",
+        /// Whether a server is in use: 1 or 0; labels `origin`, `server`.
         OriginServerUp = "origin_server_up",
+        /// Open connections to a server; labels `origin`, `server`.
+        OriginServerConnections = "origin_server_connections",
         /// Requests under way at a server; labels `origin`, `server`.
         OriginServerRequests = "origin_server_requests_in_progress",
     }
 }
 
-impl Gauge {
+impl Reading {
+    /// Only rises, and is counted from the start of the process or of what it is about.
+    const fn is_counter(self) -> bool {
+        matches!(
+            self,
+            Self::OriginRequests
+                | Self::OriginFailures
+                | Self::OriginRetries
+                | Self::OriginRetriesRefused
+                | Self::OriginStaleConnections
+                | Self::OriginConnectionsOpened
+        )
+    }
+
     const fn help(self) -> &'static str {
         match self {
             Self::CacheEntries => "Stored responses.",
@@ -382,20 +371,28 @@ impl Gauge {
             Self::CacheBytesMax => "Bytes that may be held.",
             Self::Fills => "Fetches under way whose answer is to be stored.",
             Self::Waiters => "Requests that wait for another request's fill.",
+            Self::OriginRequests => "Requests handed to the origin, retries not counted.",
+            Self::OriginFailures => "Requests that ended without the head of an answer.",
+            Self::OriginRetries => "Requests tried again.",
+            Self::OriginRetriesRefused => "Retries that the budget refused.",
+            Self::OriginStaleConnections => "Requests repeated at once because a kept connection was closed.",
+            Self::OriginConnectionsOpened => "Connections made to the origin.",
+            Self::OriginQueued => "Requests that wait for a connection to the origin.",
             Self::OriginServerUp => "Whether the server is in use.",
+            Self::OriginServerConnections => "Open connections to the server.",
             Self::OriginServerRequests => "Requests under way at the server.",
         }
     }
 }
 
-/// Collects the values of gauges at a scrape.
+/// Collects readings at a scrape.
 #[derive(Debug, Default)]
-pub struct Gauges(Vec<(Gauge, String, f64)>);
+pub struct Readings(Vec<(Reading, String, f64)>);
 
-impl Gauges {
-    /// Notes a value. Label values come out of the configuration.
-    pub fn note(&mut self, gauge: Gauge, labels: &[(&str, &str)], value: f64) {
-        self.0.push((gauge, label_text(labels), value));
+impl Readings {
+    /// Notes a value. Label values come out of the configuration or a closed list.
+    pub fn note(&mut self, reading: Reading, labels: &[(&str, &str)], value: f64) {
+        self.0.push((reading, label_text(labels), value));
     }
 }
 
@@ -447,7 +444,7 @@ impl Metrics {
     }
 
     /// The OpenMetrics 1.0 text, with its `# EOF`.
-    pub fn render(&self, gauges: &Gauges) -> String {
+    pub fn render(&self, readings: &Readings) -> String {
         let mut page = Page::default();
         page.histogram(
             "http_server_request_duration_seconds",
@@ -481,11 +478,6 @@ impl Metrics {
             "Fills by how they ended.",
             FillEnd::ALL.iter().map(|f| (f.label(), self.sum(|worker| &worker.fills[*f as usize]))),
         );
-        page.counter(
-            "cache_evictions",
-            "Stored responses pushed out to make room.",
-            self.sum(|w| &w.evictions),
-        );
         page.counter("cache_purges", "Purges taken.", self.sum(|w| &w.purges));
         page.histogram(
             "http_client_request_duration_seconds",
@@ -496,35 +488,6 @@ impl Metrics {
                     page.buckets(&labels, self.all().map(|worker| &worker.origin_requests[status as usize]));
                 }
             },
-        );
-        page.labelled(
-            "origin_failures",
-            "reason",
-            "Requests to origins that brought no answer.",
-            OriginFailure::ALL
-                .iter()
-                .map(|f| (f.label(), self.sum(|worker| &worker.origin_failures[*f as usize]))),
-        );
-        page.counter(
-            "origin_connections_opened",
-            "Connections to origins opened.",
-            self.sum(|w| &w.origin_connections_opened),
-        );
-        page.counter(
-            "origin_connections_closed",
-            "Connections to origins that have ended.",
-            self.sum(|w| &w.origin_connections_closed),
-        );
-        page.counter(
-            "origin_connections_reused",
-            "Requests that found an idle connection.",
-            self.sum(|w| &w.origin_connections_reused),
-        );
-        page.counter("origin_retries", "Requests to origins tried again.", self.sum(|w| &w.origin_retries));
-        page.counter(
-            "origin_received_bytes",
-            "Bytes of content received from origins.",
-            self.sum(|w| &w.origin_bytes_received),
         );
         page.gauge("http_server_connections", "Client connections open.", self.connections_open());
         page.counter(
@@ -556,15 +519,17 @@ impl Metrics {
             "Access lines that found the queue full.",
             self.sum(|w| &w.access_lines_dropped),
         );
+        page.counter("log_events_dropped", "Events that found the queue full.", crate::telemetry::dropped());
         page.counter("panics", "Panics caught at a task's border.", self.sum(|w| &w.panics));
         page.counter("config_reloads", "Reloads that took effect.", self.sum(|w| &w.reloads));
         page.counter("config_reloads_refused", "Reloads refused.", self.sum(|w| &w.reloads_refused));
-        for &gauge in Gauge::ALL {
-            let mut values = gauges.0.iter().filter(|(of, _, _)| *of == gauge).peekable();
+        for &reading in Reading::ALL {
+            let mut values = readings.0.iter().filter(|(of, _, _)| *of == reading).peekable();
             if values.peek().is_some() {
-                page.family(gauge.label(), "gauge", gauge.help());
+                let (kind, suffix) = if reading.is_counter() { ("counter", "_total") } else { ("gauge", "") };
+                page.family(reading.label(), kind, reading.help());
                 for (_, labels, value) in values {
-                    let _ = writeln!(page.text, "{}{labels} {value}", gauge.label());
+                    let _ = writeln!(page.text, "{}{suffix}{labels} {value}", reading.label());
                 }
             }
         }
@@ -771,11 +736,12 @@ mod tests {
         metrics.worker(0).connections_opened.add(5);
         metrics.worker(1).connections_closed.add(2);
         metrics.background().reloads.one();
-        let mut gauges = Gauges::default();
-        gauges.note(Gauge::CacheBytes, &[("cache", "default")], 12.0);
-        gauges.note(Gauge::OriginServerUp, &[("origin", "a\"\\\n"), ("server", "127.0.0.1:1")], 1.0);
-        gauges.note(Gauge::CacheBytes, &[("cache", "chat")], 0.0);
-        let samples = parse(&metrics.render(&gauges));
+        let mut readings = Readings::default();
+        readings.note(Reading::CacheBytes, &[("cache", "default")], 12.0);
+        readings.note(Reading::OriginServerUp, &[("origin", "a\"\\\n"), ("server", "127.0.0.1:1")], 1.0);
+        readings.note(Reading::CacheBytes, &[("cache", "chat")], 0.0);
+        readings.note(Reading::OriginFailures, &[("origin", "a"), ("reason", "origin-closed")], 3.0);
+        let samples = parse(&metrics.render(&readings));
         let value = |name: &str, labels: &str| {
             let found: Vec<_> = samples.iter().filter(|(n, l, _)| n == name && l == labels).collect();
             assert_eq!(found.len(), 1, "{name}{{{labels}}} stands there once");
@@ -793,6 +759,7 @@ mod tests {
         assert_eq!(value("http_server_connections", ""), 3.0);
         assert_eq!(value("config_reloads_total", ""), 1.0);
         assert_eq!(value("cache_bytes", r#"cache="default""#), 12.0);
+        assert_eq!(value("origin_failures_total", r#"origin="a",reason="origin-closed""#), 3.0);
         assert_eq!(value("origin_server_up", r#"origin="a\"\\\n",server="127.0.0.1:1""#), 1.0);
     }
 }

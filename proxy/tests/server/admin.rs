@@ -8,7 +8,7 @@ use harness::{Conn, Response};
 use serde_json::{Value, json};
 use weir::admin::{Admin, Control, Purge, PurgeError, Readiness, Receipt, Reload, Reloaded};
 use weir::config::model::Secret;
-use weir::metrics::{Gauge, Gauges, Metrics};
+use weir::metrics::{Metrics, Reading, Readings};
 
 #[derive(Default)]
 struct Noting {
@@ -35,8 +35,8 @@ impl Control for Noting {
         json!({ "caches": {} })
     }
 
-    fn gauges(&self, into: &mut Gauges) {
-        into.note(Gauge::CacheBytes, &[("cache", "default")], 7.0);
+    fn readings(&self, into: &mut Readings) {
+        into.note(Reading::CacheBytes, &[("cache", "default")], 7.0);
     }
 }
 
