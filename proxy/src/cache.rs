@@ -48,8 +48,11 @@ pub struct NamedCache {
     uncacheable: Arc<quick_cache::sync::Cache<u64, Instant>>,
     uncacheable_of: ahash::RandomState,
     /// Encodings under way, so that each is made once.
-    encoding: Arc<Mutex<Vec<(Box<[u8]>, Coding)>>>,
+    encoding: Arc<EncodingsUnderWay>,
 }
+
+/// The keys of stored responses that are being encoded, and how.
+type EncodingsUnderWay = Mutex<Vec<(Box<[u8]>, Coding)>>;
 
 /// What a fill tells those who wait for it.
 #[derive(Debug, Clone)]

@@ -1,6 +1,6 @@
 //! One request, from arrival to answer: **start reading the proxy here**.
 //!
-//! [`serve`] is the hit path: a plain function that ends in an answer, or hands over to [`Exchange`], which waits for others.
+//! `serve` is the hit path: a plain function that ends in an answer, or hands over to `Exchange`, which waits for others.
 
 mod ended;
 mod interim;
@@ -342,7 +342,7 @@ impl Exchange {
                 if hit.refresh {
                     self.refresh_behind(key, facts, &hit.stored);
                 }
-                self.from_stored(key, &hit.stored, hit.age, hit.status)
+                self.answer_stored(key, &hit.stored, hit.age, hit.status)
             }
             // RFC 9111 §5.2.1.7: a stored response, or 504.
             Decision::Validate { status, .. } | Decision::Miss { status, .. }
@@ -392,7 +392,7 @@ impl Exchange {
             Join::Lead(token) => {
                 // Between the lookup and here another fill may have ended.
                 if let Some(hit) = self.decide_again(key, facts) {
-                    return self.from_stored(key, &hit.stored, hit.age, hit.status);
+                    return self.answer_stored(key, &hit.stored, hit.age, hit.status);
                 }
                 let led = self.lead(key, facts, status, candidates, stale.as_ref(), Some(token)).await;
                 self.led(key, facts, status, stale, led)
@@ -437,7 +437,7 @@ impl Exchange {
             }
             Outcome::Stored(_) => {
                 let hit = self.decide_again(key, facts)?;
-                Some(self.from_stored(
+                Some(self.answer_stored(
                     key,
                     &hit.stored,
                     hit.age,
@@ -498,7 +498,7 @@ impl Exchange {
             Told::Stored { stored, fwd_status, server } => {
                 let age = stored.terms.current_age(self.clock());
                 let status = CacheStatus { stored: true, fwd_status: Some(fwd_status.as_u16()), ..status };
-                let outgo = self.from_stored(key, &stored, age, status);
+                let outgo = self.answer_stored(key, &stored, age, status);
                 Outgo { server: Some(server), ..outgo }
             }
             Told::Pass { response, reason, server } => {

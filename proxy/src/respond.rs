@@ -2,6 +2,7 @@
 //!
 //! The plain GET is the hit path: it builds a head of slices and a body of one, and does nothing else.
 
+use std::cell::RefCell;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -44,9 +45,56 @@ pub fn from_stored(
         whole(stored, method, request)
     };
     let headers = served.response.headers_mut();
-    headers.insert(header::AGE, HeaderValue::from(age.as_secs()));
-    put_status(headers, status);
+    WRITTEN.with_borrow_mut(|written| {
+        headers.insert(header::AGE, written.age(age.as_secs()));
+        if headers.contains_key(CACHE_STATUS) {
+            status.append(PSEUDONYM, headers);
+        } else {
+            headers.insert(CACHE_STATUS, written.status(status));
+        }
+    });
     served
+}
+
+/// Values that were written a moment ago: within a second, all hits on one response, and many hits on others, say the same.
+#[derive(Default)]
+struct Written {
+    ages: [Option<(u64, HeaderValue)>; WRITTEN_MAX],
+    statuses: [Option<(CacheStatus, HeaderValue)>; WRITTEN_MAX],
+}
+
+/// Values remembered of each kind, by their last digits.
+const WRITTEN_MAX: usize = 16;
+
+thread_local! {
+    static WRITTEN: RefCell<Written> = RefCell::default();
+}
+
+impl Written {
+    fn age(&mut self, seconds: u64) -> HeaderValue {
+        remembered(&mut self.ages, seconds, seconds, HeaderValue::from)
+    }
+
+    fn status(&mut self, status: CacheStatus) -> HeaderValue {
+        let place = status.ttl.unwrap_or_default().unsigned_abs();
+        remembered(&mut self.statuses, place, status, |status| {
+            status.value(PSEUDONYM).unwrap_or(HeaderValue::from_static(PSEUDONYM))
+        })
+    }
+}
+
+fn remembered<K: Copy + PartialEq>(
+    places: &mut [Option<(K, HeaderValue)>; WRITTEN_MAX],
+    place: u64,
+    key: K,
+    write: impl FnOnce(K) -> HeaderValue,
+) -> HeaderValue {
+    #[expect(clippy::cast_possible_truncation, reason = "the remainder is less than sixteen")]
+    let place = &mut places[(place % WRITTEN_MAX as u64) as usize];
+    match place {
+        Some((known, value)) if *known == key => value.clone(),
+        _ => place.insert((key, write(key))).1.clone(),
+    }
 }
 
 /// Adds our member to `Cache-Status`.
@@ -176,4 +224,21 @@ fn answer(status: StatusCode, mut headers: HeaderMap, body: Body, method: &Metho
 fn boundary() -> String {
     use std::hash::{BuildHasher, RandomState};
     format!("{:016x}", RandomState::new().hash_one(()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_remembered_is_what_would_be_written() {
+        let mut written = Written::default();
+        for seconds in [0, 1, 16, 17, 1, 0, 1 << 40, 16] {
+            assert_eq!(written.age(seconds), HeaderValue::from(seconds));
+            let ttl = i64::try_from(seconds).unwrap();
+            for status in [CacheStatus::hit(ttl), CacheStatus::hit(-ttl)] {
+                assert_eq!(Some(written.status(status)), status.value(PSEUDONYM));
+            }
+        }
+    }
 }

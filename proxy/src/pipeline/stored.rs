@@ -34,7 +34,7 @@ impl Exchange {
         response
     }
 
-    pub(super) fn from_stored(
+    pub(super) fn answer_stored(
         &self,
         key: &[u8],
         stored: &Arc<StoredResponse>,
@@ -84,7 +84,7 @@ impl Exchange {
         let ttl = i64::try_from(allowed.stale_for.as_secs()).unwrap_or(i64::MAX);
         let status =
             CacheStatus { hit: true, fwd: None, ttl: Some(-ttl), ..status }.because(Reason::StaleIfError);
-        Some(self.from_stored(key, stored, allowed.age, status))
+        Some(self.answer_stored(key, stored, allowed.age, status))
     }
 
     pub(super) fn fallback(&self, status: CacheStatus) -> Option<Outgo> {

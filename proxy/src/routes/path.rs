@@ -2,7 +2,7 @@
 //!
 //! A path reaches the origin byte for byte as the client wrote it, so a route must not be dodged by writing the same path
 //! otherwise: servers differ in whether they decode `%2f`, fold `//`, resolve `..`, take `\` for `/` or cut `;parameters`. Weir cannot
-//! know which of them the origin does. So [`Readings`] yields every one of them, and a request is taken only if all of them select the
+//! know which of them the origin does. So `Readings` yields every one of them, and a request is taken only if all of them select the
 //! same route (`routes.rs` asks). Plain paths, nearly all, have one reading and cost one scan.
 
 use std::fmt;

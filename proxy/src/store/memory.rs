@@ -64,9 +64,11 @@ impl Weighter<Box<[u8]>, Slot> for Weight {
     }
 }
 
+type Slots = Cache<Box<[u8]>, Slot, Weight, ahash::RandomState, DefaultLifecycle<Box<[u8]>, Slot>>;
+
 /// Stored responses in memory.
 pub struct Memory {
-    cache: Cache<Box<[u8]>, Slot, Weight, ahash::RandomState, DefaultLifecycle<Box<[u8]>, Slot>>,
+    cache: Slots,
     weight_min: Arc<AtomicU64>,
     locks: Box<[Mutex<()>]>,
     lock_of: ahash::RandomState,
