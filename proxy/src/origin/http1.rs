@@ -31,8 +31,7 @@ use crate::gate;
 /// A connection, idle or with one request on it.
 pub(super) struct Http1 {
     sender: SendRequest<Body>,
-    /// `None` once it has ended.
-    connection: Option<Connection<TokioIo<Io>, Body>>,
+    run: Run,
     shared: Arc<Shared>,
     watch: Watch,
     /// The address it leads to, where it is TCP.
@@ -41,7 +40,38 @@ pub(super) struct Http1 {
     pub(super) idle_since: Instant,
     /// It has carried an answer before.
     pub(super) kept: bool,
-    _permit: Permit,
+    permit: Permit,
+}
+
+/// Hyper's side of a connection.
+enum Run {
+    Http(Connection<TokioIo<Io>, Body>),
+    /// Meant to become a tunnel: its bytes outlive it.
+    Tunnel(Connection<TokioIo<Io>, Body>),
+    /// It has left HTTP behind, or ended before it could.
+    Left(Connection<TokioIo<Io>, Body>),
+    Ended,
+}
+
+impl Run {
+    /// Lets the connection do what it can. One that has ended is dropped, which ends whatever waits for it.
+    fn drive(&mut self, context: &mut Context<'_>) {
+        let ended = match self {
+            Self::Http(connection) => Pin::new(connection).poll(context).is_ready(),
+            Self::Tunnel(connection) => connection.poll_without_shutdown(context).is_ready(),
+            Self::Left(_) | Self::Ended => false,
+        };
+        if ended {
+            *self = match std::mem::replace(self, Self::Ended) {
+                Self::Tunnel(connection) => Self::Left(connection),
+                Self::Http(_) | Self::Left(_) | Self::Ended => Self::Ended,
+            };
+        }
+    }
+
+    const fn is_running(&self) -> bool {
+        matches!(self, Self::Http(_) | Self::Tunnel(_))
+    }
 }
 
 /// Time limits of one exchange.
@@ -80,13 +110,13 @@ impl Http1 {
             .map_err(|_| OriginFailure::Closed)?;
         Ok(Box::new(Self {
             sender,
-            connection: Some(connection),
+            run: Run::Http(connection),
             shared,
             watch: Watch::new(),
             address,
             idle_since: Instant::now(),
             kept: false,
-            _permit: permit,
+            permit,
         }))
     }
 
@@ -104,10 +134,10 @@ impl Http1 {
         let sending = Sending::watch(&mut request);
         // hyper's own time slicing is left out: it would wake a waker that is not there.
         let mut answer = std::pin::pin!(coop::unconstrained(self.sender.try_send_request(request)));
-        let (connection, watch, shared) = (&mut self.connection, &mut self.watch, &self.shared);
+        let (run, watch, shared) = (&mut self.run, &mut self.watch, &self.shared);
         let mut progress = (0, Instant::now());
         std::future::poll_fn(|context| {
-            drive(connection, context);
+            run.drive(context);
             // The answer comes out of the connection that was driven just now, in this task: there is nobody to be woken by.
             match answer.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
                 Poll::Ready(Ok(response)) => {
@@ -125,7 +155,7 @@ impl Http1 {
                         unsent,
                     }));
                 }
-                Poll::Pending if connection.is_none() => {
+                Poll::Pending if !run.is_running() => {
                     return Poll::Ready(Err(OriginFailure::Closed.into()));
                 }
                 Poll::Pending => {}
@@ -154,7 +184,7 @@ impl Http1 {
 
     /// Whether another request may be sent: the last one has left whole, its answer has been read whole, and nothing came after it.
     fn owes_nothing(&self) -> bool {
-        self.connection.is_some()
+        matches!(self.run, Run::Http(_))
             && self.sender.is_ready()
             && !self.shared.write_failed.load(Ordering::Relaxed)
             && !self.shared.excess.load(Ordering::Relaxed)
@@ -165,22 +195,20 @@ impl Http1 {
         self.shared.excess.load(Ordering::Relaxed)
     }
 
-    /// Drives the connection until an upgrade leaves it, and takes its bytes.
-    pub(super) async fn into_tunnel(mut self) -> Option<(Stream, Bytes)> {
-        let mut connection = self.connection.take()?;
-        let ended = std::future::poll_fn(|context| connection.poll_without_shutdown(context)).await;
-        ended.ok()?;
-        let parts = connection.into_parts();
-        Some((parts.io.into_inner().into_stream(), parts.read_buf))
+    /// A connection that will leave HTTP behind.
+    pub(super) fn for_tunnel(mut self: Box<Self>) -> Box<Self> {
+        self.run = match self.run {
+            Run::Http(connection) => Run::Tunnel(connection),
+            other => other,
+        };
+        self
     }
-}
 
-/// Lets the connection do what it can. One that has ended is dropped, which ends whatever waits for it.
-fn drive(connection: &mut Option<Connection<TokioIo<Io>, Body>>, context: &mut Context<'_>) {
-    if let Some(running) = connection
-        && Pin::new(running).poll(context).is_ready()
-    {
-        *connection = None;
+    /// The bytes of a connection that has left HTTP behind, and what it has read of them already.
+    pub(super) fn into_tunnel(self) -> Option<(Stream, Bytes, Permit)> {
+        let Run::Left(connection) = self.run else { return None };
+        let parts = connection.into_parts();
+        Some((parts.io.into_inner().into_stream(), parts.read_buf, self.permit))
     }
 }
 
@@ -288,7 +316,7 @@ impl Http1Content {
             return frame;
         }
         if let Some(connection) = &mut self.connection {
-            drive(&mut connection.connection, context);
+            connection.run.drive(context);
         }
         self.peek(context)
     }

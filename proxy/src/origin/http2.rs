@@ -31,6 +31,10 @@ const STREAMS_MAX: usize = 100;
 const STREAM_WINDOW: u32 = 256 << 10;
 const CONNECTION_WINDOW: u32 = 4 << 20;
 
+/// How soon, and how late at most, a server's settings are looked for.
+const SETTINGS_PAUSE: Duration = Duration::from_millis(1);
+const SETTINGS_PAUSE_MAX: Duration = Duration::from_secs(2);
+
 /// A connection.
 pub(super) struct Http2 {
     sender: SendRequest<Body>,
@@ -90,14 +94,22 @@ impl Http2 {
         let seen = Arc::clone(&state);
         tokio::spawn(async move {
             let _open_as_long_as_it_runs = permit;
+            // The settings are read by a task of hyper's own, which tells nobody when it has them: they are asked for until then, less and
+            // less often.
+            let mut pause = SETTINGS_PAUSE;
+            let mut ask = Box::pin(tokio::time::sleep(pause));
             let ended = std::future::poll_fn(|context| {
-                let polled = Pin::new(&mut connection).poll(context);
-                if connection.is_extended_connect_protocol_enabled()
-                    && !seen.extended_connect.swap(true, Ordering::Relaxed)
-                {
-                    seen.settled.notify_waiters();
+                while pause < SETTINGS_PAUSE_MAX && ask.as_mut().poll(context).is_ready() {
+                    if connection.is_extended_connect_protocol_enabled() {
+                        seen.extended_connect.store(true, Ordering::Relaxed);
+                        seen.settled.notify_waiters();
+                        pause = SETTINGS_PAUSE_MAX;
+                    } else {
+                        pause *= 2;
+                        ask.as_mut().reset(Instant::now() + pause);
+                    }
                 }
-                polled
+                Pin::new(&mut connection).poll(context)
             });
             if let Err(error) = ended.await {
                 tracing::debug!(error = %error, "HTTP/2 connection to an origin ended");

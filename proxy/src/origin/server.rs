@@ -217,7 +217,9 @@ impl Server {
         let permit = self.permit(self.worker(worker)).await?;
         let connected = self.connector.connect_http1(client).await?;
         self.metrics.connections_opened.fetch_add(1, Ordering::Relaxed);
-        Ok(Http1::new(connected.stream, connected.address, permit, self.bounds.head_bytes).await?)
+        let connection =
+            Http1::new(connected.stream, connected.address, permit, self.bounds.head_bytes).await?;
+        Ok(connection.for_tunnel())
     }
 
     /// The right to open a connection, whatever the bound says: for checks.

@@ -166,7 +166,7 @@ async fn carry(origin: Arc<Origin>, client_side: OnUpgrade, origin_side: OriginS
     let idle = origin.spec.timeouts.tunnel;
     let (carried, outcome) = match origin_side {
         OriginSide::Http1(connection) => {
-            let Ok(Some((stream, early))) = timeout(patience, connection.into_tunnel()).await else { return };
+            let Some((stream, early, _open_as_long_as_it_runs)) = connection.into_tunnel() else { return };
             tunnel::run(client, stream, early, idle).await
         }
         OriginSide::Http2(upgrade, _guard) => {

@@ -4,4 +4,5 @@
 
 mod faults;
 mod pool;
+mod protocols;
 mod support;
