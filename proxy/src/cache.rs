@@ -14,7 +14,7 @@ use cache_semantics::range::{Part, RangeSet};
 use cache_semantics::reuse::{self, Disposition};
 use cache_semantics::storable::{RequestFacts, Terms};
 use cache_semantics::validation::Validators;
-use cache_semantics::vary::{self, Fields, Variant};
+use cache_semantics::vary::{self, Fields};
 use http::{HeaderMap, Method, StatusCode};
 use parking_lot::Mutex;
 
@@ -61,8 +61,8 @@ pub enum Outcome {
     Arriving(Arc<Arriving>),
     /// It is stored: validated, or complete.
     Stored(Arc<StoredResponse>),
-    /// It may not be shared. Each fetches its own.
-    Uncacheable(Reason),
+    /// It may not be shared. Each fetches its own, unless something stored may stand in for an answer of this status.
+    Uncacheable(StatusCode),
     /// The origin failed; the same error for all.
     Failed(ProxyError),
 }
@@ -76,8 +76,8 @@ pub struct Arriving {
     pub headers: HeaderMap,
     /// The terms on which it may be used.
     pub terms: Terms,
-    /// What it varies on.
-    pub variant: Variant,
+    /// What it varies on, how purges know it, and where its fetch began.
+    pub origins: Origins,
     /// Its content so far.
     pub content: Arc<Content>,
 }
@@ -127,6 +127,14 @@ pub struct Hit {
     pub status: CacheStatus,
     /// Fetch it anew behind the answer.
     pub refresh: bool,
+}
+
+impl Arriving {
+    /// Whether nothing has purged it since its fetch began. Who comes after a purge must not be given what was fetched before it.
+    pub fn is_valid(&self, purges: &Purges) -> bool {
+        let Origins { stamp, url, tags, .. } = &self.origins;
+        purges.check(*stamp, std::iter::once(*url).chain(tags.iter().copied())).is_ok()
+    }
 }
 
 impl NamedCache {

@@ -226,7 +226,7 @@ impl Fill {
             // It answers with a 304 whatever it is asked. It was asked about one response, and that one it has vouched for.
             Err(_) if vouched.is_some() => {
                 let (stored, server) = vouched.expect("looked at just now");
-                self.tell_waiters(Outcome::Uncacheable(Reason::NoCache));
+                self.tell_waiters(Outcome::Uncacheable(StatusCode::NOT_MODIFIED));
                 Headed::Told(Told::Stored { stored, fwd_status: StatusCode::NOT_MODIFIED, server })
             }
             Err(error) => {
@@ -303,14 +303,14 @@ impl Fill {
                 self.tell_waiters(Outcome::Stored(stored.clone()));
                 Told::Stored { stored, fwd_status, server }
             }
-            Err(storable::NotStorable(reason)) => {
+            Err(storable::NotStorable(_)) => {
                 // It still holds, for this request alone: the new fields forbid to keep it.
                 let fresh =
                     self.freshened(&old, not_modified, &merged, old.terms.expired(received), received);
                 used.cache.remove(&self.key, &old);
                 used.cache.remember_uncacheable(&self.key, &self.facts, received);
                 self.worker.metrics.fill(FillEnd::NotStorable);
-                self.tell_waiters(Outcome::Uncacheable(reason));
+                self.tell_waiters(Outcome::Uncacheable(fwd_status));
                 Told::Stored { stored: Arc::new(fresh), fwd_status, server }
             }
         }
@@ -376,7 +376,7 @@ impl Fill {
                 let end =
                     if reason == Reason::BodyTooLarge { FillEnd::TooLarge } else { FillEnd::NotStorable };
                 self.worker.metrics.fill(end);
-                self.tell_waiters(Outcome::Uncacheable(reason));
+                self.tell_waiters(Outcome::Uncacheable(parts.status));
                 // Whoever waits goes on alone from here; dropping the answer ends its connection if the leader has left.
                 return Headed::Told(Told::Pass {
                     response: Response::from_parts(parts, body),
@@ -390,13 +390,14 @@ impl Fill {
         let mut headers = storable::stored_headers(&parts.headers, &used.policy);
         headers.remove(header::CONTENT_LENGTH);
         let variant = self.variant(&parts.headers, &parts.headers, received);
+        let origins = self.origins(&parts.headers, variant);
         let mut as_received = parts.headers;
         if used.compress && cache::is_compressible(parts.status, &as_received, announced) {
             // Whoever gets this one has to know that others will get it encoded.
             negotiate::vary_on_encoding(&mut headers);
             negotiate::vary_on_encoding(&mut as_received);
         }
-        let arriving = Arc::new(Arriving { status: parts.status, headers, terms, variant, content });
+        let arriving = Arc::new(Arriving { status: parts.status, headers, terms, origins, content });
         Headed::Arriving(Box::new(Arrival {
             fill: self,
             arriving,
@@ -450,7 +451,7 @@ impl Fill {
             &pieces,
             part,
             arriving.terms,
-            self.origins(received, arriving.variant.clone()),
+            arriving.origins.clone(),
             used.compress,
         );
         self.worker.metrics.fill(FillEnd::Stored);
@@ -520,7 +521,11 @@ impl Arrival {
         match (&stored, &stored_whole) {
             (_, Some(stored)) => fill.tell_waiters(Outcome::Stored(stored.clone())),
             (Some(_), None) => {}
-            (None, None) => fill.worker.metrics.fill(FillEnd::TooLarge),
+            (None, None) => {
+                let (used, _) = fill.plan();
+                used.cache.remember_uncacheable(&fill.key, &fill.facts, fill.now());
+                fill.worker.metrics.fill(FillEnd::TooLarge);
+            }
         }
         // Stored before the last byte is handed out: whoever has it all and asks again finds it.
         writer.finish(trailers);

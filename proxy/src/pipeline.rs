@@ -426,7 +426,8 @@ impl Exchange {
         match outcome? {
             Outcome::Arriving(arriving) => {
                 let policy = &self.plan_cache().policy;
-                let usable = arriving.variant.matches(self.presented.fields())
+                let usable = arriving.origins.variant.matches(self.presented.fields())
+                    && arriving.is_valid(&self.worker.proxy.purges)
                     && matches!(
                         reuse::decide(&arriving.terms, facts, policy, self.clock()),
                         Disposition::Fresh { .. } | Disposition::StaleWhileRevalidate { .. }
@@ -444,7 +445,10 @@ impl Exchange {
                     CacheStatus { ttl: hit.status.ttl, ..collapsed },
                 ))
             }
-            Outcome::Uncacheable(_) => None,
+            Outcome::Uncacheable(fwd_status) => {
+                let failure = OriginFailure::Status(fwd_status);
+                self.stale_on_error(key, facts, collapsed, stale, failure)
+            }
             Outcome::Failed(error) => Some(self.failed(key, facts, collapsed, stale, error)),
         }
     }

@@ -164,6 +164,11 @@ impl Variant {
         }
     }
 
+    /// The fields that it varies on.
+    pub fn names(&self) -> impl Iterator<Item = &HeaderName> {
+        self.fields.iter().map(|field| &field.name)
+    }
+
     /// It answers every request for its key.
     #[must_use]
     pub fn is_universal(&self) -> bool {

@@ -129,13 +129,9 @@ impl Exchange {
 
 /// Requests that collapse: those of one key that would be given the same variant, as far as what is stored tells.
 pub(super) fn fill_key(key: &[u8], known: &[Arc<StoredResponse>], headers: &HeaderMap) -> Box<[u8]> {
-    let Some(vary) = known.first().and_then(|stored| stored.head.value(&header::VARY)) else {
-        return key.into();
-    };
+    let Some(stored) = known.first() else { return key.into() };
     let mut with_variant = key.to_vec();
-    for name in
-        vary.split(|byte| *byte == b',').filter_map(|name| std::str::from_utf8(name.trim_ascii()).ok())
-    {
+    for name in stored.variant.names() {
         for value in headers.get_all(name) {
             with_variant.push(0);
             with_variant.extend_from_slice(value.as_bytes());
