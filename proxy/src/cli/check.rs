@@ -49,9 +49,10 @@ fn describe(config: &Config, out: &mut impl Write) -> std::io::Result<()> {
     let rows: Vec<_> = config.routes.iter().map(|route| row_of_route(route)).collect();
     table(&rows, out)?;
     let used: BTreeSet<&str> = config.routes.iter().filter_map(|route| forwarded_to(route)).collect();
-    if !config.origins.is_empty() {
+    // Of an origin without a table of its own, the route has told everything.
+    let rows: Vec<_> = config.origins.values().map(row_of_origin).filter(|row| row[0] != row[1]).collect();
+    if !rows.is_empty() {
         writeln!(out, "\norigins")?;
-        let rows: Vec<_> = config.origins.values().map(row_of_origin).collect();
         table(&rows, out)?;
     }
     if !used.is_empty() {
@@ -143,8 +144,14 @@ fn taken(matcher: &Matcher) -> String {
     parts.extend(conditions.map(|(name, condition)| told("field", name, condition)));
     parts.extend(query.map(|(name, condition)| told("parameter", name, condition)));
     if !matcher.clients.is_empty() {
-        let networks = matcher.clients.iter().map(ToString::to_string).collect::<Vec<_>>();
-        parts.push(format!("from {}", join(networks)));
+        let shown = |network: &ipnet::IpNet| {
+            if network.prefix_len() == network.max_prefix_len() {
+                network.addr().to_string()
+            } else {
+                network.to_string()
+            }
+        };
+        parts.push(format!("from {}", join(matcher.clients.iter().map(shown).collect())));
     }
     if parts.is_empty() { "everything".to_owned() } else { parts.join(" ") }
 }
@@ -180,13 +187,7 @@ fn row_of_origin(origin: &Origin) -> Vec<String> {
             notes.push("no health check");
         }
     }
-    let name = if servers.len() == 1 && servers[0] == *origin.name {
-        String::new()
-    } else {
-        origin.name.to_string()
-    };
-    let row = [name, servers.join(" "), notes.join(", ")];
-    row.into_iter().filter(|cell| !cell.is_empty()).collect()
+    vec![origin.name.to_string(), servers.join(" "), notes.join(", ")]
 }
 
 /// Columns as wide as they need to be, within reason.
@@ -242,18 +243,16 @@ mod tests {
         let mut out = Vec::new();
         check(&path, &mut out).unwrap();
         let printed = String::from_utf8(out).unwrap();
-        let expected = "\
-  listen  http://127.0.0.1:8080
+        let expected = "  listen  http://127.0.0.1:8080
   admin   http://127.0.0.1:0, with a token
 
 routes, the first that matches wins
-  posts    GET *.example.com /posts/{id} with field x-beta without parameter draft from 10.0.0.0/8  -> app                  cache default, ttl 90s, overriding private, by cookie tenant
+  posts    GET *.example.com /posts/{id} with field x-beta without parameter draft from 10.0.0.0/8  -> app                 cache default, ttl 90s, overriding private, by cookie tenant
   route 2  /old        301 to /new
   route 3  everything  -> unix:/run/app.sock  no cache
 
 origins
   app  http://a:8000 https://b:443  in turn, no health check
-  unix:/run/app.sock
 
 caches
   default  256MiB, 100000 responses, bodies up to 8MiB

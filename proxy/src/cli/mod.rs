@@ -12,7 +12,7 @@ use std::sync::Arc;
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
 use crate::clock::SystemClock;
-use crate::config::mistake::Warning;
+use crate::config::mistake::{Mistakes, Warning};
 use crate::config::{self, LoadError, Loaded};
 use crate::demo::{self, DemoOrigin};
 use crate::run::{self, ConfigSource, NewConfig, Running};
@@ -31,7 +31,7 @@ Exit codes: 0 all is well; 1 it failed, or what was checked is wrong; 2 the argu
 
 /// A caching reverse proxy.
 #[derive(Debug, Parser)]
-#[command(name = "weir", version, about, after_help = EXAMPLES, args_conflicts_with_subcommands = true)]
+#[command(name = "weir", version, after_help = EXAMPLES, args_conflicts_with_subcommands = true)]
 struct Arguments {
     /// Forward everything to this application, without a configuration file
     #[arg(long, value_name = "URL")]
@@ -150,7 +150,7 @@ fn run_file(path: &Path) -> Result<(), Failed> {
 }
 
 fn run_to(url: &str, listen: Option<&str>) -> Result<(), Failed> {
-    let loaded = config::forwarding_to(url, listen).map_err(LoadError::from)?;
+    let loaded = config::forwarding_to(url, listen).map_err(|mistakes| Failed::Text(in_brief(&mistakes)))?;
     let running = start(loaded, nothing_to_reload("there is no configuration file to read again"))?;
     let mut out = io::stdout().lock();
     running.announce(&mut out)?;
@@ -160,11 +160,29 @@ fn run_to(url: &str, listen: Option<&str>) -> Result<(), Failed> {
     Ok(running.run_until_stopped()?)
 }
 
+/// Mistakes of somebody who wrote no file: without places in it.
+fn in_brief(mistakes: &Mistakes) -> String {
+    let mut text = String::new();
+    for mistake in mistakes.iter() {
+        if !text.is_empty() {
+            text.push_str("\nerror: ");
+        }
+        text.push_str(&mistake.message);
+        if let Some(help) = &mistake.help {
+            text.push_str("\n help: ");
+            text.push_str(help);
+        }
+    }
+    text
+}
+
 fn run_demo(listen: Option<std::net::SocketAddr>) -> Result<(), Failed> {
     let origin = DemoOrigin::start()
         .map_err(|error| Failed::Text(format!("cannot start the demo's application: {error}")))?;
     let listen = listen.unwrap_or_else(|| demo::free_port(8080));
-    let loaded = demo::load(&origin, listen, demo::free_port(9180));
+    // Whoever asks for any port wants no fixed one for the admin listener either.
+    let admin = if listen.port() == 0 { demo::free_port(0) } else { demo::free_port(9180) };
+    let loaded = demo::load(&origin, listen, admin);
     let running = start(loaded, nothing_to_reload("the demo has no configuration file to read again"))?;
     let mut out = io::stdout().lock();
     running.announce(&mut out)?;

@@ -59,22 +59,27 @@ const FILE_BYTES_MAX: u64 = 16 << 20;
 /// `weir check`, and at a reload.
 pub fn load(path: &Path) -> Result<Loaded, LoadError> {
     let in_file = |source| LoadError::Read { path: path.to_owned(), source };
-    if std::fs::metadata(path).map_err(in_file)?.len() > FILE_BYTES_MAX {
-        return Err(in_file(std::io::Error::other("it is larger than 16 MiB")));
-    }
-    let text = std::fs::read_to_string(path).map_err(in_file)?;
+    let text = read_bounded(path, FILE_BYTES_MAX).map_err(in_file)?;
     let folder = path.parent().unwrap_or(Path::new(""));
     Ok(parse(&path.display().to_string(), &text, folder, &Machine)?)
 }
 
-/// The configuration of `weir --to URL`: everything to one origin, websockets included.
+/// The configuration of `weir --to URL`: everything to one origin, websockets included. A port alone, or an address without scheme,
+/// is taken for what it surely means.
 pub fn forwarding_to(url: &str, listen: Option<&str>) -> Result<Loaded, Mistakes> {
     use std::fmt::Write as _;
     let mut text = String::new();
     if let Some(listen) = listen {
+        let listen =
+            if listen.parse::<u16>().is_ok() { format!("127.0.0.1:{listen}") } else { listen.to_owned() };
         writeln!(text, "[server]\nlisten = {}\n", toml::Value::from(listen)).expect("a string takes all");
     }
-    let origin = toml::Value::from(url);
+    let is_whole = url.contains("://") || url.starts_with("unix:");
+    let origin = toml::Value::from(match url.parse::<u16>() {
+        Ok(port) => format!("http://127.0.0.1:{port}"),
+        Err(_) if is_whole => url.to_owned(),
+        Err(_) => format!("http://{url}"),
+    });
     // Port 0: the short form must not fail because another Weir has its admin listener already.
     write!(text, "[admin]\nlisten = \"127.0.0.1:0\"\n\n[[route]]\nname = \"everything\"\norigin = {origin}\nwebsocket = true\n")
         .expect("a string takes all");
@@ -145,6 +150,17 @@ fn syntax_mistake(error: &toml::de::Error, text: &str) -> Mistake {
     Mistake::new(span, format!("this is not TOML: {message}"))
 }
 
+/// All of a file, unless it is longer than it should be.
+fn read_bounded(path: &Path, bytes_max: u64) -> std::io::Result<String> {
+    use std::io::Read as _;
+    let mut text = String::new();
+    let read = std::fs::File::open(path)?.take(bytes_max + 1).read_to_string(&mut text)?;
+    if read as u64 > bytes_max {
+        return Err(std::io::Error::other(format!("it is larger than {}", units::show_size(bytes_max))));
+    }
+    Ok(text)
+}
+
 /// The machine's own environment and files.
 struct Machine;
 
@@ -155,10 +171,11 @@ impl Surroundings for Machine {
 
     fn file(&self, path: &Path) -> std::io::Result<String> {
         const SECRET_BYTES_MAX: u64 = 1 << 20;
-        if std::fs::metadata(path)?.len() > SECRET_BYTES_MAX {
-            return Err(std::io::Error::other("it is larger than 1 MiB"));
+        // Opening a pipe would wait for whoever writes to it.
+        if !std::fs::metadata(path)?.is_file() {
+            return Err(std::io::Error::other("it is not a file"));
         }
-        std::fs::read_to_string(path)
+        read_bounded(path, SECRET_BYTES_MAX)
     }
 }
 

@@ -165,9 +165,14 @@ impl Resolver<'_> {
     /// A path to a file that can be read now.
     fn readable(&self, at: &At<PathBuf>) -> PathBuf {
         let path = self.path(&at.value);
-        if let Err(error) = std::fs::File::open(&path).and_then(|file| {
-            if file.metadata()?.is_file() { Ok(()) } else { Err(std::io::Error::other("it is not a file")) }
-        }) {
+        // Asked before it is opened: opening a pipe would wait for whoever writes to it.
+        let checked = std::fs::metadata(&path).and_then(|data| {
+            if !data.is_file() {
+                return Err(std::io::Error::other("it is not a file"));
+            }
+            std::fs::File::open(&path)
+        });
+        if let Err(error) = checked {
             self.wrong(&at.span, format!("cannot read `{}`: {error}", path.display()));
         }
         path
@@ -328,7 +333,10 @@ impl Resolver<'_> {
         }
         let (cert_at, key_at) = (cert.get()?, key.get()?);
         let pair = Certificate { cert: self.readable(cert_at), key: self.readable(key_at) };
-        let read = |path: &Path| std::fs::read(path).ok();
+        let read = |path: &Path| {
+            let is_file = std::fs::metadata(path).is_ok_and(|data| data.is_file());
+            is_file.then(|| std::fs::read(path).ok()).flatten()
+        };
         if let (Some(chain), Some(private)) = (read(&pair.cert), read(&pair.key))
             && let Err(fault) = super::certificate::check_pair(&chain, &private)
         {
@@ -1001,7 +1009,10 @@ impl Resolver<'_> {
 
     fn file(&self, at: &At<PathBuf>) -> Bytes {
         let path = self.readable(at);
-        let size = std::fs::metadata(&path).map_or(0, |data| data.len());
+        let Some(size) = std::fs::metadata(&path).ok().filter(|data| data.is_file()).map(|data| data.len())
+        else {
+            return Bytes::new();
+        };
         if size > FILE_BYTES_MAX {
             self.wrong_with_help(
                 &at.span,

@@ -301,7 +301,7 @@ table! {
         request_headers: HeaderEdits = "none",
         /// Change the fields of the answer on its way to the client.
         response_headers: HeaderEdits = "none",
-        /// What is said when the origin is down and nothing stored may be used.
+        /// What is said when the origin does not answer, or answers with 502, 503 or 504, and nothing stored may be used.
         fallback: FixedAnswer = "an error page",
         /// Pass on WebSockets. Only where you want them: an upgraded connection is out of Weir's sight.
         websocket: bool = "false",

@@ -94,6 +94,27 @@ fn three_lines_are_enough() {
 }
 
 #[test]
+fn the_short_form_is_taken_as_it_is_meant() {
+    #[rustfmt::skip]
+    let cases = [
+        ("http://127.0.0.1:8000", "http://127.0.0.1:8000"),
+        ("https://example.com",   "https://example.com:443"),
+        ("localhost:8000",        "http://localhost:8000"),
+        ("8000",                  "http://127.0.0.1:8000"),
+        ("unix:/run/a.sock",      "unix:/run/a.sock"),
+    ];
+    for (given, expected) in cases {
+        let config = forwarding_to(given, Some("9000")).unwrap().config;
+        let Action::Forward(name) = &config.routes[0].action else { panic!("it forwards") };
+        assert_eq!(&**name, expected, "{given}");
+        assert!(config.routes[0].websocket);
+        assert_eq!(config.server.listeners[0].address, ListenAddress::Tcp("127.0.0.1:9000".parse().unwrap()));
+    }
+    let mistakes = forwarding_to("http://a/path", Some("nowhere")).unwrap_err();
+    assert_eq!(mistakes.count(), 2);
+}
+
+#[test]
 fn variables_are_filled_in_everywhere() {
     let loaded = good(
         r#"
@@ -208,6 +229,24 @@ fn the_reference_is_the_committed_one() {
         return;
     }
     assert!(after == made, "docs/configuration.md is not what the schema says: run with WEIR_BLESS=1");
+}
+
+#[test]
+fn every_reason_is_explained() {
+    use cache_semantics::cache_status::Reason;
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/caching.md");
+    let committed = std::fs::read_to_string(&path).unwrap();
+    let (begin, end) = ("config` writes it. -->\n", "<!-- end -->");
+    let (before, rest) = committed.split_once(begin).expect("the mark is there");
+    let (between, after) = rest.split_once(end).expect("the end is there");
+    let row = |reason: &Reason| format!("| `{}` | {} |\n", reason.id(), reason.explanation());
+    let rows: String = Reason::ALL.iter().map(row).collect();
+    let made = format!("\n| `detail=` | |\n|---|---|\n{rows}\n");
+    if std::env::var_os("WEIR_BLESS").is_some() {
+        std::fs::write(&path, format!("{before}{begin}{made}{end}{after}")).unwrap();
+        return;
+    }
+    assert!(between == made, "docs/caching.md does not explain every reason: run with WEIR_BLESS=1");
 }
 
 /// A certificate for `localhost` and its key, as files in a folder of their own.

@@ -53,7 +53,7 @@ pub fn introduce(to: &mut impl Write, proxy: SocketAddr, admin: Option<SocketAdd
         writeln!(
             to,
             "  curl http://{admin}/metrics\
-             \n  curl -X POST http://{admin}/purge -d '{{\"url\": \"{base}/slow\"}}'\n"
+             \n  curl --json '{{\"url\": \"{base}/slow\"}}' http://{admin}/purge     or: weir purge {base}/slow --admin {admin}\n"
         )?;
     }
     writeln!(

@@ -120,10 +120,10 @@ async fn answer(state: &State, request: Request<Incoming>) -> Response<Content> 
     let number = state.requests.fetch_add(1, Ordering::Relaxed) + 1;
     if path == "/break" && request.method() == Method::POST {
         *state.broken_until.lock() = Some(Instant::now() + BROKEN_FOR);
-        return text(StatusCode::ACCEPTED, "The application answers with 500 for 20 s.\n", "no-store");
+        return text(StatusCode::ACCEPTED, "The application answers with 503 for 20 s.\n", "no-store");
     }
     if state.broken_until.lock().is_some_and(|until| Instant::now() < until) {
-        return text(StatusCode::INTERNAL_SERVER_ERROR, "The application is broken.\n", "no-store");
+        return text(StatusCode::SERVICE_UNAVAILABLE, "The application is broken.\n", "no-store");
     }
     let made = |what: &str| json!({ "what": what, "answer": number });
     match path.as_str() {
@@ -282,7 +282,7 @@ fn json(value: &serde_json::Value, cache_control: &'static str) -> Response<Cont
 fn text(status: StatusCode, body: &'static str, cache_control: &'static str) -> Response<Content> {
     let mut response = content("text/plain; charset=utf-8", body, cache_control);
     *response.status_mut() = status;
-    if status == StatusCode::INTERNAL_SERVER_ERROR {
+    if status == StatusCode::SERVICE_UNAVAILABLE {
         response.headers_mut().insert(RETRY_AFTER, http::HeaderValue::from_static("20"));
     }
     response

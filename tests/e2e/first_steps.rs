@@ -1,0 +1,105 @@
+//! What a person does on the first day: the demo, the short form, checking a file, purging.
+
+use std::time::Duration;
+
+use harness::weir::{check, run};
+use harness::{Origin, Reply, Weir};
+
+#[test]
+fn the_demo_shows_what_is_cached_and_why() {
+    let weir = Weir::with_arguments(&["demo", "--listen", "127.0.0.1:0"], 1, true);
+    let said = |target: &str| weir.get(target).cache_status().to_owned();
+
+    assert!(said("/slow").contains("stored"));
+    assert!(said("/slow").starts_with("weir; hit"));
+    assert!(said("/me").contains("detail=private"));
+    assert!(said("/random").contains("detail=no-store"));
+    assert!(said("/search?q=a&utm_source=b").contains("stored"));
+    assert!(said("/search?q=a").starts_with("weir; hit"), "utm_source does not matter");
+    assert!(weir.get("/").text().contains("<title>"));
+    assert!(weir.get("/weir.toml").text().contains("[[route]]"));
+}
+
+#[test]
+fn the_demo_stays_up_while_its_application_is_broken() {
+    let weir = Weir::with_arguments(&["demo", "--listen", "127.0.0.1:0"], 1, true);
+    assert_eq!(weir.get("/silent").status, 200);
+    assert_eq!(weir.ask("POST", "/break", &[], b"").status, 202);
+
+    let stale = weir.get("/silent");
+    assert_eq!(stale.status, 200);
+    assert!(stale.cache_status().contains("stale-if-error"), "{}", stale.cache_status());
+    let fallback = weir.get("/nobody-asked-for-this-before");
+    assert_eq!((fallback.status, fallback.text().contains("is down")), (503, true));
+}
+
+#[test]
+fn the_short_form_forwards_everything() {
+    let origin = Origin::start(|request| Reply::ok(request.path().to_owned()));
+    let mut weir = Weir::with_arguments(&["--to", &origin.url(), "--listen", "127.0.0.1:0"], 1, true);
+
+    assert_eq!(weir.get("/a/b").text(), "/a/b");
+    assert!(weir.wait_for_line("/a/b").contains("200"), "a line for each request");
+    weir.terminate();
+    assert!(weir.wait(Duration::from_secs(10)).success());
+}
+
+#[test]
+fn check_says_ok_or_all_that_is_wrong() {
+    let (status, printed) = check("[[route]]\norigin = \"http://127.0.0.1:8000\"\n");
+    assert!(status.success() && printed.ends_with("ok\n"), "{printed}");
+
+    let (status, printed) =
+        check("[server]\nlsiten = 1\n[[route]]\norigin = \"app\"\ncache = { tll = \"1m\" }\n");
+    assert_eq!(status.code(), Some(1));
+    for part in [
+        "did you mean `listen`?",
+        "weir.toml:2:1",
+        "there is no origin `app`",
+        "did you mean `ttl`?",
+        "3 mistakes",
+    ] {
+        assert!(printed.contains(part), "{part} in {printed}");
+    }
+}
+
+#[test]
+fn a_file_with_a_failing_test_is_neither_right_nor_run() {
+    let file =
+        "[[route]]\norigin = \"http://127.0.0.1:8000\"\n[[test]]\nrequest = \"GET /\"\nroute = \"other\"\n";
+    let (status, printed) = check(file);
+    assert_eq!(status.code(), Some(1));
+    assert!(printed.contains("`GET /` is taken by route `route 1` (line 1)"), "{printed}");
+}
+
+#[test]
+fn purge_drops_what_is_stored_for_a_url() {
+    let origin = Origin::start(|_| Reply::ok("a").header("Cache-Control", "max-age=60"));
+    let weir = Weir::before(&origin);
+    weir.get("/page");
+    weir.get("/page");
+    assert_eq!(origin.count(), 1);
+
+    let url = "http://weir.test/page";
+    let line = weir.wait_for_line("admin on http://");
+    let admin = line.rsplit('/').next().expect("a split has parts");
+    let output = run(&["purge", url, "--admin", admin]);
+    let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{output:?}");
+    assert!(printed.starts_with(&format!("purged {url}")), "{printed}");
+
+    weir.get("/page");
+    assert_eq!(origin.count(), 2);
+
+    let refused = run(&["purge", "not a url", "--admin", admin]);
+    assert_eq!(refused.status.code(), Some(1));
+}
+
+#[test]
+fn arguments_that_make_no_sense_are_told() {
+    assert_eq!(run(&[]).status.code(), Some(2));
+    assert_eq!(run(&["--bogus"]).status.code(), Some(2));
+    assert_eq!(run(&["run", "--config", "/nonexistent/weir.toml"]).status.code(), Some(1));
+    assert!(run(&["--version"]).status.success());
+    assert!(run(&["reference"]).stdout.starts_with(b"## The file"));
+}
