@@ -44,9 +44,9 @@ pub fn introduce(to: &mut impl Write, proxy: SocketAddr, admin: Option<SocketAdd
          \n  curl -i {base}/api/news          JSON with an ETag, validated when it is stale\
          \n  curl -i {base}/me -b user=ann    a page of Ann's: never shared\
          \n  curl -i {base}/greeting -H 'Accept-Language: de'\
-         \n  curl -i {base}/search?q=weir\\&utm_source=mail\
+         \n  curl -i '{base}/search?q=weir&utm_source=mail'   and without utm_source: the same answer\
          \n  curl -N {base}/clock             server-sent events, as they happen\
-         \n  seq 50 | xargs -P 50 -I: curl -s -o /dev/null {base}/slow?all   one request at the application\
+         \n  seq 50 | xargs -P 50 -I@ curl -s -o /dev/null '{base}/slow?all'   50 visitors, one request at the application\
          \n  curl -X POST {base}/break        the application fails for 20 s; see what stays up\n"
     )?;
     if let Some(admin) = admin {
