@@ -438,6 +438,7 @@ struct Found {
     http2_settings: bool,
     proxy_authorization: bool,
     max_forwards: bool,
+    cookies: u32,
     hosts: u32,
     content_lengths: u32,
 }
@@ -523,7 +524,20 @@ pub fn check_request(
     if found.max_forwards {
         gated.answer_here = check_max_forwards(parts)?;
     }
+    if found.cookies > 1 {
+        join_cookies(&mut parts.headers);
+    }
     Ok(gated)
+}
+
+/// RFC 9113 §8.2.3: if there are several `Cookie` lines "after decompression, these MUST be concatenated into a single octet string using
+/// the two-octet delimiter of 0x3b, 0x20 (the ASCII string "; ") before being passed into a non-HTTP/2 context". In HTTP/1.1 there is one
+/// at most (RFC 6265 §5.4); what comes in several is read as that by keys and origins alike.
+fn join_cookies(headers: &mut HeaderMap) {
+    let lines: Vec<&[u8]> = headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    let joined = lines.join(&b"; "[..]);
+    let joined = HeaderValue::from_bytes(&joined).expect("values joined by `; ` are a value");
+    headers.insert(header::COOKIE, joined);
 }
 
 /// The one pass: sizes, and which of the special fields are there.
@@ -538,6 +552,7 @@ fn scan(headers: &HeaderMap, limits: &Limits) -> Result<Found, Rejection> {
         head_bytes += name.as_str().len() + value.len() + 4;
         match *name {
             header::HOST => found.hosts += 1,
+            header::COOKIE => found.cookies += 1,
             header::CONNECTION => found.connection = true,
             header::CONTENT_LENGTH => found.content_lengths += 1,
             header::TRANSFER_ENCODING => found.transfer_encoding += 1,
