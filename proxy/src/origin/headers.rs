@@ -64,10 +64,15 @@ impl OriginFields {
     }
 }
 
-/// Names by which a client could tell an origin to read another host, path or method than the one that is keyed.
-const ROUTING: [&str; 22] = [
+/// Names by which a client could tell an origin to read another host, path, method or client than the one that asks.
+const ROUTING: [&str; 28] = [
+    "cf-connecting-ip",
+    "client-ip",
+    "fastly-client-ip",
     "forwarded",
     "front-end-https",
+    "proxy", // CGI makes HTTP_PROXY of it
+    "true-client-ip",
     "x-client-ip",
     "x-cluster-client-ip",
     "x-forwarded",
@@ -86,6 +91,7 @@ const ROUTING: [&str; 22] = [
     "x-http-method-override",
     "x-method-override",
     "x-original-url",
+    "x-proxyuser-ip",
     "x-real-ip",
     "x-rewrite-url",
 ];
@@ -119,8 +125,7 @@ pub fn make(mut fields: HeaderMap, sender: &Sender<'_>) -> OriginFields {
 fn remove_routing(fields: &mut HeaderMap) {
     let is_routing = |name: &HeaderName| {
         let text = name.as_str();
-        // All of them begin with one of these, and few others do.
-        (text.starts_with("x-") || text.starts_with('f')) && ROUTING.binary_search(&text).is_ok()
+        ROUTING.binary_search(&text).is_ok()
             || text.starts_with("x-forwarded-")
             || text.starts_with("x-original-")
     };
