@@ -386,6 +386,8 @@ mod oddity {
     pub(super) const PARAMETERS: u8 = 32;
     /// `%25`, which may be decoded twice.
     pub(super) const TWICE: u8 = 64;
+    /// `%00`, which ends a string in C.
+    pub(super) const NUL: u8 = 128;
 }
 
 /// More kinds of oddity in one path than this, and it is nobody's honest link: refused, which bounds the readings at sixteen.
@@ -436,7 +438,7 @@ impl Readings {
 }
 
 fn oddities(path: &[u8]) -> u8 {
-    use oddity::{BACKSLASH, DOTS, EMPTY, ENCODED_DOTS, PARAMETERS, SLASH, TWICE};
+    use oddity::{BACKSLASH, DOTS, EMPTY, ENCODED_DOTS, NUL, PARAMETERS, SLASH, TWICE};
     // What a second decoding brings to light counts as well.
     let once = without_encoded_percent(path);
     let mut found = if once == path { 0 } else { TWICE };
@@ -447,6 +449,7 @@ fn oddities(path: &[u8]) -> u8 {
             (_, Some(b'/')) => found |= SLASH,
             (_, Some(b'\\')) | (b'\\', _) => found |= BACKSLASH,
             (_, Some(b'.')) => encoded_dot = true,
+            (_, Some(0)) => found |= NUL,
             (b';', _) => found |= PARAMETERS,
             _ => {}
         }
@@ -471,11 +474,15 @@ fn without_encoded_percent(path: &[u8]) -> Vec<u8> {
 
 /// The path as a server with these habits reads it, in canonical form.
 fn read(path: &[u8], habits: u8) -> Vec<u8> {
-    use oddity::{BACKSLASH, DOTS, EMPTY, ENCODED_DOTS, PARAMETERS, SLASH, TWICE};
+    use oddity::{BACKSLASH, DOTS, EMPTY, ENCODED_DOTS, NUL, PARAMETERS, SLASH, TWICE};
     let has = |habit| habits & habit != 0;
     let mut bytes = path.to_vec();
     if has(TWICE) {
         bytes = without_encoded_percent(&bytes);
+    }
+    if has(NUL) {
+        let end = (0..bytes.len()).find(|at| triple(&bytes[*at..]) == Some(0));
+        bytes.truncate(end.unwrap_or(bytes.len()));
     }
     if has(PARAMETERS) {
         let mut cutting = false;
@@ -700,6 +707,9 @@ mod tests {
             ("/y/../admin/z//../..",     "/"),
             ("/%2fadmin",                "/admin"),
             ("/a/b;..%2f../admin",       "/a/admin"),
+            ("/admin%00",                "/admin"),
+            ("/admin%00.css",            "/admin"),
+            ("/admin%2500.css",          "/admin"),
         ];
         for (path, reading) in cases {
             let readings = Readings::of(path.as_bytes());
