@@ -224,7 +224,9 @@ impl NamedCache {
         };
         let Some(stored) = selected else {
             let others = variants.iter().filter(|stored| stored.check(&self.purges).is_ok());
-            let others = others.filter(|stored| stored.part.is_none()).cloned().collect();
+            // A 304 would say that the content is the same for both, not that fields made for one person are meant for another.
+            let others = others.filter(|stored| stored.part.is_none() && !stored.variant.is_personal());
+            let others = others.cloned().collect();
             return Decision::Miss { status: CacheStatus::forwarded(Fwd::VaryMiss), others };
         };
         if let Some(part) = &stored.part {

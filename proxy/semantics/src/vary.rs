@@ -143,6 +143,12 @@ enum Served {
 }
 
 impl Variant {
+    /// Whether it was chosen by who asked: made for one person, whatever its validator says.
+    #[must_use]
+    pub fn is_personal(&self) -> bool {
+        self.fields.iter().any(|field| matches!(field.name, header::COOKIE | header::AUTHORIZATION))
+    }
+
     /// What is to be remembered of a response and of the request that it answers: `request` as it was forwarded to the origin.
     #[must_use]
     pub fn capture(
