@@ -1,4 +1,15 @@
 //! End to end: the real binary, real sockets, a file per feature. Each test is a story: arrange, act, expect.
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
+mod balancing;
+mod cache_attacks;
+mod caching;
+mod configuration;
 mod first_steps;
+mod framing;
+mod http2_attacks;
+mod leak;
+mod operations;
+mod proxying;
+mod routes;
 mod the_harness;

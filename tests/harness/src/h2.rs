@@ -76,6 +76,10 @@ impl Body for Fed {
     ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
         self.0.poll_recv(cx)
     }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.is_closed() && self.0.is_empty()
+    }
 }
 
 fn header_map(fields: &[(&str, &str)]) -> HeaderMap {

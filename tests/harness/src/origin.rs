@@ -216,6 +216,7 @@ type Accept = dyn FnMut() -> Option<(Box<dyn Stream>, Option<TcpStream>)> + Send
 
 #[derive(Default)]
 struct Seen {
+    count: usize,
     requests: Vec<Request>,
     faults: Vec<String>,
     open: Vec<(usize, TcpStream)>,
@@ -227,6 +228,7 @@ struct Shared {
     changed: Condvar,
     handler: Box<Handler>,
     identity: Option<Identity>,
+    keeps: bool,
     stopping: AtomicBool,
 }
 
@@ -246,7 +248,12 @@ enum Place {
 impl Origin {
     /// An origin on a port of 127.0.0.1.
     pub fn start(handler: impl Fn(&Request) -> Reply + Send + Sync + 'static) -> Origin {
-        Origin::launch(Place::Tcp(any_port()), None, Box::new(handler))
+        Origin::launch(Place::Tcp(any_port()), None, true, Box::new(handler))
+    }
+
+    /// An origin that counts its requests and keeps none of them, for when there are many.
+    pub fn start_counting(handler: impl Fn(&Request) -> Reply + Send + Sync + 'static) -> Origin {
+        Origin::launch(Place::Tcp(any_port()), None, false, Box::new(handler))
     }
 
     /// An origin that speaks TLS.
@@ -254,12 +261,12 @@ impl Origin {
         identity: Identity,
         handler: impl Fn(&Request) -> Reply + Send + Sync + 'static,
     ) -> Origin {
-        Origin::launch(Place::Tcp(any_port()), Some(identity), Box::new(handler))
+        Origin::launch(Place::Tcp(any_port()), Some(identity), true, Box::new(handler))
     }
 
     /// An origin on a Unix socket.
     pub fn start_unix(path: &Path, handler: impl Fn(&Request) -> Reply + Send + Sync + 'static) -> Origin {
-        Origin::launch(Place::Unix(path.to_owned()), None, Box::new(handler))
+        Origin::launch(Place::Unix(path.to_owned()), None, true, Box::new(handler))
     }
 
     /// An origin whose answers say what was asked, and may be stored for a minute.
@@ -269,12 +276,13 @@ impl Origin {
         })
     }
 
-    fn launch(place: Place, identity: Option<Identity>, handler: Box<Handler>) -> Origin {
+    fn launch(place: Place, identity: Option<Identity>, keeps: bool, handler: Box<Handler>) -> Origin {
         let shared = Arc::new(Shared {
             seen: Mutex::default(),
             changed: Condvar::new(),
             handler,
             identity,
+            keeps,
             stopping: AtomicBool::new(false),
         });
         let mut origin = Origin { shared, place, acceptor: None };
@@ -350,7 +358,7 @@ impl Origin {
 
     /// How many requests it has read.
     pub fn count(&self) -> usize {
-        lock(&self.shared.seen).requests.len()
+        lock(&self.shared.seen).count
     }
 
     /// How many requests for this target it has read.
@@ -361,6 +369,13 @@ impl Origin {
     /// Every request so far.
     pub fn requests(&self) -> Vec<Request> {
         lock(&self.shared.seen).requests.clone()
+    }
+
+    /// Forgets the requests so far, and counts from nothing again.
+    pub fn forget(&self) {
+        let mut seen = lock(&self.shared.seen);
+        seen.requests.clear();
+        seen.count = 0;
     }
 
     /// The latest request for this target.
@@ -383,9 +398,9 @@ impl Origin {
         let (seen, _) = self
             .shared
             .changed
-            .wait_timeout_while(seen, WAIT, |seen| seen.requests.len() < count)
+            .wait_timeout_while(seen, WAIT, |seen| seen.count < count)
             .unwrap_or_else(|e| e.into_inner());
-        let came = seen.requests.len();
+        let came = seen.count;
         assert!(came >= count, "{came} requests came to the origin in {WAIT:?}, not {count}");
     }
 
@@ -449,7 +464,13 @@ fn answer_all(shared: &Shared, mut conn: Conn) {
             // An unfinished request on a connection that is then closed is what a proxy may leave behind.
             Err(ReadError::Ended(..) | ReadError::Cut(..)) => return,
         };
-        lock(&shared.seen).requests.push(request.clone());
+        {
+            let mut seen = lock(&shared.seen);
+            seen.count += 1;
+            if shared.keeps {
+                seen.requests.push(request.clone());
+            }
+        }
         shared.changed.notify_all();
         let reply = (shared.handler)(&request);
         let last = reply.close

@@ -202,7 +202,12 @@ impl Weir {
     #[track_caller]
     pub fn admin(&self, method: &str, target: &str) -> Response {
         let address = self.admin.expect("Weir announced its admin listener");
-        Conn::connect(address).ask(method, target, &[("Host", &address.to_string())], b"")
+        Conn::connect(address).ask(
+            method,
+            target,
+            &[("Host", &address.to_string()), ("Weir-Admin", "1")],
+            b"",
+        )
     }
 
     /// The metrics page.
@@ -226,9 +231,9 @@ impl Weir {
         samples.sum()
     }
 
-    /// Replaces the configuration file (as [`Weir::with`] takes it), keeping the ports, without a reload.
+    /// Replaces the configuration file (as [`Weir::with`] takes it) without a reload.
     pub fn write_config(&self, config: &str) {
-        let config = complete_with(config, self.folder.path(), &self.listeners, self.admin);
+        let config = complete(config, self.folder.path());
         std::fs::write(self.folder.path().join("weir.toml"), config).expect("the folder can be written to");
     }
 
@@ -314,26 +319,15 @@ fn keep_lines(stream: impl Read + Send + 'static, printed: &Arc<Printed>) {
 }
 
 fn complete(config: &str, folder: &Path) -> String {
-    complete_with(config, folder, &["127.0.0.1:0".to_owned()], None)
-}
-
-fn complete_with(config: &str, folder: &Path, listeners: &[String], admin: Option<SocketAddr>) -> String {
     let has_table = |name: &str| config.lines().any(|line| line.trim() == name);
-    let mut whole = String::new();
-    if !config.contains("listen =") || !has_table("[server]") {
-        let places: Vec<_> = listeners.iter().map(|l| format!("{:?}", without_scheme(l))).collect();
-        let listen = format!("listen = [{}]", places.join(", "));
-        if has_table("[server]") {
-            whole = config.replacen("[server]", &format!("[server]\n{listen}"), 1);
-        } else {
-            whole = format!("[server]\n{listen}\n{config}");
-        }
-    } else {
-        whole.push_str(config);
-    }
+    let listen = "listen = [\"127.0.0.1:0\"]";
+    let mut whole = match (has_table("[server]"), config.contains("listen =")) {
+        (true, true) => config.to_owned(),
+        (true, false) => config.replacen("[server]", &format!("[server]\n{listen}"), 1),
+        (false, _) => format!("[server]\n{listen}\n{config}"),
+    };
     if !has_table("[admin]") {
-        let place = admin.map_or_else(|| "127.0.0.1:0".to_owned(), |address| address.to_string());
-        whole = format!("[admin]\nlisten = \"{place}\"\n{whole}");
+        whole = format!("[admin]\nlisten = \"127.0.0.1:0\"\n{whole}");
     }
     whole.replace("{DIR}", &folder.display().to_string())
 }
