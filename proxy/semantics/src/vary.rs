@@ -23,6 +23,8 @@ pub struct VaryRule {
 
 /// More nominated fields than this count as `*`: no later request would match anyway.
 const NOMINATED_MAX: usize = 32;
+/// What cannot be matched with what a request presents: `*`, and the fields into which a proxy writes each client's address.
+const UNMATCHABLE: [&str; 3] = ["*", "forwarded", "x-forwarded-for"];
 
 impl VaryRule {
     /// Reads `Vary` over all its lines. What is not a field name counts as `*`: it cannot be matched.
@@ -37,8 +39,8 @@ impl VaryRule {
                 }
                 match HeaderName::from_bytes(member) {
                     // RFC 9110 §12.5.5: `*` signals that other aspects of the request might have played a role.
-                    Ok(name) if name.as_str() != "*" && rule.names.contains(&name) => {}
-                    Ok(name) if name.as_str() != "*" && rule.names.len() < NOMINATED_MAX => {
+                    Ok(name) if rule.names.contains(&name) => {}
+                    Ok(name) if !UNMATCHABLE.contains(&name.as_str()) && rule.names.len() < NOMINATED_MAX => {
                         rule.names.push(name);
                     }
                     _ => rule.star = true,
@@ -435,6 +437,7 @@ mod tests {
             ("star after a name",          "vary: foo, *",                   true,  vec!["foo"]),
             ("star before a name",         "vary: *, foo",                   true,  vec!["foo"]),
             ("what is no name cannot match", "vary: foo bar",                true,  vec![]),
+            ("every client's address differs", "vary: foo, X-Forwarded-For", true,  vec!["foo"]),
         ];
         for (what, response, star, names) in cases {
             let rule = VaryRule::of_response(&headers(response));
