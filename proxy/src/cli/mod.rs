@@ -140,7 +140,10 @@ fn run_file(path: &Path) -> Result<(), Failed> {
     let loaded = config::load(path)?;
     let path = path.to_owned();
     let source: ConfigSource = Arc::new(move || {
-        let loaded = config::load(&path).map_err(|error| explained(&error.into()))?;
+        let loaded = config::load(&path).map_err(|error| match error {
+            LoadError::Wrong(mistakes) => mistakes.in_lines(),
+            error @ LoadError::Read { .. } => explained(&error.into()),
+        })?;
         let warnings = loaded.warnings.iter().map(in_one_line).collect();
         Ok(NewConfig { config: loaded.config, warnings })
     });

@@ -144,6 +144,19 @@ impl Mistakes {
         self.list.iter()
     }
 
+    /// Each in a line of its own, for logs: `weir.toml:3:1: unknown key …; did you mean …?`
+    pub fn in_lines(&self) -> String {
+        let line = |mistake: &Mistake| {
+            let (line, column) = self.source.position(mistake.span.start);
+            let help = mistake
+                .help
+                .as_ref()
+                .map(|help| format!("; {}", help.split_whitespace().collect::<Vec<_>>().join(" ")));
+            format!("{}:{line}:{column}: {}{}", self.source.file, mistake.message, help.unwrap_or_default())
+        };
+        self.list.iter().map(line).collect::<Vec<_>>().join("\n")
+    }
+
     /// How many.
     pub fn count(&self) -> usize {
         self.list.len()

@@ -25,7 +25,7 @@ pub fn markdown() -> String {
             };
             let about: Vec<&str> = key.about.iter().map(|line| line.trim()).collect();
             let text = about.join(" ");
-            writeln!(out, "- **`{}`** ({named}{}{list}; {default}). {text}", key.name, key.expects)
+            writeln!(out, "- **`{}`** ({named}{}{list}; {default}). {text}", key.name, short(key.expects))
                 .expect("a string takes all");
         }
         out.push('\n');
@@ -33,6 +33,16 @@ pub fn markdown() -> String {
     out.truncate(out.trim_end().len());
     out.push('\n');
     out
+}
+
+/// Without examples (`, as "250ms" or "5m"`): the reference begins with them.
+fn short(expects: &str) -> String {
+    let Some((before, examples)) = expects.split_once(", as \"") else { return expects.to_owned() };
+    let mut rest = examples.split_once('"').map_or("", |(_, rest)| rest);
+    while let Some((_, after)) = rest.strip_prefix(" or \"").and_then(|more| more.split_once('"')) {
+        rest = after;
+    }
+    format!("{before}{rest}")
 }
 
 /// Lines of prose joined, paragraphs and code kept apart.

@@ -98,7 +98,7 @@ table! {
         head_bytes: ByteSize = "\"32KiB\"",
         /// Field lines in a head.
         head_fields: Whole<8, 10_000> = "100",
-        /// Open client connections in all; more wait in the system's queue.
+        /// Open client connections in all; more are closed at once.
         connections: Whole<1, 10_000_000> = "10000",
         /// Open client connections of one address (IPv6: of one /64). `trusted_proxies` are exempt.
         connections_per_address: Whole<1, 10_000_000> = "1000",

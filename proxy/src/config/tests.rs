@@ -82,6 +82,17 @@ fn mistakes_read_as_committed() {
 }
 
 #[test]
+fn a_log_takes_a_mistake_in_a_line() {
+    let mistakes = read("[server]\nlsiten = 1\n").unwrap_err();
+    let lines = mistakes.in_lines();
+    assert_eq!(
+        lines,
+        "weir.toml:1:1: there is no route, so nothing could be answered; the shortest one is [[route]] origin = \"http://127.0.0.1:8000\"\n\
+         weir.toml:2:1: unknown key `lsiten` in `[server]`; did you mean `listen`?"
+    );
+}
+
+#[test]
 fn three_lines_are_enough() {
     let config = good("[[route]]\norigin = \"http://127.0.0.1:8000\"\n").config;
     assert_eq!(config.server.listeners[0].address, ListenAddress::Tcp("127.0.0.1:8080".parse().unwrap()));
