@@ -91,6 +91,8 @@ impl Builders {
 }
 
 /// Runs what HTTP/2 connections spawn: a panic ends its stream and is counted.
+///
+/// Each is run once where it is: the stream of a hit has its whole answer at hand and ends there, without a task of its own.
 #[derive(Debug, Clone)]
 struct Spawner {
     metrics: Arc<WorkerMetrics>,
@@ -98,7 +100,12 @@ struct Spawner {
 
 impl<F: Future<Output = ()> + Send + 'static> hyper::rt::Executor<F> for Spawner {
     fn execute(&self, future: F) {
-        tokio::spawn(Guarded { future, metrics: Arc::clone(&self.metrics) });
+        let mut stream = Box::pin(Guarded { future, metrics: Arc::clone(&self.metrics) });
+        let mut nobody = Context::from_waker(std::task::Waker::noop());
+        if stream.as_mut().poll(&mut nobody).is_pending() {
+            // Its task polls it anew, with a waker that wakes.
+            tokio::spawn(stream);
+        }
     }
 }
 
@@ -444,6 +451,7 @@ impl<S: Serve> Visit<S> {
         let io = TokioIo::new(Io::http2(stream, Arc::clone(&connection), admission, resets_max));
         let mut serving = pin!(builders.http2.serve_connection(io, handler));
         until_end(&connection, |context, finish| {
+            connection.progress.turns.one();
             if finish {
                 serving.as_mut().graceful_shutdown();
             }

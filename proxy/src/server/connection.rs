@@ -157,6 +157,8 @@ pub(super) struct Progress {
     pub(super) resets: Counter,
     pub(super) control_frames: Counter,
     pub(super) useful_frames: Counter,
+    /// HTTP/2: how often the connection's task has run.
+    pub(super) turns: Counter,
 }
 
 impl Default for Progress {
@@ -178,6 +180,7 @@ impl Default for Progress {
             resets: Counter::default(),
             control_frames: Counter::default(),
             useful_frames: Counter::default(),
+            turns: Counter::default(),
         }
     }
 }

@@ -16,6 +16,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::server::TlsStream;
 
 use super::connection::{Connection, Order, Phase};
+use super::gather::Gather;
 use super::http2::{self, Budget, Scanner, Spent};
 use super::watch::Admission;
 use super::websocket;
@@ -198,7 +199,9 @@ pub(super) struct Io {
 #[derive(Debug)]
 struct Http2 {
     received: Scanner,
+    /// Of what was taken to be written, gathered or not.
     sent: Scanner,
+    gather: Gather,
     budget: Budget,
     resets_max: u64,
 }
@@ -228,6 +231,7 @@ impl Io {
         io.http2 = Some(Box::new(Http2 {
             received: Scanner::after_preface(),
             sent: Scanner::default(),
+            gather: Gather::default(),
             budget: Budget::default(),
             resets_max: resets_max as u64,
         }));
@@ -237,6 +241,8 @@ impl Io {
     /// Says why the connection ends, as far as that can be said without waiting, and closes it.
     pub(super) fn say_and_close(&mut self, last_words: &[u8]) {
         let mut nobody = Context::from_waker(std::task::Waker::noop());
+        let gathered_left = self.poll_gathered(&mut nobody).is_ready();
+        let last_words = if gathered_left { last_words } else { b"" };
         on_stream!(&mut self.stream, inner => {
             let mut inner = Pin::new(inner);
             let _ = inner.as_mut().poll_write(&mut nobody, last_words);
@@ -291,6 +297,51 @@ impl Io {
         polled
     }
 
+    /// Writes what HTTP/2 has gathered.
+    fn poll_gathered(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Some(http2) = &mut self.http2 else { return Poll::Ready(Ok(())) };
+        if http2.gather.is_empty() {
+            return Poll::Ready(Ok(()));
+        }
+        let (stream, progress) = (&mut self.stream, &self.connection.progress);
+        let polled = http2.gather.poll_write_out(progress.turns.count(), |bytes| {
+            let polled = on_stream!(&mut *stream, inner => Pin::new(inner).poll_write(context, bytes));
+            progress.write_blocked.store(polled.is_pending(), Ordering::Relaxed);
+            if let Poll::Ready(Ok(written)) = &polled {
+                progress.bytes_out.add(*written as u64);
+            }
+            polled
+        });
+        ready!(polled)?;
+        self.poll_flush_tls(context)
+    }
+
+    /// TLS keeps what the socket did not take.
+    fn poll_flush_tls(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Stream::Tls(inner) = &mut self.stream else {
+            return Poll::Ready(Ok(()));
+        };
+        let polled = Pin::new(inner).poll_flush(context);
+        self.connection.progress.write_blocked.store(polled.is_pending(), Ordering::Relaxed);
+        polled
+    }
+
+    /// Takes a small write of HTTP/2 to be written with others; `None`: it is to be written by itself, behind them.
+    fn gather(&mut self, slices: &[IoSlice<'_>]) -> Option<usize> {
+        let http2 = self.http2.as_mut()?;
+        let len = http2.gather.take(slices)?;
+        for slice in slices {
+            http2.sent.sent(slice, &self.connection.progress);
+        }
+        Some(len)
+    }
+
+    /// Writes what goes before anything else that is written.
+    fn poll_before_write(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_gathered(context))?;
+        self.poll_interim(context)
+    }
+
     /// Writes a waiting interim head to its end.
     fn poll_interim(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.interim.is_empty() {
@@ -341,6 +392,12 @@ impl AsyncRead for Io {
         if this.connection.progress.is_tunnel() && this.poll_tunnel_ended(context) {
             return Poll::Ready(Ok(()));
         }
+        let turn = this.connection.progress.turns.count();
+        if this.http2.as_ref().is_some_and(|http2| http2.gather.is_due(turn))
+            && let Poll::Ready(Err(error)) = this.poll_gathered(context)
+        {
+            return Poll::Ready(Err(error));
+        }
         let before = space.filled().len();
         ready!(on_stream!(&mut this.stream, inner => Pin::new(inner).poll_read(context, space)))?;
         Poll::Ready(this.note_read(&space.filled()[before..]))
@@ -350,7 +407,10 @@ impl AsyncRead for Io {
 impl AsyncWrite for Io {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        ready!(this.poll_interim(context))?;
+        if let Some(gathered) = this.gather(&[IoSlice::new(bytes)]) {
+            return Poll::Ready(Ok(gathered));
+        }
+        ready!(this.poll_before_write(context))?;
         let polled = on_stream!(&mut this.stream, inner => Pin::new(inner).poll_write(context, bytes));
         this.note_written(polled, std::iter::once(bytes))
     }
@@ -361,7 +421,10 @@ impl AsyncWrite for Io {
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        ready!(this.poll_interim(context))?;
+        if let Some(gathered) = this.gather(slices) {
+            return Poll::Ready(Ok(gathered));
+        }
+        ready!(this.poll_before_write(context))?;
         let polled =
             on_stream!(&mut this.stream, inner => Pin::new(inner).poll_write_vectored(context, slices));
         this.note_written(polled, slices.iter().map(|slice| &**slice))
@@ -373,22 +436,23 @@ impl AsyncWrite for Io {
 
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if this.http2.is_none() {
+        if let Some(http2) = &mut this.http2 {
+            if !http2.gather.is_empty() {
+                http2.gather.ask(this.connection.progress.turns.count(), context);
+                return Poll::Ready(Ok(()));
+            }
+        } else {
             if this.interim.is_empty() {
                 this.interim = this.connection.interim.take();
             }
             ready!(this.poll_interim(context))?;
         }
-        let Stream::Tls(inner) = &mut this.stream else {
-            return Poll::Ready(Ok(()));
-        };
-        let polled = Pin::new(inner).poll_flush(context);
-        this.connection.progress.write_blocked.store(polled.is_pending(), Ordering::Relaxed);
-        polled
+        this.poll_flush_tls(context)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        ready!(this.poll_gathered(context))?;
         let progress = &this.connection.progress;
         let left = match &mut this.linger_left {
             Some(left) => left,

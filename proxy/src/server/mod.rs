@@ -5,6 +5,7 @@
 
 mod accept;
 pub mod connection;
+mod gather;
 mod http2;
 mod io;
 mod listen;
