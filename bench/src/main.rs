@@ -11,11 +11,12 @@ mod report;
 mod scenario;
 mod server;
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::fs;
 use std::io::{self, Write};
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -23,9 +24,10 @@ use std::time::Duration;
 use clap::{Parser, Subcommand};
 
 use crate::metric::{Metric, Sample};
+use crate::origin::Origin;
 use crate::report::{Findings, Report, Version};
 use crate::scenario::{Bench, Scenario, wait_until_ready};
-use crate::server::{Kind, Origin, Server, Setup};
+use crate::server::{Kind, Server, Setup};
 
 /// Above this share of strangers on the server's core, a round is measured once more.
 const DISTURBED_PERCENT_MAX: f64 = 10.0;
@@ -114,12 +116,13 @@ fn measure(arguments: &Arguments) -> io::Result<bool> {
             "one core only: servers, origin and load generator share it, so nothing here compares"
         )?;
     }
-    let origin = Origin::start()?;
+    let origin = RefCell::new(Origin::listen(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))?);
+    let origin_address = origin.borrow().address()?;
     let (rounds, window) = match arguments.smoke {
         true => (1, Duration::from_millis(200)),
         false => (arguments.rounds, Duration::from_secs_f64(arguments.seconds)),
     };
-    let setup = |budget| Setup { origin: origin.address, budget, weir: &weir, pin };
+    let setup = |budget| Setup { origin: origin_address, budget, weir: &weir, pin };
     let mut bench =
         Bench { origin: &origin, setup: setup(Scenario::Hit1k.budget()), window, smoke: arguments.smoke };
     let scenarios: Vec<Scenario> =
@@ -153,17 +156,17 @@ struct Running {
 }
 
 impl Running {
-    fn get(&mut self, kind: Kind, setup: &Setup<'_>) -> io::Result<&Server> {
+    fn get(&mut self, kind: Kind, bench: &Bench<'_>) -> io::Result<&Server> {
         match self.servers.entry(kind) {
             Entry::Occupied(entry) => Ok(entry.into_mut()),
-            Entry::Vacant(entry) => Ok(entry.insert(start(kind, setup)?)),
+            Entry::Vacant(entry) => Ok(entry.insert(start(kind, bench)?)),
         }
     }
 }
 
-fn start(kind: Kind, setup: &Setup<'_>) -> io::Result<Server> {
-    let mut server = Server::start(kind, setup)?;
-    wait_until_ready(&mut server)?;
+fn start(kind: Kind, bench: &Bench<'_>) -> io::Result<Server> {
+    let mut server = Server::start(kind, &bench.setup)?;
+    wait_until_ready(&mut server, bench.origin)?;
     Ok(server)
 }
 
@@ -201,9 +204,9 @@ fn measure_once(
     serial: &mut u64,
 ) -> io::Result<Sample> {
     if scenario.wants_fresh_server() {
-        return scenario.measure(bench, &start(kind, &bench.setup)?, 0);
+        return scenario.measure(bench, &start(kind, bench)?, 0);
     }
-    let server = running.get(kind, &bench.setup)?;
+    let server = running.get(kind, bench)?;
     let mut best: Option<Sample> = None;
     for _ in 0..if bench.smoke { 1 } else { 3 } {
         *serial += 1;

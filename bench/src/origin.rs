@@ -1,7 +1,7 @@
 //! The origin: an epoll loop that answers from memory and counts what it was asked.
 //!
-//! It shares its core with the load generator, so it does as little as an HTTP/1.1 origin can. `GET /count` answers
-//! with the number of requests so far; every other path is a [`Resource`].
+//! The load generator turns it in its own loop, so that no server pays for waking it, and it does as little as an HTTP/1.1 origin
+//! can. `GET /count` answers with the number of requests so far; every other path is a [`Resource`].
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
@@ -19,14 +19,18 @@ const HEAD_BYTES_MAX: usize = 16 * 1024;
 
 /// Answers on `address` until the process ends. Says the address on standard output once it listens.
 pub(crate) fn run(address: SocketAddr) -> io::Result<()> {
-    let listener = TcpListener::bind(address)?;
-    writeln!(io::stdout(), "{}", listener.local_addr()?)?;
-    Origin::new(listener)?.serve()
+    let mut origin = Origin::listen(address)?;
+    writeln!(io::stdout(), "{}", origin.address()?)?;
+    loop {
+        origin.turn(None)?;
+    }
 }
 
-struct Origin {
+/// The origin, which answers while it is turned.
+pub(crate) struct Origin {
     listener: TcpListener,
     poll: Poll,
+    events: Events,
     connections: HashMap<usize, Connection>,
     next_token: usize,
     /// Answers that wait for their time, soonest first.
@@ -49,12 +53,14 @@ struct Connection {
 }
 
 impl Origin {
-    fn new(mut listener: TcpListener) -> io::Result<Self> {
+    pub(crate) fn listen(address: SocketAddr) -> io::Result<Self> {
+        let mut listener = TcpListener::bind(address)?;
         let poll = Poll::new()?;
         poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
         Ok(Self {
             listener,
             poll,
+            events: Events::with_capacity(1024),
             connections: HashMap::new(),
             next_token: 0,
             delayed: BinaryHeap::new(),
@@ -65,32 +71,55 @@ impl Origin {
         })
     }
 
-    fn serve(mut self) -> io::Result<()> {
-        let mut events = Events::with_capacity(1024);
-        loop {
-            let now = Instant::now();
-            let wait = self.delayed.peek().map(|Reverse((due, _))| due.saturating_duration_since(now));
-            // epoll counts in milliseconds and mio rounds up, so an answer is never sent before its time.
-            match self.poll.poll(&mut events, wait) {
-                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-                other => other?,
-            }
-            for event in &events {
-                if event.token() == LISTENER {
-                    self.accept()?;
-                } else {
-                    self.advance(event.token().0, event.is_read_closed());
-                }
-            }
-            let now = Instant::now();
-            while let Some(Reverse((due, token))) = self.delayed.peek().copied() {
-                if due > now {
-                    break;
-                }
-                self.delayed.pop();
-                self.answer(token);
+    pub(crate) fn address(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// How many requests it has seen.
+    pub(crate) fn requests(&self) -> u64 {
+        self.requests
+    }
+
+    /// How many requests it has seen once no more come: a server may still be busy with what was asked before.
+    pub(crate) fn settled_requests(&mut self) -> io::Result<u64> {
+        for _ in 0..1_000 {
+            if !self.turn(Some(Duration::from_millis(20)))? {
+                break;
             }
         }
+        Ok(self.requests)
+    }
+
+    /// Does what there is to do, and waits for that if it is allowed to. Returns whether there was anything.
+    pub(crate) fn turn(&mut self, wait: Option<Duration>) -> io::Result<bool> {
+        let until_due =
+            self.delayed.peek().map(|Reverse((due, _))| due.saturating_duration_since(Instant::now()));
+        let wait = wait.into_iter().chain(until_due).min();
+        match self.poll.poll(&mut self.events, wait) {
+            Err(error) if error.kind() == ErrorKind::Interrupted => return Ok(true),
+            other => other?,
+        }
+        let mut busy = false;
+        let events = std::mem::replace(&mut self.events, Events::with_capacity(0));
+        for event in &events {
+            busy = true;
+            if event.token() == LISTENER {
+                self.accept()?;
+            } else {
+                self.advance(event.token().0, event.is_read_closed());
+            }
+        }
+        self.events = events;
+        let now = Instant::now();
+        while let Some(Reverse((due, token))) = self.delayed.peek().copied() {
+            if due > now {
+                break;
+            }
+            busy = true;
+            self.delayed.pop();
+            self.answer(token);
+        }
+        Ok(busy)
     }
 
     fn accept(&mut self) -> io::Result<()> {

@@ -88,11 +88,6 @@ impl Tree {
         }
     }
 
-    /// This process alone, without its children.
-    pub(crate) fn of_self() -> Self {
-        Self { pids: vec![std::process::id()] }
-    }
-
     pub(crate) fn usage(&self) -> Usage {
         self.pids.iter().map(|pid| usage(*pid)).fold(Usage::default(), Add::add)
     }

@@ -1,5 +1,6 @@
 //! The questions the bench asks, and how each is put to one server once.
 
+use std::cell::RefCell;
 use std::io;
 use std::time::{Duration, Instant};
 
@@ -9,8 +10,9 @@ use serde::Serialize;
 use crate::content::{AUTHORITY, Resource, Storing};
 use crate::load::{self, Border, Outcome, Plan, Schedule, Target, Transport};
 use crate::metric::{Metric, Sample};
-use crate::process::{SERVER_CORE, Tree, Usage, busy};
-use crate::server::{Budget, Kind, Origin, Server, Setup};
+use crate::origin::Origin;
+use crate::process::{SERVER_CORE, Usage, busy};
+use crate::server::{Budget, Kind, Server, Setup};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -36,10 +38,17 @@ pub(crate) enum Scenario {
 
 /// Everything that is the same for all scenarios of a run.
 pub(crate) struct Bench<'a> {
-    pub(crate) origin: &'a Origin,
+    pub(crate) origin: &'a RefCell<Origin>,
     pub(crate) setup: Setup<'a>,
     pub(crate) window: Duration,
     pub(crate) smoke: bool,
+}
+
+impl Bench<'_> {
+    /// Whether the load generator has its core to itself.
+    fn alone(&self) -> bool {
+        self.setup.pin && !self.smoke
+    }
 }
 
 impl Scenario {
@@ -146,7 +155,7 @@ fn rate(
         resources.iter().map(if closing { Target::closing } else { Target::new }).collect();
     let passes = resources.iter().any(|resource| resource.storing != Storing::Store);
     if !passes {
-        store_all(address, transport, &targets)?;
+        store_all(bench, address, transport, &targets)?;
     }
     let plan = Plan {
         address,
@@ -156,10 +165,11 @@ fn rate(
         schedule: Schedule::Random { warm_up: bench.window / 4, window: bench.window },
         download: None,
         limit: bench.window * 4 + Duration::from_secs(20),
+        alone: bench.alone(),
     };
-    let origin_before = bench.origin.settled_requests()?;
+    let origin_before = bench.origin.borrow_mut().settled_requests()?;
     let (mut sample, outcome) = observed(bench, server, &plan)?;
-    let asked_origin = bench.origin.requests()? - origin_before;
+    let asked_origin = bench.origin.borrow().requests() - origin_before;
     let answered = outcome.latencies.count();
     if !passes && asked_origin != 0 {
         return Err(io::Error::other(format!("the origin saw {asked_origin} requests for what is stored")));
@@ -176,10 +186,9 @@ fn rate(
 
 /// Runs the plan and relates what the processes used meanwhile to the answers.
 fn observed(bench: &Bench<'_>, server: &Server, plan: &Plan<'_>) -> io::Result<(Sample, Outcome)> {
-    let load = Tree::of_self();
-    let read = || (server.tree.usage(), load.usage() + bench.origin.tree.usage(), busy(SERVER_CORE));
+    let read = || (server.tree.usage(), busy(SERVER_CORE));
     let (mut begin, mut end) = (read(), read());
-    let outcome = load::run(plan, |border| match border {
+    let outcome = load::run(plan, &mut bench.origin.borrow_mut(), |border| match border {
         Border::Begin => begin = read(),
         Border::End => end = read(),
     })?;
@@ -187,8 +196,7 @@ fn observed(bench: &Bench<'_>, server: &Server, plan: &Plan<'_>) -> io::Result<(
         return Err(io::Error::other(format!("{} wrong answers, the first: {failure}", outcome.failures)));
     }
     let used: Usage = end.0 - begin.0;
-    let load_used = (end.1 - begin.1).cpu();
-    let others = end.2.saturating_sub(begin.2).saturating_sub(used.cpu());
+    let others = end.1.saturating_sub(begin.1).saturating_sub(used.cpu());
     let count = outcome.latencies.count().max(1) as f64;
     let seconds = outcome.window.as_secs_f64();
     let mut sample = Sample::default();
@@ -199,7 +207,7 @@ fn observed(bench: &Bench<'_>, server: &Server, plan: &Plan<'_>) -> io::Result<(
     sample.set(Metric::RequestsPerSecond, count / seconds);
     sample.set(Metric::P50, micros(outcome.latencies.quantile(0.5)));
     sample.set(Metric::P99, micros(outcome.latencies.quantile(0.99)));
-    sample.set(Metric::LoadCore, load_used.as_secs_f64() / seconds * 100.0);
+    sample.set(Metric::LoadCore, (1.0 - outcome.idle.as_secs_f64() / seconds) * 100.0);
     if bench.setup.pin {
         sample.set(Metric::Disturbed, others.as_secs_f64() / seconds * 100.0);
     }
@@ -207,13 +215,19 @@ fn observed(bench: &Bench<'_>, server: &Server, plan: &Plan<'_>) -> io::Result<(
 }
 
 /// Fetches every target, so that all are stored.
-fn store_all(address: std::net::SocketAddr, transport: Transport, targets: &[Target]) -> io::Result<()> {
+fn store_all(
+    bench: &Bench<'_>,
+    address: std::net::SocketAddr,
+    transport: Transport,
+    targets: &[Target],
+) -> io::Result<()> {
+    let origin = &mut bench.origin.borrow_mut();
     let transport = match transport {
         Transport::Http2 { .. } => transport,
         _ => Transport::KeepAlive,
     };
     if let [target] = targets {
-        return load::fetch(address, transport, target);
+        return load::fetch(address, transport, target, origin);
     }
     let plan = Plan {
         address,
@@ -223,8 +237,9 @@ fn store_all(address: std::net::SocketAddr, transport: Transport, targets: &[Tar
         schedule: Schedule::Once,
         download: None,
         limit: Duration::from_secs(120),
+        alone: bench.alone(),
     };
-    match load::run(&plan, |_| {})?.first_failure {
+    match load::run(&plan, origin, |_| {})?.first_failure {
         None => Ok(()),
         Some(failure) => Err(io::Error::other(format!("while storing: {failure}"))),
     }
@@ -243,10 +258,11 @@ fn cold(bench: &Bench<'_>, server: &Server, storing: Storing, serial: u64) -> io
         schedule: Schedule::Once,
         download: None,
         limit: Duration::from_millis(delay_ms) * 250,
+        alone: bench.alone(),
     };
-    let origin_before = bench.origin.settled_requests()?;
+    let origin_before = bench.origin.borrow_mut().settled_requests()?;
     let (sample, outcome) = observed(bench, server, &plan)?;
-    let origin_requests = bench.origin.requests()? - origin_before;
+    let origin_requests = bench.origin.borrow().requests() - origin_before;
     let mut sample = sample.only(&[Metric::P50, Metric::P99, Metric::Disturbed]);
     sample.set(Metric::OriginRequests, origin_requests as f64);
     sample.set(Metric::BeyondOrigin, micros(outcome.window) / 1e3 - delay_ms as f64);
@@ -259,14 +275,14 @@ fn memory(bench: &Bench<'_>, server: &Server) -> io::Result<Sample> {
     let resource = |id| Resource { storing: Storing::Store, size: 1024, delay_ms: 0, id };
     let targets = |from: u64, to: u64| (from..to).map(|id| Target::new(&resource(id))).collect::<Vec<_>>();
     // Buffers and tables grow with the first responses; that is not the cost of an entry.
-    store_all(server.http1, Transport::KeepAlive, &targets(2_000_000, 2_000_000 + first))?;
+    store_all(bench, server.http1, Transport::KeepAlive, &targets(2_000_000, 2_000_000 + first))?;
     let before = server.memory();
-    store_all(server.http1, Transport::KeepAlive, &targets(3_000_000, 3_000_000 + count))?;
+    store_all(bench, server.http1, Transport::KeepAlive, &targets(3_000_000, 3_000_000 + count))?;
     let after = server.memory();
     // All of it must be there, or the growth says nothing.
-    let origin_before = bench.origin.settled_requests()?;
-    store_all(server.http1, Transport::KeepAlive, &targets(3_000_000, 3_000_000 + count))?;
-    let lost = bench.origin.requests()? - origin_before;
+    let origin_before = bench.origin.borrow_mut().settled_requests()?;
+    store_all(bench, server.http1, Transport::KeepAlive, &targets(3_000_000, 3_000_000 + count))?;
+    let lost = bench.origin.borrow().requests() - origin_before;
     let sample = resource(3_000_000);
     // The name of a field, a colon and its line end count as a response's own.
     let head = "HTTP/1.1 200 OK\r\nDate: Sat, 21 Nov 2026 07:46:10 GMT\r\nContent-Type: text/plain\r\nContent-Length: 1024\r\n\r\n";
@@ -293,7 +309,7 @@ fn large(bench: &Bench<'_>, server: &Server) -> io::Result<Sample> {
     let size = if bench.smoke { 64 << 20 } else { 4 << 30 };
     let small = Target::new(&Resource { storing: Storing::Store, size: 1024, delay_ms: 0, id: 0 });
     let big = Target::new(&Resource { storing: Storing::Store, size, delay_ms: 0, id: 1 });
-    load::fetch(server.http1, Transport::KeepAlive, &small)?;
+    load::fetch(server.http1, Transport::KeepAlive, &small, &mut bench.origin.borrow_mut())?;
     let interval = Duration::from_millis(10);
     let mut plan = Plan {
         address: server.http1,
@@ -303,6 +319,7 @@ fn large(bench: &Bench<'_>, server: &Server) -> io::Result<Sample> {
         schedule: Schedule::Paced { warm_up: bench.window / 4, window: bench.window, interval },
         download: None,
         limit: Duration::from_secs(120),
+        alone: bench.alone(),
     };
     let (alone, _) = observed(bench, server, &plan)?;
     server.tree.forget_peak();
@@ -323,12 +340,12 @@ fn large(bench: &Bench<'_>, server: &Server) -> io::Result<Sample> {
 }
 
 /// Whether the server answers right at all, within a time in which every server has started.
-pub(crate) fn wait_until_ready(server: &mut Server) -> io::Result<()> {
+pub(crate) fn wait_until_ready(server: &mut Server, origin: &RefCell<Origin>) -> io::Result<()> {
     let storing = if server.kind == Kind::HyperProxy { Storing::Pass } else { Storing::Store };
     let target = Target::new(&Resource { storing, size: 1024, delay_ms: 0, id: 0 });
     let started = Instant::now();
     loop {
-        match load::fetch(server.http1, Transport::KeepAlive, &target) {
+        match load::fetch(server.http1, Transport::KeepAlive, &target, &mut origin.borrow_mut()) {
             Ok(()) => {
                 server.look_for_children();
                 return Ok(());

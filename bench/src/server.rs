@@ -199,65 +199,6 @@ impl Drop for Server {
     }
 }
 
-/// The origin in a process of its own, on the core of the load generator.
-pub(crate) struct Origin {
-    pub(crate) address: SocketAddr,
-    pub(crate) tree: Tree,
-    child: Child,
-}
-
-impl Origin {
-    pub(crate) fn start() -> io::Result<Self> {
-        let address = free_address()?;
-        let child = Command::new(std::env::current_exe()?)
-            .args(["origin", &address.to_string()])
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .spawn()?;
-        let origin = Self { address, tree: Tree::of(child.id()), child };
-        let started = Instant::now();
-        while TcpStream::connect(address).is_err() {
-            if started.elapsed() > Duration::from_secs(10) {
-                return Err(io::Error::other("the origin does not listen"));
-            }
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        Ok(origin)
-    }
-
-    /// How many requests it has seen.
-    pub(crate) fn requests(&self) -> io::Result<u64> {
-        use std::io::{Read, Write};
-        let mut stream = TcpStream::connect(self.address)?;
-        stream.write_all(b"GET /count HTTP/1.1\r\nHost: bench.test\r\nConnection: close\r\n\r\n")?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer)?;
-        let count = answer.rsplit("\r\n").next().and_then(|body| body.parse().ok());
-        count.ok_or_else(|| io::Error::other(format!("the origin answered its count with {answer:?}")))
-    }
-
-    /// The same once it has stopped growing: a server may still be busy with what was asked before.
-    pub(crate) fn settled_requests(&self) -> io::Result<u64> {
-        let mut before = self.requests()?;
-        for _ in 0..200 {
-            std::thread::sleep(Duration::from_millis(15));
-            let now = self.requests()?;
-            if now == before {
-                break;
-            }
-            before = now;
-        }
-        Ok(before)
-    }
-}
-
-impl Drop for Origin {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
 /// The Weir that belongs to this bench: built with the same profile, beside this program.
 pub(crate) fn build_weir() -> io::Result<PathBuf> {
     let own = std::env::current_exe()?;

@@ -1,7 +1,8 @@
 //! The load generator: one thread, one epoll loop, requests made up front, answers checked by status, length and label.
 //!
-//! It must cost far less than a server, or the figures would be its own; the report shows how busy its core was. The
-//! loop is closed: a connection (a stream, in HTTP/2) asks again as soon as it has its answer, unless it is paced.
+//! It must cost less than a server, or the figures would be its own; the report shows how busy it was. It never sleeps, for a server
+//! would pay for waking it, the more the faster the load generator is. The origin runs in the same loop. The loop is closed: a
+//! connection (a stream, in HTTP/2) asks again as soon as it has its answer, unless it is paced.
 
 mod h1;
 mod h2;
@@ -16,6 +17,7 @@ use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Registry, Token};
 
 use crate::content::{AUTHORITY, LABEL_LENGTH, Resource, next_random};
+use crate::origin::Origin;
 pub(crate) use histogram::Histogram;
 
 const READ_BYTES: usize = 256 * 1024;
@@ -88,11 +90,15 @@ pub(crate) struct Plan<'a> {
     pub(crate) download: Option<&'a Target>,
     /// A run that takes longer than this is given up.
     pub(crate) limit: Duration,
+    /// Nobody else is to run on this core.
+    pub(crate) alone: bool,
 }
 
 pub(crate) struct Outcome {
     pub(crate) latencies: Histogram,
     pub(crate) window: Duration,
+    /// The part of the window in which there was nothing to do.
+    pub(crate) idle: Duration,
     pub(crate) failures: u64,
     pub(crate) first_failure: Option<String>,
     pub(crate) download: Option<Download>,
@@ -111,8 +117,12 @@ pub(crate) enum Border {
     End,
 }
 
-/// Runs `plan` to its end and calls `at_border` when the window begins and ends.
-pub(crate) fn run(plan: &Plan<'_>, mut at_border: impl FnMut(Border)) -> io::Result<Outcome> {
+/// Runs `plan` to its end, turns the origin meanwhile, and calls `at_border` when the window begins and ends.
+pub(crate) fn run(
+    plan: &Plan<'_>,
+    origin: &mut Origin,
+    mut at_border: impl FnMut(Border),
+) -> io::Result<Outcome> {
     let mut load = Load::new(plan)?;
     load.open_all()?;
     let begun = Instant::now();
@@ -132,24 +142,29 @@ pub(crate) fn run(plan: &Plan<'_>, mut at_border: impl FnMut(Border)) -> io::Res
         load.begin_download()?;
     }
     let mut events = Events::with_capacity(1024);
+    let mut idle = Duration::ZERO;
+    let mut turns_without_origin = 0;
+    let mut last = Instant::now();
     loop {
-        let now = Instant::now();
-        load.take_turns(now)?;
-        let next_border = match (window_begun, window) {
-            (None, _) => begun + warm_up,
-            (Some(start), Some(window)) if plan.download.is_none() => start + window,
-            _ => begun + plan.limit,
-        };
-        let dues = load.waiting.front().map(|(due, _)| *due).into_iter().chain(load.download_due);
-        let due = dues.fold(next_border, Instant::min);
-        match load.poll.poll(&mut events, Some(due.saturating_duration_since(now))) {
+        load.take_turns(last)?;
+        match load.poll.poll(&mut events, Some(Duration::ZERO)) {
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             other => other?,
         }
         for event in &events {
             load.advance(event.token().0, event.is_read_closed())?;
         }
+        // An origin that nobody asks anything is looked at less often.
+        let origin_busy = turns_without_origin % 16 < 2 && origin.turn(Some(Duration::ZERO))?;
+        turns_without_origin = if origin_busy { 0 } else { turns_without_origin + 1 };
         let now = Instant::now();
+        if events.is_empty() && !origin_busy {
+            idle += now - last;
+            if !plan.alone {
+                std::thread::yield_now();
+            }
+        }
+        last = now;
         if load.download_due.is_some_and(|due| due <= now) {
             load.download_due = Some(now + DOWNLOAD_REST);
             load.download_left = DOWNLOAD_BYTES;
@@ -158,6 +173,7 @@ pub(crate) fn run(plan: &Plan<'_>, mut at_border: impl FnMut(Border)) -> io::Res
         match window_begun {
             None if now >= begun + warm_up => {
                 load.latencies = Histogram::new();
+                idle = Duration::ZERO;
                 at_border(Border::Begin);
                 window_begun = Some(Instant::now());
                 load.begin_download()?;
@@ -173,6 +189,7 @@ pub(crate) fn run(plan: &Plan<'_>, mut at_border: impl FnMut(Border)) -> io::Res
                     return Ok(Outcome {
                         latencies: load.latencies,
                         window: now - start,
+                        idle,
                         failures: load.failures,
                         first_failure: load.first_failure,
                         download: load.downloaded,
@@ -489,7 +506,12 @@ fn register(registry: &Registry, stream: &mut TcpStream, token: usize) -> io::Re
 }
 
 /// Fetches one target on a connection of its own and fails unless the answer is right.
-pub(crate) fn fetch(address: SocketAddr, transport: Transport, target: &Target) -> io::Result<()> {
+pub(crate) fn fetch(
+    address: SocketAddr,
+    transport: Transport,
+    target: &Target,
+    origin: &mut Origin,
+) -> io::Result<()> {
     let transport = match transport {
         Transport::Http2 { .. } => Transport::Http2 { streams: 1 },
         other => other,
@@ -503,7 +525,9 @@ pub(crate) fn fetch(address: SocketAddr, transport: Transport, target: &Target) 
             schedule: Schedule::Once,
             download: None,
             limit: Duration::from_secs(20),
+            alone: false,
         },
+        origin,
         |_| {},
     )?;
     match outcome.first_failure {
