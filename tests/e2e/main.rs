@@ -11,5 +11,6 @@ mod http2_attacks;
 mod leak;
 mod operations;
 mod proxying;
+mod purging;
 mod routes;
 mod the_harness;
