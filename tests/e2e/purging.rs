@@ -26,7 +26,7 @@ fn who_asks_after_a_purge_is_not_given_what_was_asked_for_before_it() {
     before.send(request_bytes("GET", "/page", &[], b""));
     origin.wait_for(1);
 
-    let purged = weir.admin("POST", "/purge?everything");
+    let purged = weir.admin("POST", "/purge?everything=true");
     assert!((200..300).contains(&purged.status), "{} {}", purged.status, purged.text());
     let mut after = weir.client();
     after.send(request_bytes("GET", "/page", &[], b""));
