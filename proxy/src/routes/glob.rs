@@ -9,12 +9,15 @@ use std::fmt;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Glob {
     text: Box<str>,
+    /// Where the only `*` stands: nearly all globs have one, and need no search.
+    only_star: Option<usize>,
 }
 
 impl Glob {
     /// Every text is a glob.
     pub fn new(text: &str) -> Self {
-        Self { text: text.into() }
+        let only_star = text.find('*').filter(|at| text.rfind('*') == Some(*at));
+        Self { text: text.into(), only_star }
     }
 
     /// As it was written.
@@ -29,6 +32,10 @@ impl Glob {
 
     /// Whether it stands for the whole of `subject`.
     pub fn matches(&self, subject: &[u8]) -> bool {
+        if let Some(at) = self.only_star {
+            let (before, after) = (&self.text.as_bytes()[..at], &self.text.as_bytes()[at + 1..]);
+            return subject.strip_prefix(before).is_some_and(|rest| rest.ends_with(after));
+        }
         glob_matches(self.text.as_bytes(), subject, |one, other| one == other)
     }
 
