@@ -12,5 +12,6 @@ mod leak;
 mod operations;
 mod proxying;
 mod purging;
+mod resources;
 mod routes;
 mod the_harness;
