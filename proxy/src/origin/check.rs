@@ -59,7 +59,7 @@ async fn ask(server: &Arc<Server>, check: &HealthCheck) -> Result<bool, OriginEr
         let mut connection = Http1::new(connected.stream, connected.address, permit, 32 << 10).await?;
         let mut request = request(check.path.clone())?;
         request.headers_mut().insert(header::HOST, server.authority.clone());
-        let answer = connection.exchange(request, &interims, patience).await;
+        let answer = connection.exchange(request, &interims, patience, Instant::now()).await;
         answer.map_err(|failed| failed.failure)?.status()
     };
     Ok(status.is_success() || status.is_redirection())

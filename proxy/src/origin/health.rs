@@ -100,14 +100,14 @@ impl Health {
     }
 
     /// It answered.
-    pub(super) fn succeeded(&self, now: Instant) {
+    pub(super) fn succeeded(&self) {
         if self.failures.load(Ordering::Relaxed) != 0 {
             self.failures.store(0, Ordering::Relaxed);
         }
         if self.resting_since.load(Ordering::Relaxed) != 0
             && self.resting_since.swap(0, Ordering::Relaxed) != 0
         {
-            self.start(now);
+            self.start(Instant::now());
         }
     }
 
@@ -191,7 +191,7 @@ mod tests {
     async fn failures_in_a_row_lead_to_a_rest_and_one_probe_back() {
         let health = Health::new(RULES);
         assert!(!health.failed(Instant::now()));
-        health.succeeded(Instant::now());
+        health.succeeded();
         assert!(!health.failed(Instant::now()), "a success in between starts the count anew");
         assert!(health.failed(Instant::now()));
         assert!(!health.is_up());
@@ -205,7 +205,7 @@ mod tests {
         drop(probe);
         assert!(health.probe(Instant::now(), false).is_some(), "a probe without a verdict is given back");
 
-        health.succeeded(Instant::now());
+        health.succeeded();
         assert_eq!(health.state(Instant::now()), ServerState::Starting);
         tokio::time::advance(Duration::from_secs(5)).await;
         assert!((health.share(Instant::now()) - 0.5).abs() < 0.01);

@@ -23,7 +23,7 @@ use tokio::time::Instant;
 use super::error::OriginFailure;
 use super::interim::Interims;
 use super::io::{Io, Shared, Stream};
-use super::server::{InFlight, Permit, Server};
+use super::server::{InFlight, Permit};
 use super::watch::Watch;
 use crate::body::{Body, BodyError};
 use crate::gate;
@@ -126,6 +126,7 @@ impl Http1 {
         mut request: Request<Body>,
         interims: &Interims,
         patience: Patience,
+        now: Instant,
     ) -> Result<Response<Incoming>, Failed> {
         if self.kept {
             self.shared.probe.store(true, Ordering::Relaxed);
@@ -135,7 +136,7 @@ impl Http1 {
         // hyper's own time slicing is left out: it would wake a waker that is not there.
         let mut answer = std::pin::pin!(coop::unconstrained(self.sender.try_send_request(request)));
         let (run, watch, shared) = (&mut self.run, &mut self.watch, &self.shared);
-        let mut progress = (0, Instant::now());
+        let mut progress = (shared.written.load(Ordering::Relaxed), now);
         std::future::poll_fn(|context| {
             run.drive(context);
             // The answer comes out of the connection that was driven just now, in this task: there is nobody to be woken by.
@@ -234,9 +235,8 @@ pub(super) fn failure_of(error: &hyper::Error) -> OriginFailure {
 
 /// Where a connection goes when its answer has been read.
 pub(super) struct Home {
-    pub(super) server: Arc<Server>,
     pub(super) worker: usize,
-    pub(super) _in_flight: InFlight,
+    pub(super) in_flight: InFlight,
 }
 
 /// Makes the content of an answer, and sends the connection home as soon as it owes nothing.
@@ -280,7 +280,7 @@ fn go_home(mut connection: Box<Http1>, home: &Home, close_after: bool) {
     if !close_after && connection.owes_nothing() {
         connection.kept = true;
         connection.idle_since = Instant::now();
-        home.server.keep(home.worker, connection);
+        home.in_flight.server().keep(home.worker, connection);
     }
 }
 

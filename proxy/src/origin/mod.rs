@@ -214,9 +214,10 @@ impl Origin {
         self.metrics.requests.fetch_add(1, Ordering::Relaxed);
         self.budget.pay();
         let outcome = if outgoing.websocket.is_some() {
-            self.upgrade(worker, outgoing).await
+            // Boxed: it is rare, and larger than all the rest of this future.
+            Box::pin(self.upgrade(worker, outgoing)).await
         } else {
-            self.exchange(worker, outgoing).await
+            self.exchange(worker, outgoing, started).await
         };
         let head_after = started.elapsed();
         match outcome {
@@ -236,6 +237,7 @@ impl Origin {
         &self,
         worker: usize,
         outgoing: Outgoing,
+        started: Instant,
     ) -> Result<(Response<Body>, &Arc<Server>, u32), OriginError> {
         let Outgoing {
             method,
@@ -262,22 +264,20 @@ impl Origin {
         let mut unsent = Some((fields, body));
         let mut tried = Tried::default();
         let mut attempts = 1;
-        let mut stale = None;
+        let mut chosen = self.choose(&tried, hash, started).ok_or(OriginFailure::NoServer)?;
 
         loop {
-            let (server, probe) = match stale.take() {
-                Some(server) => (server, None),
-                None => self.choose(&tried, hash).ok_or(OriginFailure::NoServer)?,
-            };
+            let (server, probe) = chosen;
             let fresh = tried.was_stale(server.index);
             let (fields, body) = match unsent.take() {
                 Some(content) => content,
                 None => (copy.clone().unwrap_or_default(), Body::empty()),
             };
-            let attempt = Attempt { worker, client, fresh, asked: &asked, interims: &interims };
+            let now = if attempts == 1 && !fresh { started } else { Instant::now() };
+            let attempt = Attempt { worker, client, fresh, asked: &asked, interims: &interims, now };
             let failed = match self.attempt(server.server, &head, fields, body, &attempt).await {
                 Ok(response) => {
-                    server.server.health.succeeded(Instant::now());
+                    server.server.health.succeeded();
                     return Ok((response, server.server, attempts));
                 }
                 Err(failed) => failed,
@@ -289,7 +289,7 @@ impl Origin {
                 // The server closed a connection that lay idle. That is its right, and says nothing of the request or the server.
                 self.metrics.stale_connections.fetch_add(1, Ordering::Relaxed);
                 tried.stale(server.index);
-                stale = Some(server);
+                chosen = (server, None);
                 continue;
             }
             if failed.error.failure.counts_against_server() && server.server.health.failed(Instant::now()) {
@@ -302,11 +302,14 @@ impl Origin {
             if !repeatable || !worth_it || attempts > self.spec.retry.attempts {
                 return Err(error);
             }
+            chosen = if elsewhere {
+                let Some(other) = self.choose(&tried, hash, Instant::now()) else { return Err(error) };
+                other
+            } else {
+                (server, None)
+            };
             if !self.budget.take() {
                 self.metrics.retries_refused.fetch_add(1, Ordering::Relaxed);
-                return Err(error);
-            }
-            if elsewhere && self.choose(&tried, hash).is_none() {
                 return Err(error);
             }
             self.metrics.retries.fetch_add(1, Ordering::Relaxed);
@@ -325,17 +328,21 @@ impl Origin {
         attempt: &Attempt<'_>,
     ) -> Result<Response<Body>, FailedAttempt> {
         let in_flight = server.begin();
-        let home = Home { server: Arc::clone(server), worker: attempt.worker, _in_flight: in_flight };
-        let line = match server.line(attempt.worker, attempt.client, attempt.fresh).await {
-            Ok(line) => line,
-            Err(error) => return Err(FailedAttempt { error, unsent: Some((fields, body)), kept: false }),
+        let home = Home { worker: attempt.worker, in_flight };
+        let line = match (!attempt.fresh).then(|| server.kept(attempt.worker, attempt.now)).flatten() {
+            Some(line) => line,
+            // Boxed: connecting is rare, and a large future.
+            None => match Box::pin(server.line(attempt.worker, attempt.client, attempt.fresh)).await {
+                Ok(line) => line,
+                Err(error) => return Err(FailedAttempt { error, unsent: Some((fields, body)), kept: false }),
+            },
         };
         let patience = Patience { first_byte: self.spec.timeouts.first_byte, idle: self.spec.timeouts.idle };
         match line {
             Line::Http1(mut connection) => {
                 let kept = connection.kept;
                 let request = head.http1(server, fields, body);
-                let answer = connection.exchange(request, attempt.interims, patience).await;
+                let answer = connection.exchange(request, attempt.interims, patience, attempt.now).await;
                 if connection.had_excess() {
                     self.metrics.excess_bytes.fetch_add(1, Ordering::Relaxed);
                 }
@@ -368,12 +375,11 @@ impl Origin {
     }
 
     /// Chooses a server that has not been tried: one whose rest is over first, then by the rule of the pool.
-    fn choose(&self, tried: &Tried, hash: u64) -> Option<(Chosen<'_>, Option<Probe<'_>>)> {
+    fn choose(&self, tried: &Tried, hash: u64, now: Instant) -> Option<(Chosen<'_>, Option<Probe<'_>>)> {
         let at = |index: usize| Chosen { index, server: &self.servers[index] };
         if let [only] = &self.servers[..] {
             return only.health.is_up().then(|| (at(0), None));
         }
-        let now = Instant::now();
         let untried = || self.servers.iter().enumerate().filter(|(index, _)| !tried.has(*index));
         let probe = |impatient| {
             untried().find_map(|(index, server)| {
@@ -443,6 +449,8 @@ struct Attempt<'a> {
     fresh: bool,
     asked: &'a Asked,
     interims: &'a Interims,
+    /// When it began.
+    now: Instant,
 }
 
 /// An attempt that failed.

@@ -116,6 +116,11 @@ impl Server {
         })
     }
 
+    /// A connection that the worker kept.
+    pub(super) fn kept(&self, worker: usize, now: Instant) -> Option<Line> {
+        self.take_kept(self.worker(worker), now)
+    }
+
     /// A connection for one request: one that the worker kept, or else a new one. `fresh`: only a new one.
     pub(super) async fn line(
         self: &Arc<Self>,
@@ -124,12 +129,9 @@ impl Server {
         fresh: bool,
     ) -> Result<Line, OriginError> {
         let own = self.worker(worker);
-        if !fresh && let Some(line) = self.take_kept(own) {
-            return Ok(line);
-        }
         if self.speaks.load(Ordering::Relaxed) != Speaks::Http1 as u8 {
             let _opening = own.opening.lock().await;
-            if !fresh && let Some(line) = self.take_kept(own) {
+            if !fresh && let Some(line) = self.take_kept(own, Instant::now()) {
                 return Ok(line);
             }
             let permit = self.permit(own).await?;
@@ -151,10 +153,10 @@ impl Server {
     }
 
     /// The connection used last is the one least likely to have been closed, and lets the others expire.
-    fn take_kept(&self, own: &Worker) -> Option<Line> {
+    fn take_kept(&self, own: &Worker, now: Instant) -> Option<Line> {
         let mut kept = own.kept.lock();
         while let Some(connection) = kept.http1.pop() {
-            if self.is_usable(&connection) {
+            if self.is_usable(&connection, now) {
                 return Some(Line::Http1(connection));
             }
         }
@@ -162,12 +164,12 @@ impl Server {
         kept.http2.iter().find_map(Http2::stream).map(Line::Http2)
     }
 
-    fn is_usable(&self, connection: &Http1) -> bool {
+    fn is_usable(&self, connection: &Http1, now: Instant) -> bool {
         let still_there = match (&self.connector.target, connection.address) {
             (Target::Host(addresses), Some(address)) => addresses.holds(address),
             _ => true,
         };
-        still_there && connection.idle_since.elapsed() < self.bounds.keep_alive
+        still_there && now.saturating_duration_since(connection.idle_since) < self.bounds.keep_alive
     }
 
     /// Takes a connection back that owes nothing.
@@ -272,7 +274,7 @@ impl Server {
         loop {
             let freed = self.freed.notified();
             // Asked again after the ticket is drawn: what was freed in between is not missed.
-            if !fresh && let Some(line) = self.take_kept(own) {
+            if !fresh && let Some(line) = self.take_kept(own, Instant::now()) {
                 return Ok(Err(line));
             }
             if let Some(permit) = self.try_permit(own) {
@@ -284,11 +286,12 @@ impl Server {
 
     /// Closes connections that have been idle for too long, or lead to where the server is no more.
     pub(super) fn sweep(&self) {
+        let now = Instant::now();
         for worker in &self.workers {
             let mut expired = Vec::new();
             let mut kept = worker.kept.lock();
             for at in (0..kept.http1.len()).rev() {
-                if !self.is_usable(&kept.http1[at]) {
+                if !self.is_usable(&kept.http1[at], now) {
                     expired.push(kept.http1.swap_remove(at));
                 }
             }
@@ -332,6 +335,12 @@ impl Drop for Permit {
 
 /// A request under way; counted until its answer has been read or given up.
 pub(super) struct InFlight(Arc<Server>);
+
+impl InFlight {
+    pub(super) const fn server(&self) -> &Arc<Server> {
+        &self.0
+    }
+}
 
 impl Drop for InFlight {
     fn drop(&mut self) {

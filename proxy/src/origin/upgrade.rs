@@ -44,7 +44,8 @@ impl Origin {
     ) -> Result<(Response<Body>, &Arc<Server>, u32), OriginError> {
         let Outgoing { target, authority, fields, hash, client, websocket, .. } = outgoing;
         let Some((ask, client_side)) = websocket else { return Err(OriginFailure::Upgrade.into()) };
-        let (chosen, _probe) = self.choose(&Tried::default(), hash).ok_or(OriginFailure::NoServer)?;
+        let (chosen, _probe) =
+            self.choose(&Tried::default(), hash, Instant::now()).ok_or(OriginFailure::NoServer)?;
         let server = chosen.server;
         let named = |error: OriginError| error.at(Arc::clone(&server.name));
         let mut head = RequestHead {
@@ -82,7 +83,7 @@ impl Origin {
             if !response.status().is_success() {
                 return self
                     .refused(response, &asked, |incoming| {
-                        let home = http1::Home { server: Arc::clone(server), worker, _in_flight: in_flight };
+                        let home = http1::Home { worker, in_flight };
                         http2::content(incoming, guard, home, patience.idle, self.limits.head_fields)
                     })
                     .map(|response| (response, server, 1))
@@ -97,12 +98,12 @@ impl Origin {
             };
             let mut connection = server.tunnel_connection(worker, client).await.map_err(named)?;
             let request = handshake(&head, server, fields, &key);
-            let answer = connection.exchange(request, &interims, patience).await;
+            let answer = connection.exchange(request, &interims, patience, Instant::now()).await;
             let response = answer.map_err(|failed| named(FailedAttempt::of(failed, false).error))?;
             if response.status() != StatusCode::SWITCHING_PROTOCOLS {
                 return self
                     .refused(response, &asked, |incoming| {
-                        let home = http1::Home { server: Arc::clone(server), worker, _in_flight: in_flight };
+                        let home = http1::Home { worker, in_flight };
                         http1::content(
                             incoming,
                             connection,
@@ -121,7 +122,7 @@ impl Origin {
             (response.into_parts().0, OriginSide::Http1(connection))
         };
 
-        server.health.succeeded(Instant::now());
+        server.health.succeeded();
         let accept = parts.headers.get(header::SEC_WEBSOCKET_ACCEPT).cloned();
         gate::check_response(&mut parts, &asked, &self.limits)
             .map_err(|fault| named(OriginFailure::Answer(fault).into()))?;
