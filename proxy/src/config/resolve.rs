@@ -278,7 +278,14 @@ impl Resolver<'_> {
                 self.wrong(&at.span, "`unix:` is followed by the path of a socket");
                 return None;
             }
-            return Some(ListenAddress::Unix(self.path(Path::new(path))));
+            let path = self.path(Path::new(path));
+            if let Some(folder) = path.parent()
+                && !folder.as_os_str().is_empty()
+                && !folder.is_dir()
+            {
+                self.wrong(&at.span, format!("the socket's folder `{}` does not exist", folder.display()));
+            }
+            return Some(ListenAddress::Unix(path));
         }
         self.socket_address(at).map(ListenAddress::Tcp)
     }
@@ -1153,6 +1160,16 @@ impl Resolver<'_> {
             };
             self.warnings.push(Mistake::new(span, message).help(help));
         }
+        let trusted = file.server.value().map(|server| &server.trusted_proxies);
+        for at in trusted.into_iter().flat_map(many).filter(|at| at.value.prefix_len() == 0) {
+            self.warnings.push(
+                Mistake::new(
+                    at.span.clone(),
+                    "this trusts everybody: any client can claim any address, host and scheme",
+                )
+                .help("list the networks of your own proxies only"),
+            );
+        }
         let used: BTreeSet<&str> = config
             .routes
             .iter()
@@ -1364,6 +1381,7 @@ fn content_type(path: &Path) -> &'static str {
 }
 
 /// Warnings as they are shown.
-pub(super) fn show_warnings(source: &Source, list: Vec<Mistake>) -> Vec<Warning> {
+pub(super) fn show_warnings(source: &Source, mut list: Vec<Mistake>) -> Vec<Warning> {
+    list.sort_by_key(|mistake| mistake.span.start);
     list.into_iter().map(|mistake| Warning::new(source, mistake)).collect()
 }

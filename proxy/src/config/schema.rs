@@ -361,7 +361,7 @@ table! {
         sort_query: bool = "false",
         /// Cookies that do matter: they are part of the key, and the only ones that the origin sees when something is fetched for the cache.
         cookies: OneOrMany<Text> = "none",
-        /// Tags of what is stored, for purging it together: `"posts"`, `"post:{id}"` with a name from the path.
+        /// Tags that what is stored belongs to: `"posts"`, `"post:{id}"` with a name from the path. They are kept with it; a later version purges by them.
         tags: OneOrMany<Text> = "none",
     }
 }

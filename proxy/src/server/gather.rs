@@ -21,7 +21,6 @@ pub(super) struct Gather {
     asked_in: Option<u64>,
 }
 
-
 impl Gather {
     /// Copies a write, if it is small and there is room. Returns its length.
     pub(super) fn take(&mut self, slices: &[IoSlice<'_>]) -> Option<usize> {
