@@ -10,6 +10,7 @@ mod stored;
 
 use std::cell::RefCell;
 use std::ops::ControlFlow;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -300,7 +301,8 @@ impl Exchange {
     async fn run(mut self, step: Step, body: Incoming) -> Response<Body> {
         let outgo = match step {
             Step::Forward { status, facts } => self.forward(status, &facts, Some(body)).await,
-            Step::Cached { decision, key, facts } => self.cached(decision, &key, &facts).await,
+            // What a fill needs room for is not to burden what is only forwarded.
+            Step::Cached { decision, key, facts } => Box::pin(self.cached(decision, &key, &facts)).await,
         };
         // No interim response after the final one.
         self.interim.close();
@@ -478,9 +480,9 @@ impl Exchange {
     ) -> Told {
         let fill = self.new_fill(key, facts, status, candidates, stale, token);
         if fill.token.is_none() {
-            return self.interim.clone().relay(fill.here()).await;
+            return self.interim.relay(pin!(fill.here())).await;
         }
-        let told = self.interim.clone().relay(fill.start()).await;
+        let told = self.interim.relay(pin!(fill.start())).await;
         told.unwrap_or(Told::Failed(ProxyError::FillEnded))
     }
 
@@ -606,11 +608,11 @@ impl Exchange {
         let origin = self.origin().clone();
         let index = self.worker.index;
         let requested = self.clock();
-        match self.interim.clone().relay(origin.forward(index, outgoing)).await {
+        match self.interim.relay(pin!(origin.forward(index, outgoing))).await {
             Ok(answered) => {
                 self.invalidate(facts.method, &answered.response);
                 if self.parts.method == Method::POST && self.is_storable(&answered, facts, requested) {
-                    return self.store_posted(answered, facts, status, requested).await;
+                    return Box::pin(self.store_posted(answered, facts, status, requested)).await;
                 }
                 if is_down(answered.response.status())
                     && let Some(outgo) = self.fallback(status)

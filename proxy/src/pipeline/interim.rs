@@ -33,8 +33,8 @@ impl InterimRelay {
     }
 
     /// Waits for `future`; each interim response meanwhile wakes the connection, which flushes it.
-    pub(super) async fn relay<F: Future>(self: Arc<Self>, future: F) -> F::Output {
-        tokio::pin!(future);
+    /// The future stays where it is pinned: a future that takes another by value holds room for it twice.
+    pub(super) async fn relay<F: Future>(&self, mut future: Pin<&mut F>) -> F::Output {
         loop {
             tokio::select! {
                 biased;

@@ -2,6 +2,9 @@
 
 use super::*;
 
+/// What is added to a client's fields on their way to an origin: `Forwarded`, `X-Forwarded-*`, `Via`, and what a route sets.
+const FIELDS_ADDED: usize = 8;
+
 impl Exchange {
     pub(super) fn new_fill(
         &mut self,
@@ -76,7 +79,13 @@ impl Exchange {
             authority: &self.gated.authority,
             version: self.parts.version,
         };
-        let mut fields = origin::headers::make(self.presented.headers.clone(), &sender);
+        // With room for what is added, so that the map does not grow four times.
+        let given = &self.presented.headers;
+        let mut fields = HeaderMap::with_capacity(given.len() + FIELDS_ADDED);
+        for (name, value) in given {
+            fields.append(name, value.clone());
+        }
+        let mut fields = origin::headers::make(fields, &sender);
         match &self.presented.cookie {
             ForwardedCookie::AsPresented => {}
             ForwardedCookie::None => fields.remove(&header::COOKIE),
