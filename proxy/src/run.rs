@@ -85,6 +85,7 @@ pub struct Running {
     inner: Arc<Inner>,
     admin: Option<SocketAddr>,
     background: Handle,
+    signals: Mutex<Option<Signals>>,
     end_background: Option<oneshot::Sender<()>>,
     thread: Option<std::thread::JoinHandle<()>>,
 }
@@ -160,6 +161,7 @@ pub fn start(config: Config, source: ConfigSource, clock: Arc<dyn Clock>) -> Res
         inner,
         admin: address,
         background,
+        signals: Mutex::default(),
         end_background: Some(end_background),
         thread: Some(thread),
     })
@@ -214,8 +216,10 @@ impl Running {
         &self.inner.proxy
     }
 
-    /// A line for each listener and one for the admin interface.
+    /// A line for each listener and one for the admin interface. Whoever reads them may send a signal at once, so from here on signals are
+    /// taken, and answered by [`Running::run_until_stopped`].
     pub fn announce(&self, to: &mut impl Write) -> io::Result<()> {
+        self.take_signals()?;
         for listening in self.listening() {
             writeln!(to, "listening on {listening}")?;
         }
@@ -232,9 +236,10 @@ impl Running {
 
     /// Serves until SIGTERM or SIGINT, then drains; SIGHUP reloads. A second SIGTERM or SIGINT ends at once.
     pub fn run_until_stopped(self) -> io::Result<()> {
-        let _inside = self.background.enter();
-        let mut signals = Signals::install()?;
-        drop(_inside);
+        self.take_signals()?;
+        let Some(mut signals) = self.signals.lock().take() else {
+            unreachable!("just taken");
+        };
         self.background.block_on(async {
             loop {
                 match signals.next().await {
@@ -268,6 +273,15 @@ impl Running {
             tracing::warn!("stopped at once, because told a second time");
         }
         drop(self);
+        Ok(())
+    }
+
+    fn take_signals(&self) -> io::Result<()> {
+        let mut signals = self.signals.lock();
+        if signals.is_none() {
+            let _inside = self.background.enter();
+            *signals = Some(Signals::install()?);
+        }
         Ok(())
     }
 

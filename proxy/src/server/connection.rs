@@ -52,24 +52,6 @@ impl Connection {
     pub fn scheme(&self) -> http::uri::Scheme {
         if self.tls.is_some() { http::uri::Scheme::HTTPS } else { http::uri::Scheme::HTTP }
     }
-
-    /// Keeps the connection from being taken for idle: for a tunnel on an HTTP/2 stream, which outlives its answer.
-    pub fn hold(self: &Arc<Self>) -> Hold {
-        self.progress.begun.one();
-        self.progress.waiting.up();
-        Hold(Arc::clone(self))
-    }
-}
-
-/// See [`Connection::hold`].
-#[derive(Debug)]
-pub struct Hold(Arc<Connection>);
-
-impl Drop for Hold {
-    fn drop(&mut self) {
-        self.0.progress.waiting.down();
-        self.0.progress.ended.one();
-    }
 }
 
 /// What TLS agreed on.
@@ -139,6 +121,10 @@ pub(super) struct Progress {
     pub(super) metered_out: Counter,
     /// Content bytes written (HTTP/2, where control frames move even if nothing else does).
     pub(super) content_out: Counter,
+    /// Content bytes read (HTTP/2).
+    pub(super) content_in: Counter,
+    /// A stream of this HTTP/2 connection became a tunnel (RFC 8441).
+    pub(super) tunnelled: AtomicBool,
     /// Requests whose head was complete.
     pub(super) begun: Counter,
     /// Requests whose answer was handed over in full, or given up.
@@ -170,6 +156,8 @@ impl Default for Progress {
             metered_in: Counter::default(),
             metered_out: Counter::default(),
             content_out: Counter::default(),
+            content_in: Counter::default(),
+            tunnelled: AtomicBool::new(false),
             begun: Counter::default(),
             ended: Counter::default(),
             waiting: Level::default(),

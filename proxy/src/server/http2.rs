@@ -97,7 +97,7 @@ impl Scanner {
 
     /// Counts what was received.
     pub(super) fn received(&mut self, bytes: &[u8], progress: &Progress) {
-        self.feed(bytes, |frame| {
+        let content = self.feed(bytes, |frame| {
             match frame.kind {
                 RST_STREAM => progress.resets.one(),
                 HEADERS => progress.useful_frames.one(),
@@ -110,6 +110,7 @@ impl Scanner {
                 progress.head_number.one();
             }
         });
+        progress.content_in.add(content as u64);
         progress.head_begun.store(self.owes_head(), Ordering::Relaxed);
     }
 

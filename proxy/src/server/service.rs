@@ -8,7 +8,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http::header::CONNECTION;
-use http::{HeaderValue, Request, Response};
+use http::{HeaderValue, Method, Request, Response};
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 
@@ -39,11 +39,12 @@ impl<S: Serve> hyper::service::Service<Request<Incoming>> for Handler<S> {
             progress.head_begun.store(false, Ordering::Relaxed);
             progress.had_content.store(!request.body().is_end_stream(), Ordering::Relaxed);
         }
+        let connect = request.method() == Method::CONNECT;
         let under_way = UnderWay { connection: Arc::clone(&self.connection), waiting: false };
         let answer = self.serve.serve(request, &self.connection);
         // RFC 9112 §9.6: "A server that does not support persistent connections MUST send the "close" connection option".
         let last = http1 && self.table.is_closing();
-        Serving { answer, under_way: Some(under_way), last }
+        Serving { answer, under_way: Some(under_way), last, connect }
     }
 }
 
@@ -52,6 +53,7 @@ pub(super) struct Serving {
     answer: Answer,
     under_way: Option<UnderWay>,
     last: bool,
+    connect: bool,
 }
 
 impl Future for Serving {
@@ -68,6 +70,12 @@ impl Future for Serving {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
         let under_way = this.under_way.take();
+        if this.connect
+            && let Some(under_way) = &under_way
+        {
+            let progress = &under_way.connection.progress;
+            progress.tunnelled.fetch_or(response.status().is_success(), Ordering::Relaxed);
+        }
         Poll::Ready(Ok(response.map(|body| ServedBody { body, under_way })))
     }
 }

@@ -23,6 +23,9 @@ const RATE_AFTER: Duration = Duration::from_secs(30);
 /// How long a client may go on sending after its answer, see [`Phase::Lingering`].
 const LINGER: Duration = Duration::from_secs(5);
 
+/// How long an HTTP/2 connection with tunnels on it may carry nothing.
+const TUNNEL_IDLE: Duration = Duration::from_secs(3_600);
+
 /// How often connections are looked at: often enough for the smallest limit, and never more often than every ten milliseconds.
 pub(super) fn tick(limits: &Limits) -> Duration {
     [limits.head_timeout, limits.idle_timeout, limits.keep_alive, limits.handshake_timeout]
@@ -148,7 +151,11 @@ impl Watch {
             self.idle = None;
             return None;
         }
-        let work = progress.begun.count().wrapping_add(progress.content_out.count());
+        let moved = [&progress.begun, &progress.content_out, &progress.content_in];
+        let work = moved.iter().map(|counter| counter.count()).fold(0, u64::wrapping_add);
+        // A tunnel's answer ended long ago, and hyper does not say when the tunnel does.
+        let tunnelled = progress.tunnelled.load(Ordering::Relaxed);
+        let keep_alive = if tunnelled { limits.keep_alive.max(TUNNEL_IDLE) } else { limits.keep_alive };
         let since = match self.idle {
             Some((same, since)) if same == work => since,
             _ => {
@@ -161,7 +168,7 @@ impl Watch {
         {
             return Some(Verdict { order: Order::End, because: Limit::KeepAlive });
         }
-        if now - since < limits.keep_alive {
+        if now - since < keep_alive {
             return None;
         }
         self.finishing_since.get_or_insert(now);
@@ -366,5 +373,117 @@ impl Census {
             Address::V6Network(octets) => octets[7],
         };
         &self.addresses[usize::from(last) % self.addresses.len()]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn limits() -> Limits {
+        Limits { rate_bytes_min: 100, ..Limits::default() }
+    }
+
+    /// Looks once a second for so long; the second at which it judged, and how.
+    fn watch(
+        progress: &Progress,
+        seconds: u64,
+        mut meanwhile: impl FnMut(u64, &Progress),
+    ) -> Option<(u64, Order, Limit)> {
+        let start = Instant::now();
+        let mut watch = Watch::new(progress.phase(), start);
+        (0..=seconds).find_map(|second| {
+            meanwhile(second, progress);
+            let now = start + Duration::from_secs(second);
+            watch.judge(progress, now, &limits()).map(|verdict| (second, verdict.order, verdict.because))
+        })
+    }
+
+    fn in_phase(phase: Phase) -> Progress {
+        let progress = Progress::default();
+        progress.enter(phase);
+        progress
+    }
+
+    #[test]
+    fn each_phase_has_its_time() {
+        let cases = [
+            (Phase::Handshake, Some((10, Order::End, Limit::Handshake))),
+            (Phase::Silent, Some((10, Order::End, Limit::Head))),
+            (Phase::Http1, Some((60, Order::Finish, Limit::KeepAlive))),
+            (Phase::Http2, Some((60, Order::Finish, Limit::KeepAlive))),
+            (Phase::Tunnel, None),
+            (Phase::Lingering, Some((5, Order::End, Limit::BodyIdle))),
+        ];
+        for (phase, expected) in cases {
+            assert_eq!(watch(&in_phase(phase), 1_000, |_, _| ()), expected, "{phase:?}");
+        }
+    }
+
+    #[test]
+    fn a_head_has_its_time_as_a_whole_and_the_next_one_its_own() {
+        let dripping = |_, progress: &Progress| {
+            progress.bytes_in.one();
+            progress.head_begun.store(true, Ordering::Relaxed);
+        };
+        let expected = Some((10, Order::EndWith408, Limit::Head));
+        assert_eq!(watch(&in_phase(Phase::Http1), 100, dripping), expected);
+        let complete_in_time = |second, progress: &Progress| {
+            progress.head_begun.store(true, Ordering::Relaxed);
+            if second % 9 == 8 {
+                progress.begun.one();
+                progress.ended.one();
+            }
+        };
+        assert_eq!(watch(&in_phase(Phase::Http1), 100, complete_in_time), None);
+    }
+
+    #[test]
+    fn a_client_may_wait_for_ever_but_must_read_what_is_sent() {
+        let progress = in_phase(Phase::Http1);
+        progress.begun.one();
+        progress.waiting.up();
+        assert_eq!(watch(&progress, 10_000, |_, _| ()), None, "the origin takes its time");
+        progress.write_blocked.store(true, Ordering::Relaxed);
+        assert_eq!(watch(&progress, 100, |_, _| ()), Some((10, Order::End, Limit::WriteIdle)));
+        let slowly = |bytes| move |_, progress: &Progress| progress.bytes_out.add(bytes);
+        assert_eq!(watch(&progress, 1_000, slowly(99)), Some((30, Order::End, Limit::Rate)));
+        assert_eq!(watch(&progress, 1_000, slowly(100)), None);
+    }
+
+    #[test]
+    fn on_http2_content_must_move_whatever_else_does() {
+        let progress = in_phase(Phase::Http2);
+        progress.begun.one();
+        let control_frames = |_, progress: &Progress| progress.bytes_out.add(17);
+        assert_eq!(watch(&progress, 100, control_frames), Some((10, Order::End, Limit::WriteIdle)));
+        progress.waiting.up();
+        assert_eq!(watch(&progress, 1_000, control_frames), None, "nothing is there to be sent");
+    }
+
+    #[test]
+    fn an_idle_connection_is_finished_and_then_ended_and_tunnels_are_not_idle() {
+        let progress = in_phase(Phase::Http2);
+        let start = Instant::now();
+        let mut watch = Watch::new(Phase::Http2, start);
+        let mut judge = |second| {
+            let verdict = watch.judge(&progress, start + Duration::from_secs(second), &limits());
+            verdict.map(|verdict| verdict.order)
+        };
+        assert_eq!(
+            [0, 59, 60, 69, 70].map(&mut judge),
+            [None, None, Some(Order::Finish), Some(Order::Finish), Some(Order::End)]
+        );
+        progress.tunnelled.store(true, Ordering::Relaxed);
+        assert_eq!(super::tests::watch(&progress, 3_599, |_, _| ()), None);
+    }
+
+    #[test]
+    fn an_ipv6_network_counts_as_one_client_and_mapped_addresses_as_what_they_are() {
+        let of = |text: &str| Address::of(text.parse().unwrap());
+        assert_eq!(of("2001:db8:1:2::1"), of("2001:db8:1:2:ffff::9"));
+        assert_ne!(of("2001:db8:1:2::1"), of("2001:db8:1:3::1"));
+        assert_eq!(of("::ffff:192.0.2.1"), of("192.0.2.1"));
+        assert_ne!(of("192.0.2.1"), of("192.0.2.2"));
     }
 }

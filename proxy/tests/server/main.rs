@@ -7,4 +7,5 @@ mod http2;
 mod limits;
 mod running;
 mod service;
+mod starved;
 mod tls;
