@@ -39,7 +39,9 @@ pub fn from_stored(
     status: CacheStatus,
 ) -> Served {
     let has_range = request.contains_key(header::RANGE);
-    let mut served = if has_range || stored.part.is_some() || validation::is_conditional(request) {
+    // The conditions of a POST were the origin's to evaluate, and it has done what was asked.
+    let asks_for_less = *method != Method::POST && (has_range || validation::is_conditional(request));
+    let mut served = if asks_for_less || stored.part.is_some() {
         conditional(stored, method, request)
     } else {
         whole(stored, method, request)

@@ -621,3 +621,42 @@ fn a_404_is_kept_briefly_or_as_long_as_it_says() {
         assert_eq!(origin.count() == 1, kept, "{fields:?}");
     }
 }
+
+#[test]
+fn a_head_by_one_person_tells_nothing_to_the_next() {
+    // Found by the leak test: the answer to a HEAD freshens what is stored for GET (RFC 9111 section 4.3.5). When it also
+    // brings a `Vary`, what it says of one person must not come to stand under what nobody's request had said.
+    let origin = Origin::start(|request| {
+        let sid = request.header("cookie").unwrap_or("sid=nobody").to_owned();
+        let reply = Reply::ok("same")
+            .header("Last-Modified", "Mon, 01 Jan 2024 00:00:00 GMT")
+            .header("Cache-Control", "max-age=60")
+            .header("X-Whose", sid);
+        match request.method.as_str() {
+            "HEAD" => reply.header("Vary", "Cookie"),
+            _ => reply.header("Age", "100"),
+        }
+    });
+    let weir = Weir::before(&origin);
+    assert_eq!(weir.get("/").header("x-whose"), Some("sid=nobody"));
+    let head = weir.ask("HEAD", "/", &[("Cookie", "sid=alice")], b"");
+    assert_eq!(head.header("x-whose"), Some("sid=alice"));
+    assert_eq!(weir.get("/").header("x-whose"), Some("sid=nobody"));
+    assert_eq!(weir.ask("GET", "/", &[("Cookie", "sid=bob")], b"").header("x-whose"), Some("sid=bob"));
+}
+
+#[test]
+fn the_conditions_of_a_post_are_the_origin_s_business() {
+    // Found by the leak test: an answer to POST that may be kept was kept, and then the client's own If-None-Match was
+    // held against it: 412 for what the origin had done.
+    let origin = Origin::start(|request| {
+        Reply::ok("done")
+            .header("Cache-Control", "max-age=60")
+            .header("Content-Location", request.target.clone())
+            .header("ETag", "\"v1\"")
+    });
+    let weir = Weir::before(&origin);
+    let response = weir.ask("POST", "/", &[("If-None-Match", "\"v1\"")], b"a=1");
+    assert_eq!((response.status, response.text().as_str()), (200, "done"));
+    assert_eq!(origin.last("/").header("if-none-match"), Some("\"v1\""));
+}

@@ -118,6 +118,10 @@ fn origin(seed: u64) -> Origin {
         if random.once_in(8) {
             fields.push(("Pragma", "no-cache".to_owned()));
         }
+        if random.once_in(5) {
+            // With it, an answer to POST may be kept for the GETs to come (RFC 9110 section 9.3.3).
+            fields.push(("Content-Location", request.target.clone()));
+        }
         if random.once_in(3) {
             let nonce = request.header("x-nonce").unwrap_or_default();
             fields.push(("Set-Cookie", format!("whose={}.{nonce}; Path=/", whose.text())));

@@ -8,13 +8,18 @@ impl Exchange {
     pub(super) fn arriving(&self, arriving: &Arriving, headers: HeaderMap, body: Body) -> Response<Body> {
         let method = &self.parts.method;
         let validators = Validators::of(&headers);
-        let condition = validation::evaluate(
-            method,
-            &self.presented.headers,
-            arriving.status,
-            &validators,
-            &arriving.terms,
-        );
+        // The conditions of a POST were the origin's to evaluate, and it has done what was asked.
+        let condition = if *method == Method::POST {
+            validation::Precondition::Proceed
+        } else {
+            validation::evaluate(
+                method,
+                &self.presented.headers,
+                arriving.status,
+                &validators,
+                &arriving.terms,
+            )
+        };
         let (status, headers, body) = match condition {
             validation::Precondition::Proceed => (arriving.status, headers, body),
             validation::Precondition::NotModified => {
@@ -115,6 +120,8 @@ impl Exchange {
                 answer.headers(),
             ) {
                 HeadEffect::Nothing => {}
+                // Selected by other fields than before, it would be found by requests that never named them.
+                HeadEffect::Update if varies_otherwise(&headers, answer.headers()) => {}
                 HeadEffect::Invalidate => cache.cache.remove(key, &stored),
                 HeadEffect::Update => {
                     let merged =
@@ -204,4 +211,10 @@ impl Exchange {
             self.worker.metrics.purges.one();
         }
     }
+}
+
+/// Whether an answer names other fields in `Vary` than what is stored; saying nothing leaves them as they are.
+fn varies_otherwise(stored: &HeaderMap, answer: &HeaderMap) -> bool {
+    answer.contains_key(header::VARY)
+        && !answer.get_all(header::VARY).iter().eq(stored.get_all(header::VARY).iter())
 }
