@@ -26,14 +26,25 @@ fuzz_target!(|data: &[u8]| {
     assert!(parsed.covers(&parsed), "{pattern} covers itself");
     let taken = parsed.matches(&canonical(path.as_bytes()));
     for name in parsed.names() {
-        assert!(!taken || !path.starts_with('/') || parsed.bound(name, path).is_some(), "{name} of {pattern} on {path}");
+        assert!(
+            !taken || !path.starts_with('/') || parsed.bound(name, path).is_some(),
+            "{name} of {pattern} on {path}"
+        );
     }
     let first = Matcher { paths: vec![parsed], ..Matcher::default() };
-    let routes = [first, Matcher::default()].map(|matcher| Arc::new(Route::new("r", matcher, Action::RedirectToHttps)));
+    let routes = [first, Matcher::default()]
+        .map(|matcher| Arc::new(Route::new("r", matcher, Action::RedirectToHttps)));
     let routes = Routes::new(routes.into());
     let headers = HeaderMap::new();
-    let view =
-        RequestView { https: false, method: &Method::GET, host: "a", path, query, headers: &headers, client: None };
+    let view = RequestView {
+        https: false,
+        method: &Method::GET,
+        host: "a",
+        path,
+        query,
+        headers: &headers,
+        client: None,
+    };
     if let Ok(found) = routes.find(&view) {
         assert_eq!(found.index == 0, taken);
     }
