@@ -14,6 +14,8 @@ use mio::{Events, Interest, Poll, Token};
 
 use crate::content::{Resource, filler};
 
+/// After so long without a request, those that a server had under way when its load ended have come.
+const SETTLED_AFTER: Duration = Duration::from_millis(200);
 const LISTENER: Token = Token(usize::MAX);
 const HEAD_BYTES_MAX: usize = 16 * 1024;
 
@@ -83,7 +85,7 @@ impl Origin {
     /// How many requests it has seen once no more come: a server may still be busy with what was asked before.
     pub(crate) fn settled_requests(&mut self) -> io::Result<u64> {
         for _ in 0..1_000 {
-            if !self.turn(Some(Duration::from_millis(20)))? {
+            if !self.turn(Some(SETTLED_AFTER))? {
                 break;
             }
         }
