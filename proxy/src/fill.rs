@@ -303,11 +303,13 @@ impl Fill {
                 self.tell_waiters(Outcome::Stored(stored.clone()));
                 Told::Stored { stored, fwd_status, server }
             }
-            Err(storable::NotStorable(_)) => {
-                // It still holds, for this request alone: the new fields forbid to keep it.
+            Err(storable::NotStorable(reason)) => {
+                // It still holds, for this request: the new fields forbid to keep it, or this request does.
                 let fresh =
                     self.freshened(&old, not_modified, &merged, old.terms.expired(received), received);
-                used.cache.remove(&self.key, &old);
+                if !reason.is_of_the_request() {
+                    used.cache.remove(&self.key, &old);
+                }
                 used.cache.remember_uncacheable(&self.key, &self.facts, received);
                 self.worker.metrics.fill(FillEnd::NotStorable);
                 self.tell_waiters(Outcome::Uncacheable(fwd_status));
@@ -336,7 +338,7 @@ impl Fill {
             old.status,
             headers,
             &old.pieces(),
-            old.part,
+            old.part.as_deref().copied(),
             terms,
             self.origins(merged, variant),
             used.compress,
@@ -424,7 +426,7 @@ impl Fill {
         if status == StatusCode::PARTIAL_CONTENT {
             let mut held = Part::of(received, len as u64)?;
             let older = self.completes.iter().chain(&self.candidates).find_map(|stored| {
-                let combined = stored.part?.combine(
+                let combined = stored.part.as_deref()?.combine(
                     &Validators::of(&stored.head.to_map(0)),
                     &held,
                     &Validators::of(received),

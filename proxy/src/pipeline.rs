@@ -517,9 +517,11 @@ impl Exchange {
                 {
                     return outgo;
                 }
-                if response.status().is_server_error() {
-                    // What is stored stays: the origin did not say that it has gone.
-                } else if let Some(stale) = &stale {
+                // What is stored stays where the origin failed, and where it is only this request that forbids to store its answer.
+                if let Some(stale) = &stale
+                    && !response.status().is_server_error()
+                    && !reason.is_of_the_request()
+                {
                     self.cache().remove(key, stale);
                 }
                 let status = CacheStatus { detail: status.detail.or(Some(reason)), ..status };

@@ -184,6 +184,14 @@ impl Reason {
     }
 }
 
+impl Reason {
+    /// Whether it is the request that forbids to store the answer: another request's answer to the same may be stored.
+    #[must_use]
+    pub fn is_of_the_request(self) -> bool {
+        matches!(self, Reason::Authorization | Reason::Cookie | Reason::RequestNoStore)
+    }
+}
+
 impl std::fmt::Display for Reason {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(self.id())

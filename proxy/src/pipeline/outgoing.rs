@@ -152,7 +152,7 @@ pub(super) fn fill_key(key: &[u8], known: &[Arc<StoredResponse>], headers: &Head
 
 /// What completes a stored part that is still fresh: the range that is missing, and the condition that makes it safe to combine.
 pub(super) fn missing(stored: &StoredResponse, now: Now) -> Option<(HeaderValue, HeaderValue)> {
-    let part = stored.part.filter(|_| stored.terms.is_fresh(now))?;
+    let part = stored.part.as_deref().filter(|_| stored.terms.is_fresh(now))?;
     let if_range = Validators::of(&stored.head.to_map(0)).if_range()?;
     Some((part.missing()?.value(), if_range))
 }

@@ -142,7 +142,7 @@ impl Exchange {
                             stored.status,
                             headers,
                             &stored.pieces(),
-                            stored.part,
+                            stored.part.as_deref().copied(),
                             terms,
                             stored.origins(),
                             cache.compress,

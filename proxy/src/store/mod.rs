@@ -32,7 +32,7 @@ pub struct StoredResponse {
     /// Its content.
     pub content: Content,
     /// Which part of the representation the content is; `None`: the whole.
-    pub part: Option<Part>,
+    pub part: Option<Box<Part>>,
     /// The terms on which it may be reused.
     pub terms: Terms,
     /// What it varies on, and what its request said there.
@@ -41,9 +41,7 @@ pub struct StoredResponse {
     pub url: Subject,
     /// The surrogate tags it carries.
     pub tags: Box<[Subject]>,
-    /// Where in the order of purges its fetch began.
-    pub stamp: Stamp,
-    /// Up to where it has been found valid since.
+    /// Where in the order of purges its fetch began; later, up to where it has been found valid since.
     checked: AtomicU64,
     /// Its content in other encodings, made here.
     pub encoded: Encodings,
@@ -58,8 +56,6 @@ pub enum Content {
     Pieces {
         /// The pieces in order.
         pieces: Arc<[Bytes]>,
-        /// Their bytes together.
-        len: u64,
     },
 }
 
@@ -108,7 +104,7 @@ impl StoredResponse {
     ) -> Self {
         let Origins { variant, url, tags, stamp } = origins;
         let checked = AtomicU64::new(stamp.number());
-        Self { status, head, content, part, terms, variant, url, tags, stamp, checked, encoded }
+        Self { status, head, content, part: part.map(Box::new), terms, variant, url, tags, checked, encoded }
     }
 
     /// The same response with one more encoding.
@@ -120,12 +116,21 @@ impl StoredResponse {
         let made = made.into_iter().filter(|other| other.coding != encoded.coding);
         let encoded = Encodings::Made(made.chain([encoded.clone()]).collect());
         let (head, content) = (self.head.clone(), self.content.clone());
-        Self::new(self.status, head, content, self.part, self.terms, self.origins(), encoded)
+        Self::new(
+            self.status,
+            head,
+            content,
+            self.part.as_deref().copied(),
+            self.terms,
+            self.origins(),
+            encoded,
+        )
     }
 
     /// What identifies it.
     pub fn origins(&self) -> Origins {
-        Origins { variant: self.variant.clone(), url: self.url, tags: self.tags.clone(), stamp: self.stamp }
+        let stamp = Stamp::from_number(self.checked.load(Ordering::Relaxed));
+        Origins { variant: self.variant.clone(), url: self.url, tags: self.tags.clone(), stamp }
     }
 
     /// Whether no purge has named it. What was found is remembered, so that each record is looked at once.
@@ -142,7 +147,7 @@ impl StoredResponse {
     pub fn content_len(&self) -> u64 {
         match &self.content {
             Content::Packed => self.head.content_len() as u64,
-            Content::Pieces { len, .. } => *len,
+            Content::Pieces { pieces } => pieces.iter().map(|piece| piece.len() as u64).sum(),
         }
     }
 
@@ -150,7 +155,7 @@ impl StoredResponse {
     pub fn body(&self) -> Body {
         match &self.content {
             Content::Packed => Body::full(self.head.content()),
-            Content::Pieces { pieces, .. } => Body::pieces(pieces.iter().cloned()),
+            Content::Pieces { pieces } => Body::pieces(pieces.iter().cloned()),
         }
     }
 
@@ -158,7 +163,7 @@ impl StoredResponse {
     pub fn pieces(&self) -> Vec<Bytes> {
         match &self.content {
             Content::Packed => vec![self.head.content()],
-            Content::Pieces { pieces, .. } => pieces.to_vec(),
+            Content::Pieces { pieces } => pieces.to_vec(),
         }
     }
 
@@ -183,7 +188,7 @@ impl StoredResponse {
     pub fn memory_bytes(&self) -> u64 {
         let content = match &self.content {
             Content::Packed => 0,
-            Content::Pieces { pieces, len } => len + pieces.len() as u64 * PIECE_OVERHEAD,
+            Content::Pieces { pieces } => self.content_len() + pieces.len() as u64 * PIECE_OVERHEAD,
         };
         let encoded: usize = match &self.encoded {
             Encodings::Never => 0,
@@ -211,7 +216,7 @@ pub fn pack(fields: &http::HeaderMap, pieces: &[Bytes]) -> (StoredHead, Content)
     } else {
         even_pieces(pieces)
     };
-    (StoredHead::pack(fields, &[]), Content::Pieces { pieces, len: len as u64 })
+    (StoredHead::pack(fields, &[]), Content::Pieces { pieces })
 }
 
 /// The same bytes in pieces of [`PACKED_MAX`]: what was received is in pieces of any size, each of which may keep a whole read buffer alive.
@@ -249,8 +254,7 @@ mod tests {
 
         let uneven: Vec<Bytes> = (0..100_u8).map(|byte| vec![byte; 5000].into()).collect();
         let (_, content) = pack(&HeaderMap::new(), &uneven);
-        let Content::Pieces { pieces, len } = content else { panic!("it is too large to be packed") };
-        assert_eq!(len, 500_000);
+        let Content::Pieces { pieces } = content else { panic!("it is too large to be packed") };
         assert_eq!(pieces.concat(), uneven.concat());
         assert!(pieces[..pieces.len() - 1].iter().all(|piece| piece.len() == PACKED_MAX));
     }
