@@ -415,7 +415,7 @@ pub(crate) enum Readings {
     Plain,
     /// One, but percent triples have to be decoded first.
     Encoded,
-    /// Several: bits of [`oddity`].
+    /// Several: bits of `oddity`.
     Several(u8),
     /// More than anybody needs.
     TooMany,
