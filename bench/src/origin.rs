@@ -12,7 +12,7 @@ use std::time::{Duration, Instant, SystemTime};
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token};
 
-use crate::content::{Resource, filler};
+use crate::content::{Resource, Storing, filler};
 
 /// After so long without a request, those that a server had under way when its load ended have come.
 const SETTLED_AFTER: Duration = Duration::from_millis(200);
@@ -38,6 +38,8 @@ pub(crate) struct Origin {
     /// Answers that wait for their time, soonest first.
     delayed: BinaryHeap<Reverse<(Instant, usize)>>,
     requests: u64,
+    /// Those of them that ask for what is to be stored.
+    fills: u64,
     date: Date,
     filler: Vec<u8>,
     scratch: Vec<u8>,
@@ -67,6 +69,7 @@ impl Origin {
             next_token: 0,
             delayed: BinaryHeap::new(),
             requests: 0,
+            fills: 0,
             date: Date::new(),
             filler: filler(256 * 1024),
             scratch: vec![0; 64 * 1024],
@@ -80,6 +83,11 @@ impl Origin {
     /// How many requests it has seen.
     pub(crate) fn requests(&self) -> u64 {
         self.requests
+    }
+
+    /// How many requests for what is to be stored it has seen. Another server may still be passing on what it was asked before.
+    pub(crate) fn fills(&self) -> u64 {
+        self.fills
     }
 
     /// How many requests it has seen once no more come: a server may still be busy with what was asked before.
@@ -199,6 +207,9 @@ impl Origin {
             self.connections.remove(&token);
             return;
         };
+        if resource.storing == Storing::Store {
+            self.fills += 1;
+        }
         connection.head.drain(..end + 4);
         connection.answer = Some(resource);
         if resource.delay_ms == 0 {
