@@ -26,14 +26,14 @@ for target in "$@"; do
     mkdir -p "corpus/$target" "artifacts/$target"
     program="target/$host/release/$target"
     log="artifacts/$target.log"
-    # -timeout: one input that takes five seconds is a finding too.
-    if ! "$program" -runs=0 -timeout=5 "seeds/$target" "corpus/$target" >"$log" 2>&1; then
+    # -timeout: one input that takes twenty-five seconds is a finding too.
+    if ! "$program" -runs=0 -timeout=25 "seeds/$target" "corpus/$target" >"$log" 2>&1; then
         cat "$log"
         echo "$target: a seed fails" >&2
         exit 1
     fi
     if [ "$seconds" -gt 0 ]; then
-        if ! "$program" -max_total_time="$seconds" -timeout=5 -max_len=2048 -rss_limit_mb=1024 \
+        if ! "$program" -max_total_time="$seconds" -timeout=25 -max_len=2048 -rss_limit_mb=1024 \
             -artifact_prefix="artifacts/$target/" "corpus/$target" "seeds/$target" >"$log" 2>&1; then
             tail -n 40 "$log"
             echo "$target: a finding, see fuzz/artifacts/$target" >&2
