@@ -58,20 +58,24 @@ impl Exchange {
 
     /// The client's conditions on an answer that was fetched without them.
     pub(super) fn evaluate_passed(&self, response: Response<Body>) -> Response<Body> {
-        let headers = &self.presented.headers;
-        if !validation::is_conditional(headers) || !response.status().is_success() {
+        let (method, headers) = (&self.parts.method, &self.presented.headers);
+        if !validation::is_conditional(headers) {
             return response;
         }
-        let etag_matches = Validators::of(response.headers()).etag.is_some_and(|etag| {
-            headers.get_all(header::IF_NONE_MATCH).iter().any(|line| etag.matches_weakly(line.as_bytes()))
-        });
-        if !etag_matches {
-            return response;
+        let validators = Validators::of(response.headers());
+        let received = self.clock().wall;
+        let mut answer = Response::new(Body::empty());
+        match validation::evaluate_received(method, headers, response.status(), &validators, received) {
+            validation::Precondition::Proceed => return response,
+            validation::Precondition::NotModified => {
+                *answer.status_mut() = StatusCode::NOT_MODIFIED;
+                *answer.headers_mut() = validation::not_modified_headers(response.headers());
+            }
+            validation::Precondition::PreconditionFailed => {
+                *answer.status_mut() = StatusCode::PRECONDITION_FAILED;
+            }
         }
-        let mut not_modified = Response::new(Body::empty());
-        *not_modified.status_mut() = StatusCode::NOT_MODIFIED;
-        *not_modified.headers_mut() = validation::not_modified_headers(response.headers());
-        not_modified
+        answer
     }
 
     /// What is stored in place of an error (RFC 5861 §4).
