@@ -248,7 +248,9 @@ impl Fill {
         with_extra: bool,
     ) -> Result<Answered, crate::origin::OriginError> {
         let outgoing = self.request.outgoing(with_extra);
-        origin.forward(self.worker.index, outgoing).await
+        let answered = origin.forward(self.worker.index, outgoing).await?;
+        self.worker.metrics.origin_request(answered.response.status(), answered.head_after);
+        Ok(answered)
     }
 
     /// Whether an answer is one that can be used: anything but a 304 about something that is not stored.

@@ -612,6 +612,7 @@ impl Exchange {
         let requested = self.clock();
         match self.interim.relay(pin!(origin.forward(index, outgoing))).await {
             Ok(answered) => {
+                self.worker.metrics.origin_request(answered.response.status(), answered.head_after);
                 self.invalidate(facts.method, &answered.response);
                 if self.parts.method == Method::POST && self.is_storable(&answered, facts, requested) {
                     return Box::pin(self.store_posted(answered, facts, status, requested)).await;
