@@ -23,9 +23,9 @@ use crate::compress::{self, Compressor};
 use crate::config::model;
 use crate::content::{Content, FillBudget};
 use crate::error::ProxyError;
-use crate::purge::Purges;
+use crate::purge::{Known, Purges, Softened, Verdict};
 use crate::searches::Searches;
-use crate::store::memory::Memory;
+use crate::store::memory::{Keep, Memory};
 use crate::store::{self, Encoded, Encodings, Origins, StoredResponse};
 
 /// How long an uncacheable answer is remembered: requests for it do not wait for one another meanwhile.
@@ -131,9 +131,9 @@ pub struct Hit {
 
 impl Arriving {
     /// Whether nothing has purged it since its fetch began. Who comes after a purge must not be given what was fetched before it.
-    pub fn is_valid(&self, purges: &Purges) -> bool {
-        let Origins { stamp, url, tags, .. } = &self.origins;
-        purges.check(*stamp, std::iter::once(*url).chain(tags.iter().copied())).is_ok()
+    pub fn is_valid(&self, purges: &Purges, cache: &str, key: &[u8]) -> bool {
+        let Origins { stamp, labels, .. } = &self.origins;
+        matches!(purges.check(stamp.number, || Known { key, cache, labels }), Verdict::Valid(_))
     }
 }
 
@@ -187,12 +187,12 @@ impl NamedCache {
     /// Decides what to do with a request of this key (RFC 9111 §4). Fresh hits cost no allocation.
     pub fn decide(&self, key: &[u8], wanted: &Wanted<'_>, policy: &Policy, now: Now) -> Decision {
         if let Some(slot) = self.memory.lookup(key) {
-            return self.decide_among(slot.variants(), wanted, policy, now);
+            return self.decide_among(key, slot.variants(), wanted, policy, now);
         }
         // Under another query that the origin has called equivalent?
         if let Some(decision) = self.searches.find(key, |other| {
             let slot = self.memory.lookup(other)?;
-            match self.decide_among(slot.variants(), wanted, policy, now) {
+            match self.decide_among(other, slot.variants(), wanted, policy, now) {
                 Decision::Hit(hit) => Some(Decision::Hit(hit)),
                 Decision::Validate { .. } | Decision::Miss { .. } => None,
             }
@@ -204,6 +204,7 @@ impl NamedCache {
 
     fn decide_among(
         &self,
+        key: &[u8],
         variants: &[Arc<StoredResponse>],
         wanted: &Wanted<'_>,
         policy: &Policy,
@@ -211,10 +212,10 @@ impl NamedCache {
     ) -> Decision {
         let miss = |fwd| Decision::Miss { status: CacheStatus::forwarded(fwd), others: Vec::new() };
         let selected = match variants {
-            [only] if only.check(&self.purges).is_err() => return miss(Fwd::UriMiss),
+            [only] if self.is_purged(key, only) => return miss(Fwd::UriMiss),
             [only] => only.variant.matches(wanted.fields).then_some(only),
             several => {
-                let valid = || several.iter().filter(|stored| stored.check(&self.purges).is_ok());
+                let valid = || several.iter().filter(|stored| !self.is_purged(key, stored));
                 if valid().next().is_none() {
                     return miss(Fwd::UriMiss);
                 }
@@ -223,7 +224,7 @@ impl NamedCache {
             }
         };
         let Some(stored) = selected else {
-            let others = variants.iter().filter(|stored| stored.check(&self.purges).is_ok());
+            let others = variants.iter().filter(|stored| !self.is_purged(key, stored));
             // A 304 would say that the content is the same for both, not that fields made for one person are meant for another.
             let others = others.filter(|stored| stored.part.is_none() && !stored.variant.is_personal());
             let others = others.cloned().collect();
@@ -240,6 +241,15 @@ impl NamedCache {
                 return Decision::Miss { status, others: vec![stored.clone()] };
             }
         }
+        // Nearly always nothing new was purged, and this costs one comparison.
+        let softened;
+        let stored = match stored.check(&self.purges, &self.spec.name, key) {
+            Verdict::Softened(how) => {
+                softened = self.soften(key, stored, how, now);
+                &softened
+            }
+            Verdict::Valid(_) | Verdict::Purged => stored,
+        };
         let hit = |age, ttl: i64, reason: Option<Reason>, refresh| {
             let mut status = CacheStatus::hit(ttl);
             status.detail = reason;
@@ -268,17 +278,32 @@ impl NamedCache {
         }
     }
 
+    fn is_purged(&self, key: &[u8], stored: &StoredResponse) -> bool {
+        stored.check(&self.purges, &self.spec.name, key) == Verdict::Purged
+    }
+
+    /// Puts a response on the terms on which a soft purge leaves it.
+    fn soften(
+        &self,
+        key: &[u8],
+        stored: &Arc<StoredResponse>,
+        how: Softened,
+        now: Now,
+    ) -> Arc<StoredResponse> {
+        self.replace(key, stored, softened(stored, how, now))
+    }
+
     /// Stores a response, in place of those that no request could prefer to it.
     pub fn store(&self, key: &[u8], response: StoredResponse) -> Arc<StoredResponse> {
         let response = Arc::new(response);
-        if !self.spec.enabled || response.check(&self.purges).is_err() {
+        if !self.spec.enabled || self.is_purged(key, &response) {
             return response;
         }
         self.forget_uncacheable(key);
         self.memory.update(key, |present| {
-            let kept = present.iter().filter(|old| {
-                old.check(&self.purges).is_ok() && !old.variant.is_replaced_by(&response.variant)
-            });
+            let kept = present
+                .iter()
+                .filter(|old| !self.is_purged(key, old) && !old.variant.is_replaced_by(&response.variant));
             let newer = std::iter::once(response.clone());
             newer.chain(kept.cloned()).take(VARIANTS_MAX).collect()
         });
@@ -402,11 +427,23 @@ impl NamedCache {
 
     /// Removes what is of no use any more: purged, or past the time for which it is worth keeping.
     pub fn sweep(&self, now: Now) {
-        self.memory.retain(|stored| {
+        self.memory.retain(|key, stored| {
             let held = now.mono.saturating_duration_since(stored.terms.received());
-            held < stored.terms.keep_for() && stored.check(&self.purges).is_ok()
+            if held >= stored.terms.keep_for() {
+                return Keep::No;
+            }
+            match stored.check(&self.purges, &self.spec.name, key) {
+                Verdict::Valid(_) => Keep::Same,
+                // Now, for the record will be forgotten.
+                Verdict::Softened(how) => Keep::Other(Arc::new(softened(stored, how, now))),
+                Verdict::Purged => Keep::No,
+            }
         });
     }
+}
+
+fn softened(stored: &StoredResponse, how: Softened, now: Now) -> StoredResponse {
+    stored.with_terms(stored.terms.softened(how.since_ms, how.grace, now), how.upto)
 }
 
 /// Content of fills is not in the tier yet, so it has a share of its own on top.

@@ -26,7 +26,11 @@ impl Control for Proxy {
 
     fn purge(&self, what: &Purge) -> Result<Receipt, PurgeError> {
         let position = match what {
-            Purge::Everything => self.purges.purge_everything(),
+            Purge::Everything => self.purges.purge(
+                crate::purge::Target::Everything,
+                crate::purge::Mode::Hard,
+                self.clock.now(),
+            ),
             Purge::Url(url) => {
                 let not_absolute = || PurgeError::NotAbsolute { url: url.to_string() };
                 let scheme =
@@ -38,7 +42,7 @@ impl Control for Proxy {
             }
         };
         self.metrics.background().purges.one();
-        tracing::info!(position = position.number(), "purged");
+        tracing::info!(%position, "purged");
         Ok(Receipt { responses: None, at: self.clock.now().wall })
     }
 

@@ -29,7 +29,7 @@ use crate::metrics::FillEnd;
 use crate::origin::{Answered, OnInterim, Origin, OriginFields, Outgoing};
 use crate::pipeline::Worker;
 use crate::proxy::{PlanCache, Snapshot};
-use crate::purge::{FillStamp, Subject};
+use crate::purge::{FillStamp, Labels};
 use crate::request_key::ForwardedCookie;
 use crate::store::{Origins, StoredResponse};
 
@@ -56,7 +56,7 @@ pub struct Fill {
     /// A stored part that is to be completed by this fetch.
     pub completes: Option<Arc<StoredResponse>>,
     /// The surrogate tags that the route gives.
-    pub tags: Vec<Subject>,
+    pub tags: Vec<String>,
     /// Who waits; `None` for a fetch that nobody else joins.
     pub token: Option<FillToken<Outcome>>,
     /// The stamp of the fetch.
@@ -470,12 +470,18 @@ impl Fill {
     }
 
     fn origins(&self, response: &HeaderMap, variant: Variant) -> Origins {
-        let purges = &self.worker.proxy.purges;
-        let named = Tags::of_response(response, TagLimits::default());
-        let tags = named.names.iter().map(|tag| purges.tag(tag)).chain(self.tags.iter().copied()).collect();
-        let url = &self.target;
-        let url = purges.url(&url.scheme, &url.authority, &url.path_and_query);
-        Origins { variant, url, tags, stamp: self.stamp.stamp() }
+        let plan = &self.snapshot.plans[self.plan];
+        let mut tags = Tags::default();
+        for tag in &self.tags {
+            tags.add(Some(tag), TagLimits::default());
+        }
+        tags.add_response(response, TagLimits::default());
+        let labels = if tags.names.is_empty() {
+            plan.labels.clone()
+        } else {
+            Arc::new(Labels::new(plan.route.name.clone(), tags.names.iter().map(|tag| &**tag)))
+        };
+        Origins { variant, labels, stamp: self.stamp.stamp() }
     }
 }
 

@@ -47,7 +47,6 @@ use crate::identity;
 use crate::metrics::{self, WorkerMetrics};
 use crate::origin::{self, Answered, OnInterim, Origin, OriginFields, Outgoing, Sender};
 use crate::proxy::{Plan, PlanCache, Proxy, Snapshot};
-use crate::purge::Subject;
 use crate::request_key::{Forwarded, ForwardedCookie, Presented, Scratch};
 use crate::respond;
 use crate::routes::{self, Bindings, NoRoute, RequestView};
@@ -219,7 +218,7 @@ fn serve(worker: &Arc<Worker>, request: Request<Incoming>, connection: &Arc<Conn
     };
 
     // Beyond the memory tier.
-    let tags = tags_of(plan, found.bindings, &worker.proxy);
+    let tags = tags_of(plan, found.bindings);
     let index = found.index;
     let headers = std::mem::take(&mut parts.headers);
     let presented = Arc::new(PresentedFields { headers, cookie: forwarded.cookie });
@@ -259,9 +258,9 @@ fn bypass(plan: &Plan, method: &Method, gated: &Gated) -> Option<CacheStatus> {
 }
 
 /// The surrogate tags that the route gives to what it fills.
-fn tags_of(plan: &Plan, bindings: Bindings<'_>, proxy: &Proxy) -> Vec<Subject> {
+fn tags_of(plan: &Plan, bindings: Bindings<'_>) -> Vec<String> {
     let templates = plan.cache.as_ref().map_or(&[][..], |cache| &cache.tags);
-    templates.iter().map(|tag| proxy.purges.tag(&tag.render(|name| bindings.decoded(name)))).collect()
+    templates.iter().map(|tag| tag.render(|name| bindings.decoded(name))).collect()
 }
 
 /// A request that goes on beyond the memory tier: it owns all it needs, and nobody else waits while it does.
@@ -277,7 +276,7 @@ struct Exchange {
     target: PathAndQuery,
     /// The fields as they came, shared with a fill.
     presented: Arc<PresentedFields>,
-    tags: Vec<Subject>,
+    tags: Vec<String>,
     interim: Arc<InterimRelay>,
     parts: Parts,
 }
@@ -429,7 +428,7 @@ impl Exchange {
             Outcome::Arriving(arriving) => {
                 let policy = &self.plan_cache().policy;
                 let usable = arriving.origins.variant.matches(self.presented.fields())
-                    && arriving.is_valid(&self.worker.proxy.purges)
+                    && arriving.is_valid(&self.worker.proxy.purges, &self.cache().spec().name, key)
                     && matches!(
                         reuse::decide(&arriving.terms, facts, policy, self.clock()),
                         Disposition::Fresh { .. } | Disposition::StaleWhileRevalidate { .. }

@@ -13,7 +13,7 @@ use crate::compress::Compressor;
 use crate::config::model::{Action, Config, Route};
 use crate::metrics::Metrics;
 use crate::origin::{Origin, OriginSetupError};
-use crate::purge::{Purges, Stamp};
+use crate::purge::{Labels, Mode, Position, Purges, Target, Url};
 use crate::request_key::KeyRule;
 use crate::routes::Routes;
 use crate::routes::template::Template;
@@ -58,6 +58,8 @@ pub struct Plan {
     pub key: KeyRule,
     /// Its use of a cache.
     pub cache: Option<PlanCache>,
+    /// What purges know by, of what it stores without tags.
+    pub labels: Arc<Labels>,
 }
 
 /// A route's use of a cache.
@@ -130,8 +132,14 @@ impl Proxy {
         scheme: &str,
         authority: &str,
         path_and_query: &str,
-    ) -> Stamp {
-        let stamp = self.purges.purge(self.purges.url(scheme, authority, path_and_query));
+    ) -> Position {
+        let now = self.clock.now();
+        let purge = |path_and_query: &str| {
+            let (scheme, authority) = (scheme.into(), authority.into());
+            let target = Target::Url(Url { scheme, authority, path_and_query: path_and_query.into() });
+            self.purges.purge(target, Mode::Hard, now)
+        };
+        let position = purge(path_and_query);
         let (path, query) = match path_and_query.split_once('?') {
             Some((path, query)) => (path, Some(query)),
             None => (path_and_query, None),
@@ -140,11 +148,11 @@ impl Proxy {
         for plan in snapshot.plans.iter().filter(|plan| plan.cache.is_some()) {
             let target = plan.key.target_of_url(path, query, plan.route.matcher.bindings(path));
             if target != path_and_query && !keyed.contains(&target) {
-                self.purges.purge(self.purges.url(scheme, authority, &target));
+                purge(&target);
                 keyed.push(target);
             }
         }
-        stamp
+        position
     }
 
     /// Removes what is of no use any more, and forgets purges that nothing needs. To be called now and then.
@@ -154,9 +162,12 @@ impl Proxy {
         for cache in self.snapshot.load().caches.values() {
             cache.sweep(now);
         }
-        self.purges.forget(upto);
+        self.purges.forget(upto, KEEP_MAX);
     }
 }
+
+/// The longest that a tier which outlives the process keeps anything.
+pub const KEEP_MAX: std::time::Duration = std::time::Duration::from_secs(7 * 86_400);
 
 impl Snapshot {
     fn build(
@@ -212,6 +223,7 @@ impl Plan {
             compress: rule.rules.compress.unwrap_or(true),
             tags: rule.tags.clone(),
         });
-        Self { route: route.clone(), origin, key, cache }
+        let labels = Arc::new(Labels::new(route.name.clone(), []));
+        Self { route: route.clone(), origin, key, cache, labels }
     }
 }

@@ -125,6 +125,37 @@ pub fn parts(key: &[u8]) -> Option<Vec<KeyPart<'_>>> {
     Some(parts)
 }
 
+/// The URL in a key: what was forwarded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeyUrl<'k> {
+    /// `http` or `https`.
+    pub scheme: &'k str,
+    /// Host and port, lower case, without a default port.
+    pub authority: &'k str,
+    /// The path.
+    pub path: &'k str,
+    /// The query, without `?`.
+    pub query: Option<&'k str>,
+}
+
+/// Reads the URL out of a key, without an allocation; `None` where [`KeyBuilder`] did not write it.
+#[must_use]
+pub fn url(key: &[u8]) -> Option<KeyUrl<'_>> {
+    let mut rest = key.get(1..)?;
+    let mut part = |tag: Tag| {
+        let (first, tail) = rest.split_first()?;
+        if *first != tag as u8 {
+            return None;
+        }
+        let (length, tail) = read_length(tail)?;
+        let (bytes, tail) = tail.split_at_checked(length)?;
+        rest = tail;
+        std::str::from_utf8(bytes).ok()
+    };
+    let (scheme, authority, path) = (part(Tag::Scheme)?, part(Tag::Authority)?, part(Tag::Path)?);
+    Some(KeyUrl { scheme, authority, path, query: part(Tag::Query) })
+}
+
 fn read_length(mut bytes: &[u8]) -> Option<(usize, &[u8])> {
     let mut length = 0_usize;
     for shift in (0..usize::BITS).step_by(7) {
@@ -278,6 +309,20 @@ mod tests {
         )
     }
 
+    #[test]
+    fn the_url_of_a_key_is_read_without_the_rest() {
+        let mut key = Vec::new();
+        KeyBuilder::new(&mut key, KeyClass::Get, "http", "a.example", "/p", Some("q=1")).part("origin", b"x");
+        let url = url(&key).unwrap();
+        assert_eq!(
+            (url.scheme, url.authority, url.path, url.query),
+            ("http", "a.example", "/p", Some("q=1"))
+        );
+        KeyBuilder::new(&mut key, KeyClass::Get, "http", "a.example", "/p", None).part("origin", b"x");
+        assert_eq!(super::url(&key).unwrap().query, None);
+        assert_eq!(super::url(b"G"), None);
+    }
+
     proptest! {
         #[test]
         fn two_requests_that_differ_never_share_a_key(mine in request(), theirs in request()) {
@@ -293,6 +338,7 @@ mod tests {
             let mut key = vec![b'G'];
             key.extend_from_slice(&bytes);
             let _ = parts(&key);
+            let _ = url(&key);
         }
     }
 }

@@ -279,6 +279,20 @@ impl Terms {
         self
     }
 
+    /// These terms, stale since a moment that somebody's wall clock gave in milliseconds since 1970, or since now if that lies ahead.
+    /// `grace`: for so long from then on it may be served while it is refreshed, unless it forbids stale use altogether; `None`: as its own
+    /// windows allow, counted from then.
+    #[must_use]
+    pub fn softened(mut self, since_ms: u64, grace: Option<Duration>, now: Now) -> Terms {
+        let since = from_millis(since_ms).min(now.wall);
+        let held_by_then = since.duration_since(self.received_wall()).unwrap_or_default();
+        self.lifetime = self.lifetime.min(self.initial_age.saturating_add(nanos(held_by_then)));
+        if let Some(grace) = grace {
+            self.stale_while_revalidate = nanos(grace);
+        }
+        self
+    }
+
     /// These terms, never again without validation, as an unsafe request leaves them (RFC 9111 §4.4).
     #[must_use]
     pub fn invalidated(mut self) -> Terms {

@@ -48,20 +48,25 @@ impl Tags {
     #[must_use]
     pub fn of_response(headers: &HeaderMap, limits: TagLimits) -> Tags {
         let mut tags = Tags::default();
+        tags.add_response(headers, limits);
+        tags
+    }
+
+    /// Adds the tags of a response to those of its route.
+    pub fn add_response(&mut self, headers: &HeaderMap, limits: TagLimits) {
         for name in TAG_FIELDS {
             let commas = name == TAG_FIELDS[2];
             if name == TAG_FIELDS[3] {
-                tags.add_structured(headers, &name, limits);
+                self.add_structured(headers, &name, limits);
                 continue;
             }
             for line in headers.get_all(name) {
                 let separator = |byte: &u8| if commas { *byte == b',' } else { matches!(byte, b' ' | b'\t') };
                 for tag in line.as_bytes().split(separator) {
-                    tags.add(std::str::from_utf8(tag.trim_ascii()).ok(), limits);
+                    self.add(std::str::from_utf8(tag.trim_ascii()).ok(), limits);
                 }
             }
         }
-        tags
     }
 
     /// The groups that a response to an unsafe request makes stale (RFC 9875 §3). A field that is not a list of strings is ignored.

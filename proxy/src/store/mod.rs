@@ -16,7 +16,7 @@ use cache_semantics::vary::Variant;
 use http::StatusCode;
 
 use crate::body::Body;
-use crate::purge::{Purged, Purges, Stamp, Subject};
+use crate::purge::{Facts, Known, Labels, Position, Stamp, Verdict};
 pub use head::StoredHead;
 
 /// Content up to this many bytes lies in one allocation with its head; larger content stays in pieces, so that nothing large is copied at once.
@@ -37,11 +37,11 @@ pub struct StoredResponse {
     pub terms: Terms,
     /// What it varies on, and what its request said there.
     pub variant: Variant,
-    /// What the URL of its request is known by to purges.
-    pub url: Subject,
-    /// The surrogate tags it carries.
-    pub tags: Box<[Subject]>,
-    /// Where in the order of purges its fetch began; later, up to where it has been found valid since.
+    /// Its route and surrogate tags: what purges know it by, beside its key.
+    pub labels: Arc<Labels>,
+    /// Where in the log of purges its fetch began.
+    pub position: Position,
+    /// The number of the newest purge when its fetch began; later, up to where it has been found valid since.
     checked: AtomicU64,
     /// Its content in other encodings, made here.
     pub encoded: Encodings,
@@ -83,10 +83,8 @@ pub struct Encoded {
 pub struct Origins {
     /// What it varies on, and what its request said there.
     pub variant: Variant,
-    /// What its URL is known by.
-    pub url: Subject,
-    /// The surrogate tags it carries.
-    pub tags: Box<[Subject]>,
+    /// Its route and surrogate tags.
+    pub labels: Arc<Labels>,
     /// Where its fetch began.
     pub stamp: Stamp,
 }
@@ -102,9 +100,9 @@ impl StoredResponse {
         origins: Origins,
         encoded: Encodings,
     ) -> Self {
-        let Origins { variant, url, tags, stamp } = origins;
-        let checked = AtomicU64::new(stamp.number());
-        Self { status, head, content, part: part.map(Box::new), terms, variant, url, tags, checked, encoded }
+        let Origins { variant, labels, stamp: Stamp { position, number } } = origins;
+        let (part, checked) = (part.map(Box::new), AtomicU64::new(number));
+        Self { status, head, content, part, terms, variant, labels, position, checked, encoded }
     }
 
     /// The same response with one more encoding.
@@ -114,33 +112,37 @@ impl StoredResponse {
             Encodings::Made(made) => made.to_vec(),
         };
         let made = made.into_iter().filter(|other| other.coding != encoded.coding);
-        let encoded = Encodings::Made(made.chain([encoded.clone()]).collect());
+        self.with(self.terms, self.origins(), Encodings::Made(made.chain([encoded.clone()]).collect()))
+    }
+
+    /// The same response on other terms, known to be valid up to `checked`.
+    pub fn with_terms(&self, terms: Terms, checked: u64) -> Self {
+        let origins = self.origins();
+        let stamp = Stamp { number: checked, ..origins.stamp };
+        self.with(terms, Origins { stamp, ..origins }, self.encoded.clone())
+    }
+
+    fn with(&self, terms: Terms, origins: Origins, encoded: Encodings) -> Self {
         let (head, content) = (self.head.clone(), self.content.clone());
-        Self::new(
-            self.status,
-            head,
-            content,
-            self.part.as_deref().copied(),
-            self.terms,
-            self.origins(),
-            encoded,
-        )
+        Self::new(self.status, head, content, self.part.as_deref().copied(), terms, origins, encoded)
     }
 
     /// What identifies it.
     pub fn origins(&self) -> Origins {
-        let stamp = Stamp::from_number(self.checked.load(Ordering::Relaxed));
-        Origins { variant: self.variant.clone(), url: self.url, tags: self.tags.clone(), stamp }
+        let stamp = Stamp { position: self.position, number: self.checked.load(Ordering::Relaxed) };
+        Origins { variant: self.variant.clone(), labels: self.labels.clone(), stamp }
     }
 
-    /// Whether no purge has named it. What was found is remembered, so that each record is looked at once.
-    pub fn check(&self, purges: &Purges) -> Result<(), Purged> {
-        let known = Stamp::from_number(self.checked.load(Ordering::Relaxed));
-        let upto = purges.check(known, std::iter::once(self.url).chain(self.tags.iter().copied()))?;
-        if upto != known {
-            self.checked.fetch_max(upto.number(), Ordering::Relaxed);
+    /// Whether a purge has named it, in this cache and under this key. That none did is remembered, so that each record is looked at once.
+    pub fn check(&self, facts: &Facts, cache: &str, key: &[u8]) -> Verdict {
+        let checked = self.checked.load(Ordering::Relaxed);
+        let verdict = facts.check(checked, || Known { key, cache, labels: &self.labels });
+        if let Verdict::Valid(upto) = verdict
+            && upto != checked
+        {
+            self.checked.fetch_max(upto, Ordering::Relaxed);
         }
-        Ok(())
+        verdict
     }
 
     /// The bytes of its content.
@@ -197,7 +199,9 @@ impl StoredResponse {
                 .map(|encoded| size_of::<Encoded>() + encoded.head.as_ref().map_or(0, StoredHead::heap_bytes))
                 .sum(),
         };
-        let fixed = size_of::<Self>() + self.variant.heap_bytes() + self.tags.len() * size_of::<Subject>();
+        // Shared by all of its route where there are no tags.
+        let own_labels = if self.labels.tags().next().is_none() { 0 } else { self.labels.heap_bytes() };
+        let fixed = size_of::<Self>() + self.variant.heap_bytes() + own_labels;
         (fixed + self.head.heap_bytes() + encoded) as u64 + content
     }
 }

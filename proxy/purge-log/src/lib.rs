@@ -1,0 +1,25 @@
+//! Purges as an ordered log of facts.
+//!
+//! A purge is a record in a log that all proxies read in the same order; nothing has to be found and deleted for it to hold. A stored response
+//! carries the [`Stamp`] at which its fetch *began*: a newer record that names it makes it invalid, however late it was stored and
+//! wherever it lies.
+//!
+//! | question | answer |
+//! |---|---|
+//! | what does a purge name, how is it written down? | [`target`] |
+//! | what is a stored response known by? | [`known`] |
+//! | is this stored response still valid? | [`facts`] |
+//!
+//! Pure: no runtime, no sockets, no clock. Time is an argument.
+
+pub mod facts;
+pub mod known;
+pub mod position;
+mod rules;
+mod sketch;
+pub mod target;
+
+pub use facts::{Facts, FillStamp, Judgement, Softened, Stamp, Verdict};
+pub use known::{Known, Labels};
+pub use position::Position;
+pub use target::{Mode, Prefix, Published, Record, Target, TargetError, Url};
