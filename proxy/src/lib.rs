@@ -23,9 +23,9 @@ pub mod origin;
 pub mod pipeline;
 pub mod proxy;
 pub mod purge;
+pub mod redis;
 pub mod request_key;
 pub mod respond;
-
 pub mod routes;
 pub mod run;
 pub mod searches;

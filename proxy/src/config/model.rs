@@ -13,6 +13,7 @@ use cache_semantics::policy::Policy;
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 use ipnet::IpNet;
 
+use crate::redis::url::RedisUrl;
 use crate::routes::Matcher;
 use crate::routes::glob::Glob;
 use crate::routes::template::Template;
@@ -231,6 +232,57 @@ impl Cache {
             defaults: CacheRules::default(),
         }
     }
+}
+
+/// `[redis.NAME]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Redis {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Where it is, and as whom.
+    pub url: RedisUrl,
+    /// Certificates.
+    pub tls: RedisTls,
+    /// Name look-up, TCP, TLS and authentication together. Default 5 s.
+    pub connect_timeout: Duration,
+    /// What a request may wait for a stored response. Default 25 ms.
+    pub read_budget: Duration,
+    /// What a write behind an answer may take. Default 250 ms.
+    pub write_budget: Duration,
+    /// Connections to each server; Weir needs three. Default 50.
+    pub max_connections: u32,
+    /// How often a server is asked how it is. Default 5 s.
+    pub health_interval: Duration,
+}
+
+impl Redis {
+    /// One of which nothing is said but where it is.
+    pub fn new(name: &str, url: RedisUrl) -> Self {
+        Self {
+            name: name.into(),
+            url,
+            tls: RedisTls::default(),
+            connect_timeout: Duration::from_secs(5),
+            read_budget: Duration::from_millis(25),
+            write_budget: Duration::from_millis(250),
+            max_connections: 50,
+            health_interval: Duration::from_secs(5),
+        }
+    }
+
+    /// The database to select. A Cluster has one only.
+    pub const fn database(&self) -> u32 {
+        if self.url.is_cluster() { 0 } else { self.url.database }
+    }
+}
+
+/// `[redis.NAME] tls = { … }`
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct RedisTls {
+    /// The certificates to trust in place of the system's, a PEM file.
+    pub ca: Option<PathBuf>,
+    /// Our own certificate.
+    pub client: Option<Certificate>,
 }
 
 /// What `[cache.NAME]` gives as default and a route's `cache = { … }` may say otherwise.

@@ -5,6 +5,7 @@
 //! - [`origin`]: an origin that counts and keeps its requests and answers from a closure, and one that follows a
 //!   script, connection by connection, byte by byte.
 //! - [`weir`]: the real binary with a configuration file of its own, on ports that the system picks.
+//! - [`redis`]: real Redis servers, alone, with Sentinels, as a Cluster.
 //! - [`h2`]: HTTP/2, well-formed through hyper and otherwise frame by frame.
 //! - [`tls`], [`websocket`], [`random`]: certificates, frames, repeatable chance.
 //!
@@ -15,6 +16,7 @@
 pub mod h2;
 pub mod origin;
 pub mod random;
+pub mod redis;
 pub mod tls;
 pub mod websocket;
 pub mod weir;
@@ -22,6 +24,7 @@ pub mod wire;
 
 pub use h2::{H2Client, H2Origin};
 pub use origin::{Origin, Reply, Script};
+pub use redis::RedisServer;
 pub use weir::Weir;
 pub use wire::{Conn, ReadError, Request, Response, WAIT};
 

@@ -1,0 +1,633 @@
+//! Where Redis is: every form of URL that people write, read by rules of our own.
+//!
+//! | form | meaning |
+//! |---|---|
+//! | `redis://host`, `redis://host:6379/1` | one server, and a database of it |
+//! | `redis://:password@host`, `redis://user:password@host` | with a password, or an ACL user |
+//! | `rediss://…` | the same with TLS |
+//! | `redis://s1:26379,s2:26379/mymaster`, `…/mymaster/1` | the primary that these Sentinels name |
+//! | `redis://n1,n2:6379,n3` , `…/1` | a Cluster; a number becomes part of every key, because a Cluster has one database |
+//! | `redis+unix:///run/redis.sock?db=1`, `unix:/run/redis.sock` | a Unix socket |
+//!
+//! `valkey` may stand for `redis`, `valkeys` for `rediss`; `redis+sentinel://` and `redis+cluster://` say so where one host alone would be read as a
+//! server. Names, passwords and paths are percent-decoded. What is wrong is told without showing anything that could be a password.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use crate::config::model::Secret;
+
+/// The port of a server.
+pub const SERVER_PORT: u16 = 6379;
+/// The port of a Sentinel.
+pub const SENTINEL_PORT: u16 = 26379;
+/// Servers in a list.
+const SERVERS_MAX: usize = 64;
+/// A URL; longer ones are a mistake.
+const URL_BYTES_MAX: usize = 4096;
+
+/// A Redis, as its URL describes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RedisUrl {
+    /// Where it is.
+    pub place: Place,
+    /// Whether TLS is spoken.
+    pub tls: bool,
+    /// The ACL user; without one, the default user.
+    pub username: Option<String>,
+    /// The password.
+    pub password: Option<Secret>,
+    /// The database. On a Cluster, which has one only, a number to be made part of every key.
+    pub database: u32,
+}
+
+/// Where a Redis is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    /// One server.
+    Server(HostPort),
+    /// A Unix socket.
+    Unix(PathBuf),
+    /// The primary that Sentinels name.
+    Sentinel {
+        /// The Sentinels.
+        sentinels: Vec<HostPort>,
+        /// What they call it.
+        primary: String,
+    },
+    /// A Cluster, by some of its nodes.
+    Cluster(Vec<HostPort>),
+}
+
+/// A host and its port.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct HostPort {
+    /// A name or an address; IPv6 without its brackets.
+    pub host: String,
+    /// The port.
+    pub port: u16,
+}
+
+/// What is wrong with a URL. Nothing of it is shown but what cannot be a password.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum UrlError {
+    /// No scheme that means Redis.
+    #[error("this does not begin with `redis://`, `rediss://` or `redis+unix:`")]
+    Scheme,
+    /// Longer than any URL that is meant.
+    #[error("this is longer than {URL_BYTES_MAX} bytes")]
+    TooLong,
+    /// A space, a control byte.
+    #[error("there is a space or a control character at byte {at}")]
+    Character {
+        /// Where.
+        at: usize,
+    },
+    /// A `%` that two hexadecimal digits do not follow, or bytes that are no text.
+    #[error("there is a `%` in the {part} that does not stand for a character")]
+    Encoding {
+        /// Where it is.
+        part: &'static str,
+    },
+    /// An `@` behind the first `/`: the password has one that is not encoded.
+    #[error("there is an `@` behind the first `/`, `?` or `#`")]
+    AtBehind,
+    /// No host at all.
+    #[error("server {number} has no name")]
+    NoHost {
+        /// Which of the list, from 1.
+        number: usize,
+    },
+    /// A name with characters that no host has.
+    #[error("the name of server {number} has a character that no host name has")]
+    Host {
+        /// Which of the list, from 1.
+        number: usize,
+    },
+    /// A port that is none.
+    #[error("the port of server {number} is not a number from 1 to 65535")]
+    Port {
+        /// Which of the list, from 1.
+        number: usize,
+    },
+    /// Too many servers.
+    #[error("there are more than {SERVERS_MAX} servers")]
+    TooMany,
+    /// A path that is not a database.
+    #[error("the path is not the number of a database")]
+    Database,
+    /// A path of more than two segments, or whose second is not a database.
+    #[error("the path is neither a database nor a Sentinel's name for the primary and a database")]
+    Path,
+    /// Sentinels without a name to ask for.
+    #[error("the name by which the Sentinels know the primary is missing")]
+    NoPrimary,
+    /// Two different databases.
+    #[error("two different databases are named")]
+    TwoDatabases,
+    /// A Unix socket without a path.
+    #[error("the path of the socket is missing")]
+    NoSocket,
+    /// TLS to a Unix socket.
+    #[error("TLS is not spoken on a Unix socket")]
+    TlsOnUnix,
+    /// A parameter that is not known.
+    #[error("the parameter number {number} behind `?` is not known")]
+    Parameter {
+        /// Which, from 1.
+        number: usize,
+    },
+    /// A part behind `#`.
+    #[error("there is a `#`, which means nothing here")]
+    Fragment,
+}
+
+impl UrlError {
+    /// How to mend it.
+    pub const fn help(&self) -> &'static str {
+        match self {
+            Self::Scheme => {
+                "write `redis://host:6379/0`, `rediss://…` for TLS, `redis://s1:26379,s2:26379/mymaster/0` for Sentinel, \
+                 `redis://n1,n2,n3` for a Cluster, `redis+unix:///run/redis.sock` for a socket"
+            }
+            Self::TooLong | Self::TooMany => "a few servers are enough: the others are learned from them",
+            Self::Character { .. } => "write a space as `%20`",
+            Self::Encoding { .. } => "write `%` itself as `%25`",
+            Self::AtBehind => {
+                "in a password write `@` as `%40`, `/` as `%2F`, `?` as `%3F`, `#` as `%23`; or put it into `password` or `password_file`"
+            }
+            Self::NoHost { .. } => "write `redis://host:6379`; servers of a list are separated by one comma",
+            Self::Host { .. } => {
+                "write an IPv6 address in brackets, as `[::1]`, and special characters of a password as `%40` and the like"
+            }
+            Self::Port { .. } => {
+                "write `host:6379`, an IPv6 address in brackets, as `[::1]:6379`, and `:` in a user's name as `%3A`"
+            }
+            Self::Database => {
+                "write a number, as in `redis://host:6379/1`; Sentinels are written `redis://s1:26379,s2:26379/mymaster/1`"
+            }
+            Self::Path => "write `redis://host/1` for a database, `redis://s1,s2/mymaster/1` for Sentinels",
+            Self::NoPrimary => "write `redis+sentinel://s1:26379,s2:26379/mymaster`",
+            Self::TwoDatabases => "write it once, in the path or as `?db=1`",
+            Self::NoSocket => "write `redis+unix:///run/redis/redis.sock`",
+            Self::TlsOnUnix => "write `redis+unix:`: what passes through a socket does not leave the machine",
+            Self::Parameter { .. } => {
+                "`db`, `user`, `password` are; everything else stands in `[redis.NAME]`, as `tls = { ca = … }`"
+            }
+            Self::Fragment => "in a password write `#` as `%23`",
+        }
+    }
+}
+
+/// What a scheme says of the place.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// To be told from the hosts and the path.
+    Open,
+    Sentinel,
+    Cluster,
+    Unix,
+}
+
+impl RedisUrl {
+    /// Reads a URL.
+    pub fn parse(text: &str) -> Result<Self, UrlError> {
+        if text.len() > URL_BYTES_MAX {
+            return Err(UrlError::TooLong);
+        }
+        if let Some(at) = text.bytes().position(|byte| byte <= b' ' || byte == 0x7f) {
+            return Err(UrlError::Character { at });
+        }
+        let (scheme, rest) = text.split_once(':').ok_or(UrlError::Scheme)?;
+        let (tls, kind) = scheme_of(scheme).ok_or(UrlError::Scheme)?;
+        let (rest, query) = match rest.split_once('?') {
+            Some((rest, query)) => (rest, Some(query)),
+            None => (rest, None),
+        };
+        if rest.contains('#') || query.is_some_and(|query| query.contains('#')) {
+            // A password with a `#` looks like this too.
+            let password = rest.contains('@') || query.is_some_and(|query| query.contains('@'));
+            return Err(if password { UrlError::AtBehind } else { UrlError::Fragment });
+        }
+        if kind == Kind::Unix {
+            return unix(tls, rest, query);
+        }
+        let rest = rest.strip_prefix("//").ok_or(UrlError::Scheme)?;
+        let (authority, path) = match rest.split_once('/') {
+            Some((authority, path)) => (authority, path),
+            None => (rest, ""),
+        };
+        if path.contains('@') || query.is_some_and(|query| query.contains('@')) {
+            return Err(UrlError::AtBehind);
+        }
+        let (credentials, hosts) = match authority.rsplit_once('@') {
+            Some((credentials, hosts)) => (Some(credentials), hosts),
+            None => (None, authority),
+        };
+        let mut read =
+            Self { place: Place::Cluster(Vec::new()), tls, username: None, password: None, database: 0 };
+        if let Some(credentials) = credentials {
+            read.credentials(credentials)?;
+        }
+        let asked = read.parameters(query)?;
+        let path = path.strip_suffix('/').unwrap_or(path);
+        let segments: Vec<&str> = if path.is_empty() { Vec::new() } else { path.split('/').collect() };
+        let several = hosts.contains(',');
+        let (primary, database) = match (kind, segments.as_slice()) {
+            (Kind::Sentinel, []) => return Err(UrlError::NoPrimary),
+            (Kind::Sentinel, [primary]) => (Some(*primary), None),
+            (Kind::Open, [primary]) if several && number(primary).is_none() => (Some(*primary), None),
+            (Kind::Open | Kind::Sentinel, [primary, database]) => (Some(*primary), Some(*database)),
+            (_, []) => (None, None),
+            (Kind::Open | Kind::Cluster, [database]) => (None, Some(*database)),
+            _ => return Err(UrlError::Path),
+        };
+        let named = match database {
+            Some(text) => Some(number(text).ok_or(match primary {
+                Some(_) => UrlError::Path,
+                None => UrlError::Database,
+            })?),
+            None => None,
+        };
+        if let (Some(one), Some(other)) = (asked, named)
+            && one != other
+        {
+            return Err(UrlError::TwoDatabases);
+        }
+        read.database = asked.or(named).unwrap_or(0);
+        read.place = match primary {
+            Some(primary) => {
+                let primary = decoded(primary, "name of the primary")?;
+                if primary.is_empty() {
+                    return Err(UrlError::NoPrimary);
+                }
+                Place::Sentinel { sentinels: servers(hosts, SENTINEL_PORT)?, primary }
+            }
+            None => {
+                let mut servers = servers(hosts, SERVER_PORT)?;
+                match (servers.len(), kind) {
+                    (1, Kind::Open) => Place::Server(servers.remove(0)),
+                    _ => Place::Cluster(servers),
+                }
+            }
+        };
+        Ok(read)
+    }
+
+    /// Whether this is a Cluster.
+    pub const fn is_cluster(&self) -> bool {
+        matches!(self.place, Place::Cluster(_))
+    }
+
+    fn credentials(&mut self, text: &str) -> Result<(), UrlError> {
+        let (user, password) = match text.split_once(':') {
+            Some((user, password)) => (user, Some(password)),
+            None => (text, None),
+        };
+        if !user.is_empty() {
+            self.username = Some(decoded(user, "user's name")?);
+        }
+        if let Some(password) = password.filter(|password| !password.is_empty()) {
+            self.password = Some(Secret(decoded(password, "password")?));
+        }
+        Ok(())
+    }
+
+    /// What stands behind `?`. Returns the database, if it is there.
+    fn parameters(&mut self, query: Option<&str>) -> Result<Option<u32>, UrlError> {
+        let mut database = None;
+        let pairs = query.unwrap_or_default().split('&').filter(|pair| !pair.is_empty());
+        for (position, pair) in pairs.enumerate() {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            match name {
+                "db" => {
+                    let said = number(value).ok_or(UrlError::Database)?;
+                    if database.is_some_and(|before| before != said) {
+                        return Err(UrlError::TwoDatabases);
+                    }
+                    database = Some(said);
+                }
+                "user" | "username" => self.username = Some(decoded(value, "user's name")?),
+                "pass" | "password" => self.password = Some(Secret(decoded(value, "password")?)),
+                _ => return Err(UrlError::Parameter { number: position + 1 }),
+            }
+        }
+        Ok(database)
+    }
+}
+
+fn scheme_of(scheme: &str) -> Option<(bool, Kind)> {
+    let scheme = scheme.to_ascii_lowercase();
+    let (protocol, suffix) = match scheme.split_once('+') {
+        Some((protocol, suffix)) => (protocol, Some(suffix)),
+        None => (scheme.as_str(), None),
+    };
+    if suffix.is_none() && protocol == "unix" {
+        return Some((false, Kind::Unix));
+    }
+    let tls = match protocol {
+        "redis" | "valkey" => false,
+        "rediss" | "valkeys" => true,
+        _ => return None,
+    };
+    let kind = match suffix {
+        None => Kind::Open,
+        Some("unix" | "socket") => Kind::Unix,
+        Some("sentinel") => Kind::Sentinel,
+        Some("cluster") => Kind::Cluster,
+        Some(_) => return None,
+    };
+    Some((tls, kind))
+}
+
+/// `/path`, `///path`, `//user:password@/path`.
+fn unix(tls: bool, rest: &str, query: Option<&str>) -> Result<RedisUrl, UrlError> {
+    if tls {
+        return Err(UrlError::TlsOnUnix);
+    }
+    let mut read =
+        RedisUrl { place: Place::Unix(PathBuf::new()), tls, username: None, password: None, database: 0 };
+    let path = match rest.strip_prefix("//") {
+        None => rest,
+        Some(rest) => {
+            let (authority, _) = rest.split_once('/').ok_or(UrlError::NoSocket)?;
+            if let Some(credentials) = authority.strip_suffix('@') {
+                read.credentials(credentials)?;
+            } else if !authority.is_empty() {
+                return Err(UrlError::NoSocket);
+            }
+            &rest[authority.len()..]
+        }
+    };
+    let path = decoded(path, "path of the socket")?;
+    if path.is_empty() || path.contains('\0') {
+        return Err(UrlError::NoSocket);
+    }
+    read.place = Place::Unix(path.into());
+    read.database = read.parameters(query)?.unwrap_or(0);
+    Ok(read)
+}
+
+fn servers(list: &str, port: u16) -> Result<Vec<HostPort>, UrlError> {
+    let mut servers = Vec::new();
+    for (position, text) in list.split(',').enumerate() {
+        if position == SERVERS_MAX {
+            return Err(UrlError::TooMany);
+        }
+        servers.push(host_port(text, port, position + 1)?);
+    }
+    Ok(servers)
+}
+
+fn host_port(text: &str, port: u16, number: usize) -> Result<HostPort, UrlError> {
+    let (host, written_port) = match text.strip_prefix('[') {
+        Some(rest) => {
+            let (host, rest) = rest.split_once(']').ok_or(UrlError::Host { number })?;
+            host.parse::<std::net::Ipv6Addr>().map_err(|_| UrlError::Host { number })?;
+            match rest.strip_prefix(':') {
+                Some(port) => (host, Some(port)),
+                None if rest.is_empty() => (host, None),
+                None => return Err(UrlError::Port { number }),
+            }
+        }
+        None => match text.split_once(':') {
+            Some((host, port)) => (host, Some(port)),
+            None => (text, None),
+        },
+    };
+    if host.is_empty() {
+        return Err(UrlError::NoHost { number });
+    }
+    let is_address = text.starts_with('[');
+    let is_of_a_host = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
+    if !is_address && !host.bytes().all(is_of_a_host) {
+        return Err(UrlError::Host { number });
+    }
+    let port = match written_port {
+        None => port,
+        Some(text) => digits(text)
+            .and_then(|port| u16::try_from(port).ok())
+            .filter(|port| *port > 0)
+            .ok_or(UrlError::Port { number })?,
+    };
+    Ok(HostPort { host: host.to_owned(), port })
+}
+
+/// Digits and nothing else: no sign, no spaces.
+fn digits(text: &str) -> Option<u32> {
+    let plain = (1..=9).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit());
+    plain.then(|| text.parse().ok()).flatten()
+}
+
+fn number(text: &str) -> Option<u32> {
+    digits(text)
+}
+
+/// Percent-decodes. `+` stays what it is.
+fn decoded(text: &str, part: &'static str) -> Result<String, UrlError> {
+    let wrong = || UrlError::Encoding { part };
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((first, behind)) = rest.split_first() {
+        rest = behind;
+        if *first != b'%' {
+            bytes.push(*first);
+            continue;
+        }
+        let (digits, behind) = rest.split_at_checked(2).ok_or_else(wrong)?;
+        let digits = std::str::from_utf8(digits).map_err(|_| wrong())?;
+        if !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+            return Err(wrong());
+        }
+        bytes.push(u8::from_str_radix(digits, 16).map_err(|_| wrong())?);
+        rest = behind;
+    }
+    String::from_utf8(bytes).map_err(|_| wrong())
+}
+
+impl fmt::Display for HostPort {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.host.contains(':') {
+            write!(out, "[{}]:{}", self.host, self.port)
+        } else {
+            write!(out, "{}:{}", self.host, self.port)
+        }
+    }
+}
+
+/// Without user and password: fit for logs, and read back as the same place.
+impl fmt::Display for RedisUrl {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let list =
+            |servers: &[HostPort]| servers.iter().map(HostPort::to_string).collect::<Vec<_>>().join(",");
+        let scheme = if self.tls { "rediss" } else { "redis" };
+        match &self.place {
+            Place::Server(server) => write!(out, "{scheme}://{server}/{}", self.database),
+            Place::Cluster(nodes) => write!(out, "{scheme}+cluster://{}/{}", list(nodes), self.database),
+            Place::Sentinel { sentinels, primary } => {
+                let primary = encoded(primary);
+                write!(out, "{scheme}+sentinel://{}/{primary}/{}", list(sentinels), self.database)
+            }
+            Place::Unix(path) => {
+                write!(out, "redis+unix:{}?db={}", encoded(&path.to_string_lossy()), self.database)
+            }
+        }
+    }
+}
+
+/// Percent-encodes what would not be read back as it is.
+fn encoded(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'~') {
+            out.push(char::from(byte));
+        } else {
+            out.push('%');
+            out.extend(
+                [byte >> 4, byte & 15].map(|digit| {
+                    char::from_digit(digit.into(), 16).expect("four bits are a hexadecimal digit")
+                }),
+            );
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn host(text: &str) -> HostPort {
+        let (host, port) = text.rsplit_once(':').unwrap();
+        HostPort { host: host.into(), port: port.parse().unwrap() }
+    }
+
+    fn hosts(list: &[&str]) -> Vec<HostPort> {
+        list.iter().map(|text| host(text)).collect()
+    }
+
+    #[test]
+    fn every_form_that_people_write_is_read() {
+        let server = |text| Place::Server(host(text));
+        let cluster = |list: &[&str]| Place::Cluster(hosts(list));
+        let sentinel = |list: &[&str], primary: &str| Place::Sentinel {
+            sentinels: hosts(list),
+            primary: primary.into(),
+        };
+        #[rustfmt::skip]
+        let cases = [
+            // URL                                         place                                             tls    user          password       database
+            ("redis://localhost",                          server("localhost:6379"),                         false, None,         None,          0),
+            ("redis://127.0.0.1:6379/1",                   server("127.0.0.1:6379"),                         false, None,         None,          1),
+            ("redis://127.0.0.1:7000/",                    server("127.0.0.1:7000"),                         false, None,         None,          0),
+            ("redis://[::1]:7000/2",                       server("::1:7000"),                               false, None,         None,          2),
+            ("REDIS://redis-cache_1:6379?db=3",            server("redis-cache_1:6379"),                     false, None,         None,          3),
+            ("redis://:secret@cache:6379/0",               server("cache:6379"),                             false, None,         Some("secret"), 0),
+            ("redis://app:p%40ss%2Fw%25rd@cache/1",        server("cache:6379"),                             false, Some("app"),  Some("p@ss/w%rd"), 1),
+            ("redis://app:pass@word@cache/1",              server("cache:6379"),                             false, Some("app"),  Some("pass@word"), 1),
+            ("redis://default@cache",                      server("cache:6379"),                             false, Some("default"), None,       0),
+            ("rediss://cache.example.com:6380/0",          server("cache.example.com:6380"),                 true,  None,         None,          0),
+            ("valkeys://cache",                            server("cache:6379"),                             true,  None,         None,          0),
+            ("redis://s1:26379,s2:26379/mymaster/1",       sentinel(&["s1:26379", "s2:26379"], "mymaster"),  false, None,         None,          1),
+            ("redis://s1,s2:26380/mymaster",               sentinel(&["s1:26379", "s2:26380"], "mymaster"),  false, None,         None,          0),
+            ("redis://:pw@s1:26379/mymaster/0",            sentinel(&["s1:26379"], "mymaster"),              false, None,         Some("pw"),    0),
+            ("rediss+sentinel://s1/my%20master",           sentinel(&["s1:26379"], "my master"),             true,  None,         None,          0),
+            ("redis://n1,n2:7001,n3",                      cluster(&["n1:6379", "n2:7001", "n3:6379"]),      false, None,         None,          0),
+            ("redis://n1,n2,n3/1",                         cluster(&["n1:6379", "n2:6379", "n3:6379"]),      false, None,         None,          1),
+            ("rediss+cluster://u:p@n1:6379",               cluster(&["n1:6379"]),                            true,  Some("u"),    Some("p"),     0),
+            ("unix:/run/redis.sock",                       Place::Unix("/run/redis.sock".into()),            false, None,         None,          0),
+            ("unix:///run/redis.sock?db=2",                Place::Unix("/run/redis.sock".into()),            false, None,         None,          2),
+            ("redis+unix:///run/a%20b.sock?db=2&pass=x%26y", Place::Unix("/run/a b.sock".into()),            false, None,         Some("x&y"),   2),
+            ("unix://app:pw@/run/redis.sock",              Place::Unix("/run/redis.sock".into()),            false, Some("app"),  Some("pw"),    0),
+        ];
+        for (url, place, tls, user, password, database) in cases {
+            let read = RedisUrl::parse(url).unwrap_or_else(|error| panic!("{url}: {error}"));
+            let expected = RedisUrl {
+                place,
+                tls,
+                username: user.map(str::to_owned),
+                password: password.map(|password| Secret(password.into())),
+                database,
+            };
+            assert_eq!(read, expected, "{url}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_told_and_how_to_mend_it() {
+        #[rustfmt::skip]
+        let cases = [
+            ("http://localhost:6379",           UrlError::Scheme),
+            ("localhost:6379",                  UrlError::Scheme),
+            ("redis:localhost",                 UrlError::Scheme),
+            ("redis+ssh://localhost",           UrlError::Scheme),
+            ("redis://a b",                     UrlError::Character { at: 9 }),
+            ("redis://",                        UrlError::NoHost { number: 1 }),
+            ("redis://:secret@:6379",           UrlError::NoHost { number: 1 }),
+            ("redis://a,,b",                    UrlError::NoHost { number: 2 }),
+            ("redis://a,b:0",                   UrlError::Port { number: 2 }),
+            ("redis://a:65536",                 UrlError::Port { number: 1 }),
+            ("redis://a:+1",                    UrlError::Port { number: 1 }),
+            ("redis://::1",                     UrlError::NoHost { number: 1 }),
+            ("redis://fe80::1",                 UrlError::Port { number: 1 }),
+            ("redis://[::1",                    UrlError::Host { number: 1 }),
+            ("redis://a%41",                    UrlError::Host { number: 1 }),
+            ("redis://host/mymaster",           UrlError::Database),
+            ("redis://host/-1",                 UrlError::Database),
+            ("redis://host?db=x",               UrlError::Database),
+            ("redis://host/1?db=2",             UrlError::TwoDatabases),
+            ("redis://s1,s2/mymaster/x",        UrlError::Path),
+            ("redis://s1,s2/mymaster/1/2",      UrlError::Path),
+            ("redis+cluster://n1/a/1",          UrlError::Path),
+            ("redis+sentinel://s1",             UrlError::NoPrimary),
+            ("redis://s1,s2//1",                UrlError::NoPrimary),
+            ("redis://:pa/ss@host:6379",        UrlError::AtBehind),
+            ("redis://:pa?ss@host:6379",        UrlError::AtBehind),
+            ("redis://:pa#ss@host:6379",        UrlError::AtBehind),
+            ("redis://host#1",                  UrlError::Fragment),
+            ("redis://:pa%zz@host",             UrlError::Encoding { part: "password" }),
+            ("redis://:pa%ff@host",             UrlError::Encoding { part: "password" }),
+            ("redis://host?ssl_cert_reqs=none", UrlError::Parameter { number: 1 }),
+            ("unix:",                           UrlError::NoSocket),
+            ("unix://host/run/redis.sock",      UrlError::NoSocket),
+            ("rediss+unix:///run/redis.sock",   UrlError::TlsOnUnix),
+        ];
+        for (url, expected) in cases {
+            let error = RedisUrl::parse(url).expect_err(url);
+            assert_eq!(error, expected, "{url}");
+            assert!(!error.help().is_empty());
+            let told = format!("{error} {error:?} {}", error.help());
+            assert!(!told.contains("secret") && !told.contains("pa/ss"), "{told}");
+        }
+        assert_eq!(RedisUrl::parse(&format!("redis://{}", "a".repeat(5000))), Err(UrlError::TooLong));
+        let many = vec!["a"; SERVERS_MAX + 1].join(",");
+        assert_eq!(RedisUrl::parse(&format!("redis://{many}")), Err(UrlError::TooMany));
+    }
+
+    #[test]
+    fn a_password_is_not_printed() {
+        let read = RedisUrl::parse("redis://app:hunter2@host/1").unwrap();
+        assert_eq!(read.to_string(), "redis://host:6379/1");
+        assert!(!format!("{read:?}").contains("hunter2"));
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_panics_and_what_is_read_is_read_back(text in "(redis|rediss|unix|redis\\+[a-z]{1,8}|valkey)?:?(//)?[ -~]{0,60}") {
+            if let Ok(read) = RedisUrl::parse(&text) {
+                let plain = RedisUrl { username: None, password: None, ..read };
+                prop_assert_eq!(RedisUrl::parse(&plain.to_string()), Ok(plain));
+            }
+        }
+
+        #[test]
+        fn every_password_can_be_written(user in "\\PC{0,12}", password in "\\PC{1,20}", database in 0_u32..1_000_000) {
+            let url = format!("redis://{}:{}@a,b/{database}", encoded(&user), encoded(&password));
+            let read = RedisUrl::parse(&url).unwrap();
+            prop_assert_eq!(read.username.unwrap_or_default(), user);
+            prop_assert_eq!(read.password, Some(Secret(password)));
+            prop_assert_eq!(read.database, database);
+        }
+    }
+}

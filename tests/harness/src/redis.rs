@@ -1,0 +1,372 @@
+//! Real Redis servers on ports that the system picks, each in a folder of its own: alone, with Sentinels, as a Cluster.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Instant;
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::eventually;
+use crate::wire::WAIT;
+
+/// What a server answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Value {
+    /// Nothing there.
+    Nil,
+    /// A number.
+    Int(i64),
+    /// Bytes, or a word.
+    Bytes(Vec<u8>),
+    /// An error line.
+    Error(String),
+    /// A list.
+    List(Vec<Value>),
+}
+
+impl Value {
+    /// As text, whatever it is.
+    pub fn text(&self) -> String {
+        match self {
+            Value::Nil => String::new(),
+            Value::Int(number) => number.to_string(),
+            Value::Bytes(bytes) => String::from_utf8_lossy(bytes).into_owned(),
+            Value::Error(line) => line.clone(),
+            Value::List(list) => list.iter().map(Value::text).collect::<Vec<_>>().join(" "),
+        }
+    }
+
+    /// The members of a list.
+    pub fn list(self) -> Vec<Value> {
+        match self {
+            Value::List(list) => list,
+            _ => Vec::new(),
+        }
+    }
+}
+
+/// A connection that speaks RESP, for tests to look at a server and to change it.
+pub struct Client {
+    reader: BufReader<TcpStream>,
+}
+
+impl Client {
+    /// To a port of this machine.
+    pub fn to(port: u16) -> std::io::Result<Client> {
+        let stream = TcpStream::connect(("127.0.0.1", port))?;
+        stream.set_read_timeout(Some(WAIT))?;
+        stream.set_nodelay(true)?;
+        Ok(Client { reader: BufReader::new(stream) })
+    }
+
+    /// Asks.
+    pub fn ask(&mut self, parts: &[&[u8]]) -> std::io::Result<Value> {
+        let mut message = format!("*{}\r\n", parts.len()).into_bytes();
+        for part in parts {
+            message.extend_from_slice(format!("${}\r\n", part.len()).as_bytes());
+            message.extend_from_slice(part);
+            message.extend_from_slice(b"\r\n");
+        }
+        self.reader.get_mut().write_all(&message)?;
+        self.value()
+    }
+
+    fn value(&mut self) -> std::io::Result<Value> {
+        let mut line = String::new();
+        if self.reader.read_line(&mut line)? == 0 {
+            return Err(std::io::ErrorKind::UnexpectedEof.into());
+        }
+        let line = line.trim_end();
+        let (kind, rest) = line.split_at(line.len().min(1));
+        let number = || rest.parse::<i64>().map_err(std::io::Error::other);
+        Ok(match kind {
+            "+" => Value::Bytes(rest.as_bytes().to_vec()),
+            "-" => Value::Error(rest.to_owned()),
+            ":" => Value::Int(number()?),
+            "$" => match usize::try_from(number()?) {
+                Err(_) => Value::Nil,
+                Ok(length) => {
+                    let mut bytes = vec![0; length + 2];
+                    self.reader.read_exact(&mut bytes)?;
+                    bytes.truncate(length);
+                    Value::Bytes(bytes)
+                }
+            },
+            "*" => match usize::try_from(number()?) {
+                Err(_) => Value::Nil,
+                Ok(length) => Value::List((0..length).map(|_| self.value()).collect::<Result<_, _>>()?),
+            },
+            _ => return Err(std::io::Error::other(format!("not RESP: {line}"))),
+        })
+    }
+}
+
+/// A free port. Somebody may take it before the server does; then the server is started on another.
+fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port can be had");
+    listener.local_addr().expect("it has an address").port()
+}
+
+/// A running server (or Sentinel). Dropping it ends it.
+pub struct RedisServer {
+    child: Option<Child>,
+    port: u16,
+    folder: tempfile::TempDir,
+    program: &'static str,
+    arguments: Vec<String>,
+    password: Option<String>,
+}
+
+impl RedisServer {
+    /// A server with the settings it comes with, but no persistence.
+    #[track_caller]
+    pub fn start() -> RedisServer {
+        RedisServer::with(&[])
+    }
+
+    /// A server with these further arguments, as `["--maxmemory", "2mb"]`; `{DIR}` stands for its folder.
+    #[track_caller]
+    pub fn with(arguments: &[&str]) -> RedisServer {
+        RedisServer::with_files(arguments, |_| {})
+    }
+
+    /// Likewise, after `prepare` has put files into its folder.
+    #[track_caller]
+    pub fn with_files(arguments: &[&str], prepare: impl FnOnce(&Path)) -> RedisServer {
+        let folder = tempfile::tempdir().expect("a folder can be made");
+        prepare(folder.path());
+        let directory = folder.path().display().to_string();
+        let arguments: Vec<String> = arguments.iter().map(|text| text.replace("{DIR}", &directory)).collect();
+        let mut server =
+            RedisServer { child: None, port: 0, folder, program: "redis-server", arguments, password: None };
+        server.start_on_free_port();
+        server
+    }
+
+    /// Three Sentinels that watch `primary` as `mymaster` and take it for down after `down_after` milliseconds.
+    #[track_caller]
+    pub fn sentinels(primary: &RedisServer, down_after: u32) -> Vec<RedisServer> {
+        let one = |_| {
+            let folder = tempfile::tempdir().expect("a folder can be made");
+            let text = format!(
+                "sentinel monitor mymaster 127.0.0.1 {} 2\nsentinel down-after-milliseconds mymaster {down_after}\n\
+                 sentinel failover-timeout mymaster 3000\nsentinel parallel-syncs mymaster 1\n",
+                primary.port
+            );
+            std::fs::write(folder.path().join("sentinel.conf"), text).expect("the folder can be written to");
+            let arguments =
+                vec![folder.path().join("sentinel.conf").display().to_string(), "--sentinel".to_owned()];
+            let mut server = RedisServer {
+                child: None,
+                port: 0,
+                folder,
+                program: "redis-server",
+                arguments,
+                password: None,
+            };
+            server.start_on_free_port();
+            server
+        };
+        let sentinels: Vec<RedisServer> = (0..3).map(one).collect();
+        eventually("the Sentinels know each other and the replica", || {
+            sentinels.iter().all(|sentinel| {
+                let told = sentinel.ask(&["SENTINEL", "MASTER", "mymaster"]).list();
+                let text = |name: &str| {
+                    let at = told.iter().position(|value| value.text() == name)?;
+                    told.get(at + 1).map(Value::text)
+                };
+                text("num-other-sentinels").as_deref() == Some("2")
+                    && text("num-slaves").as_deref() == Some("1")
+            })
+        });
+        sentinels
+    }
+
+    /// A Cluster of three primaries without replicas.
+    #[track_caller]
+    pub fn cluster() -> Vec<RedisServer> {
+        let arguments = [
+            "--cluster-enabled",
+            "yes",
+            "--cluster-node-timeout",
+            "2000",
+            "--cluster-require-full-coverage",
+            "no",
+        ];
+        let nodes: Vec<RedisServer> = (0..3).map(|_| RedisServer::with(&arguments)).collect();
+        for (number, node) in nodes.iter().enumerate() {
+            let (first, last) = [(0, 5460), (5461, 10_922), (10_923, 16_383)][number];
+            let said = node.ask(&["CLUSTER", "ADDSLOTSRANGE", &first.to_string(), &last.to_string()]);
+            assert_eq!(said.text(), "OK");
+            let bus = |node: &RedisServer| (node.port + 10_000).to_string();
+            for other in &nodes {
+                let said = node.ask(&["CLUSTER", "MEET", "127.0.0.1", &other.port.to_string(), &bus(other)]);
+                assert_eq!(said.text(), "OK");
+            }
+        }
+        eventually("the Cluster agrees", || {
+            nodes.iter().all(|node| {
+                let info = node.ask(&["CLUSTER", "INFO"]).text();
+                info.contains("cluster_state:ok") && info.contains("cluster_known_nodes:3")
+            })
+        });
+        nodes
+    }
+
+    #[track_caller]
+    fn start_on_free_port(&mut self) {
+        for _ in 0..20 {
+            self.port = free_port();
+            // The bus of a Cluster listens 10,000 above.
+            if self.port < 50_000 && self.try_start() {
+                return;
+            }
+        }
+        panic!("redis-server does not start:\n{}", self.log());
+    }
+
+    fn try_start(&mut self) -> bool {
+        let log = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(self.log_path())
+            .expect("the folder can be written to");
+        let mut command = Command::new(self.program);
+        // A configuration file comes first.
+        let (file, rest) = match self.arguments.split_first() {
+            Some((first, rest)) if first.starts_with('/') => (Some(first), rest),
+            _ => (None, self.arguments.as_slice()),
+        };
+        command.args(file);
+        if !rest.iter().any(|argument| argument == "--port") {
+            command.args(["--port", &self.port.to_string()]);
+        }
+        command.args(["--bind", "127.0.0.1", "--dir"]).arg(self.folder.path());
+        if file.is_none() {
+            command.args(["--save", "", "--appendonly", "no", "--enable-debug-command", "local"]);
+        }
+        let port = self.port.to_string();
+        let child = command
+            .args(rest.iter().map(|argument| argument.replace("{PORT}", &port)))
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().expect("a file can be shared"))
+            .stderr(log)
+            .spawn()
+            .expect("redis-server is installed (scripts/test.sh does that)");
+        self.child = Some(child);
+        let begun = Instant::now();
+        while begun.elapsed() < WAIT {
+            let ended = self.child.as_mut().and_then(|child| child.try_wait().ok()).flatten();
+            if ended.is_some() {
+                return false;
+            }
+            // Where it speaks TLS only, its own log has to do.
+            let is_tls = self.arguments.iter().any(|argument| argument == "--tls-port");
+            let answers = match Client::to(self.port).and_then(|mut client| client.ask(&[b"PING"])) {
+                Ok(value) => matches!(value, Value::Bytes(_) | Value::Error(_)),
+                Err(_) => is_tls && self.log().contains("Ready to accept connections"),
+            };
+            if answers {
+                return true;
+            }
+            std::thread::park_timeout(std::time::Duration::from_millis(5));
+        }
+        false
+    }
+
+    /// The port.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// `redis://127.0.0.1:PORT`
+    pub fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    /// Its folder.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Tells the harness the password, for [`RedisServer::ask`].
+    pub fn knows_password(&mut self, password: &str) {
+        self.password = Some(password.to_owned());
+    }
+
+    /// A connection.
+    #[track_caller]
+    pub fn client(&self) -> Client {
+        let mut client = Client::to(self.port).expect("the server takes connections");
+        if let Some(password) = &self.password {
+            let said = client.ask(&[b"AUTH", password.as_bytes()]).expect("the server answers");
+            assert_eq!(said.text(), "OK");
+        }
+        client
+    }
+
+    /// Asks, on a connection of its own.
+    #[track_caller]
+    pub fn ask(&self, parts: &[&str]) -> Value {
+        let parts: Vec<&[u8]> = parts.iter().map(|part| part.as_bytes()).collect();
+        self.client().ask(&parts).expect("the server answers")
+    }
+
+    /// All keys there are, in order.
+    pub fn keys(&self) -> Vec<String> {
+        let mut keys: Vec<String> = self.ask(&["KEYS", "*"]).list().iter().map(Value::text).collect();
+        keys.sort();
+        keys
+    }
+
+    fn signal(&self, signal: Signal) {
+        let child = self.child.as_ref().expect("the server runs");
+        let pid =
+            Pid::from_raw(i32::try_from(child.id()).expect("a process id")).expect("a process id is not 0");
+        kill_process(pid, signal).expect("the server is there");
+    }
+
+    /// Stops it in its tracks: it holds its connections and answers nothing.
+    pub fn freeze(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    /// Lets it go on.
+    pub fn thaw(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    /// Ends it at once.
+    pub fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let status = child.wait().expect("a child can be waited for");
+            assert!(status.signal().is_some() || status.code().is_some());
+        }
+    }
+
+    /// Starts it again, on the same port, with nothing but what is on its disk.
+    #[track_caller]
+    pub fn restart(&mut self) {
+        self.kill();
+        assert!(self.try_start(), "the port is free again:\n{}", self.log());
+    }
+
+    fn log_path(&self) -> PathBuf {
+        self.folder.path().join("redis.log")
+    }
+
+    /// What it printed.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.log_path()).unwrap_or_default()
+    }
+}
+
+impl Drop for RedisServer {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
