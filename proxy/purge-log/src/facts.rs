@@ -195,11 +195,12 @@ impl Facts {
     }
 
     /// Applies a record as if it stood at `position`, without having read up to there.
-    pub(crate) fn apply_as_of(&self, record: &Record, position: Position) {
+    pub(crate) fn apply_as_of(&self, record: &Record, position: Position) -> u64 {
         let mut table = self.table.write();
         let cursor = table.cursor;
-        self.apply_to(&mut table, record, Some(position));
+        let number = self.apply_to(&mut table, record, Some(position));
         table.cursor = cursor;
+        number
     }
 
     /// What a reader does that trusts a log which has lost its end. Only without the rule that forbids it.

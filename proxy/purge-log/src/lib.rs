@@ -9,17 +9,25 @@
 //! | what does a purge name, how is it written down? | [`target`] |
 //! | what is a stored response known by? | [`known`] |
 //! | is this stored response still valid? | [`facts`] |
+//! | what does a proxy have to do, and when may it say what? | [`instance`] |
+//!
+//! `model.rs` runs all of it, several proxies at once, against partitions, failovers and restarts; and shows for each rule what breaks
+//! without it.
 //!
 //! Pure: no runtime, no sockets, no clock. Time is an argument.
 
 pub mod facts;
+pub mod instance;
 pub mod known;
+#[cfg(test)]
+mod model;
 pub mod position;
 mod rules;
 mod sketch;
 pub mod target;
 
 pub use facts::{Facts, FillStamp, Judgement, Softened, Stamp, Verdict};
+pub use instance::{Announcement, Applied, Instance, Phase, Send, Server};
 pub use known::{Known, Labels};
 pub use position::Position;
 pub use target::{Mode, Prefix, Published, Record, Target, TargetError, Url};
