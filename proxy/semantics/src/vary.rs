@@ -226,6 +226,44 @@ impl Variant {
     }
 }
 
+/// One field of a [`Variant`] in a form that can be written down: its name, its normal form (`None`: the request had none), and how it was
+/// spelled where that is something else.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "an encoding of `Variant`, whose methods say what each means")]
+pub struct FieldAtRest {
+    pub name: HeaderName,
+    pub value: Option<Box<[u8]>>,
+    pub spelled: Option<Box<[u8]>>,
+}
+
+impl Variant {
+    /// In a form that can be written down: whether it answers nobody (`Vary: *`), and its fields.
+    #[must_use]
+    pub fn at_rest(&self) -> (bool, Vec<FieldAtRest>) {
+        let at_rest = |field: &Nominated| FieldAtRest {
+            name: field.name.clone(),
+            value: field.value.clone(),
+            spelled: field.spelled.clone(),
+        };
+        (self.star, self.fields.iter().map(at_rest).collect())
+    }
+
+    /// Read back; `response` are the stored response's fields, which tell what the origin chose.
+    #[must_use]
+    pub fn revive(star: bool, fields: Vec<FieldAtRest>, date: SystemTime, response: &HeaderMap) -> Variant {
+        let revived = fields.into_iter().map(|FieldAtRest { name, value, spelled }| {
+            let mut request = HeaderMap::new();
+            let line = spelled.as_deref().or(value.as_deref());
+            if let Some(line) = line.and_then(|line| http::HeaderValue::from_bytes(line).ok()) {
+                request.insert(name.clone(), line);
+            }
+            let served = Served::of(&name, &request, response);
+            Nominated { name, value, spelled, served }
+        });
+        Variant { star, fields: revived.collect(), date }
+    }
+}
+
 /// The stored response to use for a request with these header fields: of those that match, what the request likes best, then the most recent (§4.1).
 ///
 /// Returns its position among `variants`; `None` is a `vary-miss`, or a miss if there are none.
@@ -620,6 +658,36 @@ mod tests {
             let stored = variant(&format!("foo: {a}"), "vary: foo");
             let found = stored.matches(Fields::of(&headers(&format!("foo: {b}"))));
             prop_assert_eq!(found, squeeze(&a) == squeeze(&b));
+        }
+    }
+
+    #[test]
+    fn a_variant_is_read_back_as_it_was_written_down() {
+        let lines = |lines: &[(&'static str, &'static str)]| {
+            let mut headers = HeaderMap::new();
+            for (name, value) in lines {
+                headers.append(*name, http::HeaderValue::from_static(value));
+            }
+            headers
+        };
+        let response = lines(&[
+            ("vary", "accept-encoding, accept-language, x-a, x-b"),
+            ("content-encoding", "gzip"),
+            ("content-language", "DE"),
+        ]);
+        #[rustfmt::skip]
+        let requests = [
+            lines(&[]),
+            lines(&[("accept-encoding", "gzip, br;q=0.5"), ("accept-language", "de, en;q=0.3"), ("x-a", "1")]),
+            lines(&[("accept-encoding", "gzip"), ("accept-encoding", "BR"), ("x-a", " 1"), ("x-a", "2 ,  3"), ("x-b", "")]),
+        ];
+        let date = SystemTime::UNIX_EPOCH;
+        let rule = VaryRule::of_response(&response);
+        for request in &requests {
+            let variant = Variant::capture(&rule, Fields::of(request), &response, date);
+            let (star, fields) = variant.at_rest();
+            let revived = Variant::revive(star, fields, variant.date(), &response);
+            assert_eq!(revived, variant, "{request:?}");
         }
     }
 }

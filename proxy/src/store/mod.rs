@@ -4,6 +4,7 @@
 
 pub mod head;
 pub mod memory;
+pub mod wire;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
