@@ -11,6 +11,8 @@ use crate::gate::Authority;
 use crate::metrics::{Reading, Readings};
 use crate::origin::metrics::ServerState;
 use crate::proxy::Proxy;
+use crate::redis::Redis;
+use crate::redis::metrics::Operation;
 
 impl Control for Proxy {
     fn readiness(&self) -> Readiness {
@@ -21,7 +23,11 @@ impl Control for Proxy {
                 && status.servers.iter().all(|server| !takes_requests(server.state));
             none_up.then(|| format!("origin `{}`: no healthy server", status.name))
         });
-        Readiness { degraded: down.collect() }
+        let redis = snapshot.redis.iter().filter_map(|(name, redis)| {
+            let status = redis.status();
+            (!status.connected).then(|| format!("redis `{name}`: not connected"))
+        });
+        Readiness { degraded: down.chain(redis).collect() }
     }
 
     fn purge(&self, what: &Purge) -> Result<Receipt, PurgeError> {
@@ -83,10 +89,29 @@ impl Control for Proxy {
                 (name.to_string(), json!({ "servers": servers }))
             })
             .collect();
+        let redis: serde_json::Map<_, _> = snapshot
+            .redis
+            .iter()
+            .map(|(name, redis)| {
+                let status = redis.status();
+                let of_redis = json!({
+                    "url": redis.spec().url.to_string(),
+                    "connected": status.connected,
+                    "writable": status.writable,
+                    "servers": status.shards,
+                    "servers_not_asked": status.shards_open,
+                    "under_way": status.in_flight,
+                    "connections_made": status.links,
+                    "trouble": status.trouble,
+                });
+                (name.to_string(), of_redis)
+            })
+            .collect();
         json!({
             "version": env!("CARGO_PKG_VERSION"),
             "caches": caches,
             "origins": origins,
+            "redis": redis,
             "purge_records": self.purges.len(),
             "routes": snapshot.plans.iter().map(|plan| &*plan.route.name).collect::<Vec<_>>(),
         })
@@ -105,6 +130,9 @@ impl Control for Proxy {
             into.note(Reading::CacheBytesMax, &labels, cache.spec().max_memory as f64);
             into.note(Reading::Fills, &labels, cache.fills.len() as f64);
             into.note(Reading::Waiters, &labels, cache.fills.waiting() as f64);
+        }
+        for (name, redis) in &snapshot.redis {
+            redis_readings(name, redis, into);
         }
         for (name, origin) in &snapshot.origins {
             let (labels, counted) = ([("origin", &**name)], origin.metrics());
@@ -129,6 +157,37 @@ impl Control for Proxy {
                 into.note(Reading::OriginServerRequests, &labels, server.requests as f64);
             }
         }
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "as above")]
+fn redis_readings(name: &str, redis: &Redis, into: &mut Readings) {
+    let (labels, counted, status) = ([("redis", name)], redis.counted(), redis.status());
+    into.note(Reading::RedisUp, &labels, f64::from(u8::from(status.connected)));
+    into.note(Reading::RedisWritable, &labels, f64::from(u8::from(status.writable)));
+    into.note(Reading::RedisServersOpen, &labels, status.shards_open as f64);
+    into.note(Reading::RedisInFlight, &labels, status.in_flight as f64);
+    let connects = [("ok", &counted.connects), ("failed", &counted.connects_failed)];
+    for (outcome, count) in connects {
+        let labels = [labels[0], ("outcome", outcome)];
+        into.note(Reading::RedisConnects, &labels, count.load(Ordering::Relaxed) as f64);
+    }
+    for (operation, outcome, count) in counted.operations().filter(|(_, _, count)| *count > 0) {
+        let labels = [labels[0], ("operation", operation.word()), ("outcome", outcome)];
+        into.note(Reading::RedisOperations, &labels, count as f64);
+    }
+    for operation in Operation::ALL {
+        let took = counted.time(operation);
+        if !took.is_zero() {
+            let labels = [labels[0], ("operation", operation.word())];
+            into.note(Reading::RedisSeconds, &labels, took.as_secs_f64());
+        }
+    }
+    for (reason, count) in counted.skips() {
+        into.note(Reading::RedisSkipped, &[labels[0], ("reason", reason)], count as f64);
+    }
+    for (reason, count) in counted.openings() {
+        into.note(Reading::RedisOpened, &[labels[0], ("reason", reason)], count as f64);
     }
 }
 

@@ -347,6 +347,24 @@ labels! {
         OriginServerConnections = "origin_server_connections",
         /// Requests under way at a server; labels `origin`, `server`.
         OriginServerRequests = "origin_server_requests_in_progress",
+        /// Whether there is a connection: 1 or 0; label `redis`.
+        RedisUp = "redis_up",
+        /// Whether writes are taken: 1 or 0; label `redis`.
+        RedisWritable = "redis_writable",
+        /// Servers of a Cluster that are not asked; label `redis`.
+        RedisServersOpen = "redis_servers_not_asked",
+        /// Commands under way; label `redis`.
+        RedisInFlight = "redis_commands_in_progress",
+        /// Attempts to connect; labels `redis`, `outcome`.
+        RedisConnects = "redis_connects",
+        /// Commands; labels `redis`, `operation`, `outcome`.
+        RedisOperations = "redis_operations",
+        /// Time until their answers; labels `redis`, `operation`.
+        RedisSeconds = "redis_operation_seconds",
+        /// Commands that were not sent; labels `redis`, `reason`.
+        RedisSkipped = "redis_skipped",
+        /// How often the breaker opened; labels `redis`, `reason`.
+        RedisOpened = "redis_breaker_opened",
     }
 }
 
@@ -361,6 +379,11 @@ impl Reading {
                 | Self::OriginRetriesRefused
                 | Self::OriginStaleConnections
                 | Self::OriginConnectionsOpened
+                | Self::RedisConnects
+                | Self::RedisOperations
+                | Self::RedisSeconds
+                | Self::RedisSkipped
+                | Self::RedisOpened
         )
     }
 
@@ -381,6 +404,15 @@ impl Reading {
             Self::OriginServerUp => "Whether the server is in use.",
             Self::OriginServerConnections => "Open connections to the server.",
             Self::OriginServerRequests => "Requests under way at the server.",
+            Self::RedisUp => "Whether there is a connection to Redis.",
+            Self::RedisWritable => "Whether Redis takes writes.",
+            Self::RedisServersOpen => "Servers of a Redis Cluster that are not asked for the moment.",
+            Self::RedisInFlight => "Commands under way to Redis.",
+            Self::RedisConnects => "Attempts to connect to Redis.",
+            Self::RedisOperations => "Commands sent to Redis.",
+            Self::RedisSeconds => "Time from a command to its answer.",
+            Self::RedisSkipped => "Commands that were not sent, because Redis is down, slow or read-only.",
+            Self::RedisOpened => "How often Redis was given up because of what it answered, or did not.",
         }
     }
 }

@@ -14,6 +14,7 @@ use crate::config::model::{Action, Config, Route};
 use crate::metrics::Metrics;
 use crate::origin::{Origin, OriginSetupError};
 use crate::purge::{Labels, Mode, Position, Purges, Target, Url};
+use crate::redis::Redis;
 use crate::request_key::KeyRule;
 use crate::routes::Routes;
 use crate::routes::template::Template;
@@ -42,6 +43,8 @@ pub struct Snapshot {
     pub plans: Vec<Plan>,
     /// Origins by name.
     pub origins: BTreeMap<Arc<str>, Arc<Origin>>,
+    /// Redis servers by name, each with its supervisor.
+    pub redis: BTreeMap<Arc<str>, Arc<Redis>>,
     /// Caches by name.
     pub caches: BTreeMap<Arc<str>, Arc<NamedCache>>,
     /// Whether any route looks at the client's address.
@@ -188,6 +191,12 @@ impl Snapshot {
             };
             origins.insert(name.clone(), origin);
         }
+        let mut redis = BTreeMap::new();
+        for (name, spec) in &config.redis {
+            let kept = before.and_then(|before| before.redis.get(name)).filter(|kept| *kept.spec() == *spec);
+            let kept = kept.cloned().unwrap_or_else(|| Redis::start(spec.clone(), background));
+            redis.insert(name.clone(), kept);
+        }
         let mut caches = BTreeMap::new();
         for (name, spec) in &config.caches {
             let kept = before.and_then(|before| before.caches.get(name));
@@ -198,7 +207,7 @@ impl Snapshot {
         let plans = config.routes.iter().map(|route| Plan::new(route, &origins, &caches)).collect();
         let asks_client = config.routes.iter().any(|route| !route.matcher.clients.is_empty());
         let routes = Routes::new(config.routes.clone());
-        Ok(Self { config, routes, plans, origins, caches, asks_client })
+        Ok(Self { config, routes, plans, origins, redis, caches, asks_client })
     }
 }
 

@@ -17,6 +17,7 @@ use crate::redis::url::RedisUrl;
 use crate::routes::Matcher;
 use crate::routes::glob::Glob;
 use crate::routes::template::Template;
+use crate::store::wire::Compression;
 
 /// The whole configuration of one proxy.
 #[derive(Debug, Clone)]
@@ -27,6 +28,8 @@ pub struct Config {
     pub admin: Option<Admin>,
     /// Where log lines go and in which form.
     pub log: Log,
+    /// Named Redis servers.
+    pub redis: BTreeMap<Arc<str>, Arc<Redis>>,
     /// Named caches; always holds `default`.
     pub caches: BTreeMap<Arc<str>, Cache>,
     /// Named origins.
@@ -215,8 +218,25 @@ pub struct Cache {
     pub max_body: u64,
     /// Part of every key; a new one makes every old entry a miss.
     pub version: u64,
+    /// Its tier in Redis.
+    pub shared: Option<SharedTier>,
     /// What applies where a route does not say otherwise.
     pub defaults: CacheRules,
+}
+
+/// A cache's tier in Redis.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SharedTier {
+    /// The name of the Redis.
+    pub redis: Arc<str>,
+    /// What every key begins with: prefix and version, and on a Cluster the database.
+    pub prefix: Arc<str>,
+    /// The largest body that is put there. Default 1 MiB.
+    pub max_body: u64,
+    /// The longest that anything stays there. Default 7 days.
+    pub max_ttl: Duration,
+    /// How bodies are compressed.
+    pub compression: Compression,
 }
 
 impl Cache {
@@ -229,6 +249,7 @@ impl Cache {
             max_entries: 100_000,
             max_body: 8 << 20,
             version: 1,
+            shared: None,
             defaults: CacheRules::default(),
         }
     }

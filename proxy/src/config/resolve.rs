@@ -15,14 +15,17 @@ use super::mistake::{Mistake, Source, Span, Warning, nearest};
 use super::model::{
     Action, Admin, Balance, Cache, CacheRules, Certificate, Config, FixedAnswer, HeaderEdits, HealthCheck,
     Limits, ListenAddress, Listener, Log, LogFormat, LogLevel, Origin, OriginAddress, OriginProtocol,
-    OriginServer, OriginTimeouts, Place, Retry, Rewrite, Route, RouteCache, Secret, Server,
+    OriginServer, OriginTimeouts, Place as ConfigPlace, Redis, RedisTls, Retry, Rewrite, Route, RouteCache,
+    Secret, Server, SharedTier,
 };
 use super::schema;
 use super::units::show_duration;
+use crate::redis::url::Place;
 use crate::routes::glob::Glob;
 use crate::routes::path::PathPattern;
 use crate::routes::template::Template;
 use crate::routes::{Condition, HostPattern, Matcher, Routes};
+use crate::store::wire::Compression;
 
 /// Where clients connect unless told otherwise: this machine only, because a safe default asks before it opens a door.
 pub(super) const LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
@@ -32,6 +35,8 @@ pub(super) const ADMIN_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr:
 const MEMORY_MAX: u64 = 256 << 20;
 const ENTRIES_MAX: u64 = 100_000;
 const BODY_MAX: u64 = 8 << 20;
+const REDIS_BODY_MAX: u64 = 1 << 20;
+const REDIS_TTL_MAX: Duration = Duration::from_secs(7 * 86_400);
 /// A file that is answered with lies in memory.
 const FILE_BYTES_MAX: u64 = 16 << 20;
 
@@ -50,6 +55,7 @@ pub(super) fn resolve(file: &schema::File, reader: &Reader<'_>, source: &Source,
         folder,
         lifetimes: named(&file.ttl).map(|(name, at)| (name.value.clone(), at.value)).collect(),
         warnings: Vec::new(),
+        puzzling_redis: BTreeSet::new(),
     };
     resolver.config(file)
 }
@@ -60,6 +66,16 @@ struct Resolver<'r> {
     folder: &'r Path,
     lifetimes: BTreeMap<String, Duration>,
     warnings: Vec<Mistake>,
+    /// Names of Redis servers that are there and wrong.
+    puzzling_redis: BTreeSet<String>,
+}
+
+type RedisServers = BTreeMap<Arc<str>, Arc<Redis>>;
+
+/// Whether keys may begin with it: nothing that Redis, a Cluster or a pattern would read in another way.
+fn is_prefix(text: &str) -> bool {
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b':');
+    (1..=64).contains(&text.len()) && text.bytes().all(fits)
 }
 
 fn named<T>(field: &Field<Named<T>>) -> impl Iterator<Item = &(At<String>, At<T>)> {
@@ -85,7 +101,8 @@ impl Resolver<'_> {
         let default_admin = schema::Admin::default();
         let admin = self.admin(file.admin.value().unwrap_or(&default_admin), &server);
         let log = self.log(file.log.value());
-        let caches = self.caches(file);
+        let redis = self.redis_servers(file);
+        let caches = self.caches(file, &redis);
         let mut origins = BTreeMap::new();
         for (name, at) in named(&file.origin) {
             let name: Arc<str> = name.value.as_str().into();
@@ -93,7 +110,7 @@ impl Resolver<'_> {
         }
         let routes = self.routes(file, &caches, &mut origins);
         let expectations = many(&file.test).map(|test| Expectation::of(&test.value, self.reader)).collect();
-        let config = Config { server, admin, log, caches, origins, routes };
+        let config = Config { server, admin, log, redis, caches, origins, routes };
         self.warn(file, &config);
         Resolved {
             config,
@@ -434,19 +451,173 @@ impl Resolver<'_> {
 
     // ---------------------------------------------------------------- [cache.NAME]
 
-    fn caches(&self, file: &schema::File) -> BTreeMap<Arc<str>, Cache> {
+    fn caches(&mut self, file: &schema::File, redis: &RedisServers) -> BTreeMap<Arc<str>, Cache> {
         let mut caches = BTreeMap::new();
         for (name, at) in named(&file.cache) {
             let name: Arc<str> = name.value.as_str().into();
-            caches.insert(Arc::clone(&name), self.cache(name, &at.value));
+            let cache = self.cache(Arc::clone(&name), &at.value, redis);
+            let same_place = |other: &&Cache| match (&cache.shared, &other.shared) {
+                (Some(mine), Some(other)) => mine.redis == other.redis && mine.prefix == other.prefix,
+                _ => false,
+            };
+            if let Some(other) = caches.values().find(same_place) {
+                let span = at.value.redis.span().unwrap_or_else(|| at.span.clone());
+                self.wrong_with_help(
+                    &span,
+                    format!("caches `{}` and `{name}` would overwrite each other in Redis", other.name),
+                    "give each a `prefix` of its own",
+                );
+            }
+            caches.insert(name, cache);
         }
-        caches
-            .entry("default".into())
-            .or_insert_with(|| self.cache("default".into(), &schema::Cache::default()));
+        if !caches.contains_key("default") {
+            caches.insert("default".into(), self.cache("default".into(), &schema::Cache::default(), redis));
+        }
         caches
     }
 
-    fn cache(&self, name: Arc<str>, cache: &schema::Cache) -> Cache {
+    /// The tier in Redis, if the cache names one.
+    fn shared_tier(&mut self, name: &str, cache: &schema::Cache, redis: &RedisServers) -> Option<SharedTier> {
+        let at = cache.redis.get()?;
+        let Some(server) = redis.get(&*at.value.value) else {
+            // One whose URL is wrong has been reported.
+            if !self.puzzling_redis.contains(&at.value.value) {
+                let help = match nearest(&at.value.value, redis.keys().map(|name| &**name)) {
+                    Some(near) => format!("did you mean `{near}`?"),
+                    None => format!("add `[redis.{}]` with its `url`", at.value.shown),
+                };
+                self.wrong_with_help(&at.span, format!("there is no Redis `{}`", at.value.shown), help);
+            }
+            return None;
+        };
+        let prefix = match cache.prefix.get() {
+            Some(at) if !is_prefix(&at.value.value) => {
+                self.wrong_with_help(
+                    &at.span,
+                    format!("`{}` cannot begin a key", at.value.shown),
+                    "write up to 64 letters, digits, `-`, `_`, `.` and `:`",
+                );
+                name.to_owned()
+            }
+            Some(at) => at.value.value.clone(),
+            None if is_prefix(name) => name.to_owned(),
+            None => {
+                self.wrong_with_help(
+                    &at.span,
+                    format!("the cache's name `{name}` cannot begin its keys"),
+                    "give it a `prefix`",
+                );
+                return None;
+            }
+        };
+        let version = cache.version.value().map_or(0, |number| number.0);
+        let database = match server.url.database {
+            number if server.url.is_cluster() && number > 0 => format!(":db{number}"),
+            _ => String::new(),
+        };
+        let max_body = self.size(&cache.redis_max_body, REDIS_BODY_MAX, 1024);
+        Some(SharedTier {
+            redis: server.name.clone(),
+            prefix: format!("{prefix}:v{version}{database}").into(),
+            max_body,
+            max_ttl: self.limit_duration(&cache.redis_max_ttl, REDIS_TTL_MAX),
+            compression: cache.compression.or(Compression::Zstd),
+        })
+    }
+
+    // ---------------------------------------------------------------- [redis.NAME]
+
+    fn redis_servers(&mut self, file: &schema::File) -> RedisServers {
+        let mut servers = BTreeMap::new();
+        for (name, at) in named(&file.redis) {
+            match self.redis(&name.value, &at.value) {
+                Some(server) => {
+                    servers.insert(Arc::clone(&server.name), Arc::new(server));
+                }
+                None => {
+                    self.puzzling_redis.insert(name.value.clone());
+                }
+            }
+        }
+        servers
+    }
+
+    fn redis(&mut self, name: &str, redis: &schema::Redis) -> Option<Redis> {
+        if redis.url.is_absent() && redis.is_clear() {
+            self.wrong_with_help(
+                &redis.span,
+                format!("Redis `{name}` has no URL"),
+                "add `url = \"redis://127.0.0.1:6379\"`",
+            );
+        }
+        let default_tls = schema::RedisTls::default();
+        let tls = redis.tls.value().unwrap_or(&default_tls);
+        let client = match (&tls.cert, &tls.key) {
+            (Field::Absent, Field::Absent) => None,
+            pair => self.certificate(pair, &tls.span, tls.is_clear()),
+        };
+        let ca = tls.ca.get().map(|at| self.readable(at));
+        let mut password = redis.password.value().map(|password| Secret(password.0.clone()));
+        if let (Some(file), Some(other)) = (redis.password_file.get(), redis.password.span()) {
+            self.reader.report(
+                Mistake::new(file.span.clone(), "there cannot be both `password` and `password_file`")
+                    .other(other, "`password` stands here"),
+            );
+        } else if let Some(file) = redis.password_file.get() {
+            password = self.password_of(file);
+        }
+        let at = redis.url.get()?;
+        let mut url = at.value.0.clone();
+        if let Some(span) = redis.password.span().or_else(|| redis.password_file.span())
+            && url.password.is_some()
+        {
+            self.reader.report(
+                Mistake::new(span, "the password is in the URL already")
+                    .other(at.span.clone(), "here")
+                    .help("write it once; the environment or a file is the better place"),
+            );
+        }
+        url.password = password.or(url.password);
+        if let Some(user) = redis.username.value() {
+            url.username = Some(user.value.clone());
+        }
+        if let Place::Unix(path) = &mut url.place {
+            *path = self.path(path.as_path());
+        }
+        if let Some(span) = redis.tls.span()
+            && !url.tls
+        {
+            self.wrong_with_help(&span, "this Redis is not spoken to by TLS", "write `rediss://` in `url`");
+        }
+        if url.is_cluster() && url.database > 0 {
+            let message = format!("a Cluster has one database: {} becomes part of every key", url.database);
+            self.warnings.push(Mistake::new(at.span.clone(), message).help("leave it out of the URL"));
+        }
+        Some(Redis {
+            tls: RedisTls { ca, client },
+            connect_timeout: self.limit_duration(&redis.connect_timeout, Duration::from_secs(5)),
+            read_budget: self.limit_duration(&redis.read_budget, Duration::from_millis(25)),
+            write_budget: self.limit_duration(&redis.write_budget, Duration::from_millis(250)),
+            max_connections: to_u32(&redis.max_connections, 50),
+            health_interval: self.limit_duration(&redis.health_interval, Duration::from_secs(5)),
+            ..Redis::new(name, url)
+        })
+    }
+
+    fn password_of(&self, file: &At<PathBuf>) -> Option<Secret> {
+        let path = self.readable(file);
+        let is_file = std::fs::metadata(&path).is_ok_and(|data| data.is_file());
+        // What cannot be read has been reported.
+        let text = is_file.then(|| std::fs::read_to_string(&path).ok()).flatten()?;
+        let text = text.trim_end_matches(['\r', '\n']);
+        if text.is_empty() {
+            self.wrong(&file.span, "this file holds no password");
+        }
+        Some(Secret(text.to_owned()))
+    }
+
+    fn cache(&mut self, name: Arc<str>, cache: &schema::Cache, redis: &RedisServers) -> Cache {
+        let shared = self.shared_tier(&name, cache, redis);
         let max_memory = self.size(&cache.max_memory, MEMORY_MAX, 1 << 20);
         let max_body = match cache.max_body.get() {
             Some(at) if at.value.0 > max_memory / 8 => {
@@ -468,6 +639,7 @@ impl Resolver<'_> {
             max_entries: cache.max_entries.value().map_or(ENTRIES_MAX, |number| number.0),
             max_body,
             version: cache.version.value().map_or(0, |number| number.0),
+            shared,
             defaults: CacheRules {
                 ttl: self.maybe_duration(&cache.ttl),
                 error_ttl_max: self.maybe_duration(&cache.error_ttl_max),
@@ -687,7 +859,7 @@ impl Resolver<'_> {
         }
         Route {
             name: name.into(),
-            place: Place { ..place },
+            place: ConfigPlace { ..place },
             // Read in any case, for the sake of its mistakes.
             cache: self.route_cache(&route.cache, caches, &bound).filter(|_| forwards),
             rewrite: self.rewrite(route.rewrite.value(), &bound),

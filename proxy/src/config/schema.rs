@@ -13,6 +13,8 @@ use super::decode::{
 };
 use super::mistake::Mistake;
 use super::model::{Balance, LogFormat, LogLevel, OriginProtocol, Override};
+use crate::redis::url::{RedisUrl, UrlError};
+use crate::store::wire::Compression;
 
 table! {
     /// The whole file. The shortest one that works is a route with an origin:
@@ -35,6 +37,8 @@ table! {
         log: Log = "see below",
         /// Named durations, usable wherever a duration is expected: `short = "5m"`.
         ttl: Named<std::time::Duration> = "none",
+        /// Named Redis servers, that caches use to share what they store.
+        redis: Named<Redis> = "none",
         /// Named caches. There is always one that is called `default`.
         cache: Named<Cache> = "`[cache.default]`",
         /// Named origins: the applications behind. A route may also give a URL, and need no table.
@@ -150,6 +154,46 @@ table! {
 }
 
 table! {
+    /// A Redis: one server, the primary that Sentinels name, or a Cluster. Weir starts without it, runs without it, and takes it up again when it is back.
+    Redis in "[redis.NAME]" {
+        /// Where it is: `"redis://host:6379/1"`, with TLS `"rediss://…"`, Sentinels `"redis://s1:26379,s2:26379/mymaster/1"`, a Cluster
+        /// `"redis://n1,n2,n3"`, a socket `"redis+unix:///run/redis.sock?db=1"`; a user and a password as `redis://user:password@…`. A Cluster has no
+        /// databases: a number becomes part of every key.
+        url: RedisAddress = "required",
+        /// The ACL user, if it is not in the URL.
+        username: Text = "that of the URL",
+        /// The password, if it is not in the URL.
+        password: Secret = "that of the URL",
+        /// A file that holds the password and nothing else.
+        password_file: PathBuf = "none",
+        /// TLS, for `rediss://`.
+        tls: RedisTls = "see below",
+        /// Looking up the name, TCP, TLS and logging in, together. No request ever waits for it.
+        connect_timeout: Lifetime = "\"5s\"",
+        /// What a request may wait for Redis before it goes on without. After a few late answers in a row nothing is asked until Redis answers again.
+        read_budget: Lifetime = "\"25ms\"",
+        /// What a write may take; no request waits for it.
+        write_budget: Lifetime = "\"250ms\"",
+        /// An upper bound of connections to each server. Weir needs three, however many requests there are, and opens no more.
+        max_connections: Whole<3, 100_000> = "50",
+        /// How often a server that nobody asks is asked how it is.
+        health_interval: Lifetime = "\"5s\"",
+    }
+}
+
+table! {
+    /// TLS towards a Redis.
+    RedisTls in "[redis.NAME] tls = { … }" {
+        /// The certificates to trust in place of the system's, a PEM file.
+        ca: PathBuf = "the system's",
+        /// Our own certificate, where the server asks for one.
+        cert: PathBuf = "none",
+        /// Its key.
+        key: PathBuf = "none",
+    }
+}
+
+table! {
     /// A cache, and what applies where a route does not say otherwise. Two caches share nothing.
     Cache in "[cache.NAME]" {
         /// `"memory"`, or `"none"`: looks up nothing, stores nothing.
@@ -162,6 +206,16 @@ table! {
         max_body: ByteSize = "\"8MiB\"",
         /// Part of every key: raise it, and nothing stored before is used again.
         version: Whole<0, { u64::MAX }> = "0",
+        /// The `[redis.NAME]` that it shares with other proxies: what one has stored, all find. Memory stays in front of it.
+        redis: Text = "none",
+        /// What all its keys in Redis begin with, followed by its version: letters, digits, `-`, `_`, `.` and `:`. Nothing else in that Redis is ever read or changed.
+        prefix: Text = "the cache's name",
+        /// The largest body that is put into Redis; larger ones stay in memory.
+        redis_max_body: ByteSize = "\"1MiB\"",
+        /// The longest that anything stays in Redis.
+        redis_max_ttl: Lifetime = "\"7d\"",
+        /// How bodies are compressed in Redis. What is encoded already is left as it is.
+        compression: Compression = "\"zstd\"",
         /// How long an answer is fresh if the origin says nothing about it. It replaces the guess from `Last-Modified` (RFC 9111 §4.2.2), and applies only to
         /// answers to requests without undeclared cookies. Without it, the guess stands.
         ttl: Lifetime = "the guess",
@@ -511,6 +565,35 @@ words!(CacheKind {
     "none" => CacheKind::None,
 });
 
+words!(Compression {
+    "zstd" => Compression::Zstd,
+    "lz4" => Compression::Lz4,
+    "zlib" => Compression::Zlib,
+    "none" => Compression::None,
+});
+
+/// The URL of a Redis.
+#[derive(Debug, Clone)]
+pub(super) struct RedisAddress(pub(super) RedisUrl);
+
+impl Decode for RedisAddress {
+    const EXPECTS: &'static str = "a URL, as \"redis://127.0.0.1:6379/1\"";
+
+    fn decode(node: &Node<'_>, reader: &Reader<'_>) -> Option<Self> {
+        let text = reader.text(node, Self::EXPECTS)?;
+        // A password may stand in it, well written or not.
+        if text.value.contains(['@', '?']) {
+            reader.conceal(node.span());
+        }
+        let read = RedisUrl::parse(&text.value);
+        let report = |error: &UrlError| {
+            let message = format!("this is not the URL of a Redis: {error}");
+            reader.report(Mistake::new(node.span(), message).help(error.help()));
+        };
+        read.inspect_err(report).map(Self).ok()
+    }
+}
+
 /// Whose `Host` an origin sees.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum HostChoice {
@@ -736,8 +819,8 @@ impl Decode for Json {
 /// Names that later versions will know. A file written for them must not be half understood.
 pub(super) fn later(written: &str, name: &str) -> Option<String> {
     let known_later: &[&str] = match written {
-        "" => &["redis", "session", "limit", "plugin", "model", "data"],
-        "[cache.NAME]" => &["redis", "prefix", "epoch", "epoch_grace", "compression", "on_redis_error"],
+        "" => &["session", "limit", "plugin", "model", "data"],
+        "[cache.NAME]" => &["epoch", "epoch_grace", "on_redis_error"],
         "[[route]]" => &["plugins", "limits", "session"],
         _ => return None,
     };
@@ -774,6 +857,13 @@ pub(super) fn alias(written: &str, name: &str) -> Option<String> {
         ("[server]", _) if knows(Limits::KEYS) => {
             Some(format!("it belongs into `[server.limits]`, as `{name}`"))
         }
+        ("[redis.NAME]", "host" | "server" | "servers" | "address" | "uri" | "port" | "db" | "database") => {
+            here("url")
+        }
+        ("[redis.NAME]", "user") => here("username"),
+        ("[redis.NAME]", "timeout" | "socket_timeout") => here("read_budget"),
+        ("[redis.NAME]", "pool_size" | "pool") => here("max_connections"),
+        ("[cache.NAME]", "key_prefix") => here("prefix"),
         ("[origin.NAME]", "url" | "server" | "address" | "urls" | "hosts") => here("servers"),
         ("[origin.NAME]", "timeout") => here("timeouts"),
         ("[origin.NAME]", "health_check" | "check") => here("health"),
@@ -805,6 +895,8 @@ pub(super) fn tables() -> Vec<(&'static str, &'static [&'static str], &'static [
         of::<OriginTimeouts>(),
         of::<Retry>(),
         of::<OriginTls>(),
+        of::<Redis>(),
+        of::<RedisTls>(),
         of::<Cache>(),
         of::<Server>(),
         of::<ListenerTable>(),
