@@ -26,6 +26,7 @@ use crate::error::ProxyError;
 use crate::purge::{Known, Purges, Softened, Verdict};
 use crate::searches::Searches;
 use crate::store::memory::{Keep, Memory};
+use crate::store::shared::SharedTier;
 use crate::store::{self, Encoded, Encodings, Origins, StoredResponse};
 
 /// How long an uncacheable answer is remembered: requests for it do not wait for one another meanwhile.
@@ -49,6 +50,8 @@ pub struct NamedCache {
     uncacheable_of: ahash::RandomState,
     /// Encodings under way, so that each is made once.
     encoding: Arc<EncodingsUnderWay>,
+    /// The tier behind memory, shared with other proxies.
+    pub shared: Option<Arc<SharedTier>>,
 }
 
 /// The keys of stored responses that are being encoded, and how.
@@ -149,6 +152,7 @@ impl NamedCache {
             uncacheable: Arc::new(quick_cache::sync::Cache::new(UNCACHEABLE_MAX)),
             uncacheable_of: ahash::RandomState::default(),
             encoding: Arc::default(),
+            shared: None,
             spec,
         }
     }
@@ -175,6 +179,7 @@ impl NamedCache {
                 uncacheable: self.uncacheable.clone(),
                 uncacheable_of: self.uncacheable_of.clone(),
                 encoding: self.encoding.clone(),
+                shared: None,
             }
         })
     }
@@ -311,6 +316,49 @@ impl NamedCache {
         response
     }
 
+    /// Stores a response, and has it written to the tier behind memory, behind the answer.
+    pub fn store_and_share(self: &Arc<Self>, key: &[u8], response: StoredResponse) -> Arc<StoredResponse> {
+        let stored = self.store(key, response);
+        if let Some(shared) = &self.shared {
+            shared.write_behind(self, key);
+        }
+        stored
+    }
+
+    /// Takes over what another tier holds, on terms and with a stamp of its own. False: what is here is at least as new.
+    pub fn adopt(&self, key: &[u8], response: StoredResponse) -> bool {
+        let response = Arc::new(response);
+        let mut taken = false;
+        self.memory.update(key, |present| {
+            let is_same = |old: &&Arc<StoredResponse>| {
+                !self.is_purged(key, old) && old.variant.is_replaced_by(&response.variant)
+            };
+            let mine = present.iter().find(is_same).map(|old| old.terms.received_wall());
+            taken = mine.is_none_or(|mine| mine < response.terms.received_wall());
+            if !taken {
+                return present.to_vec();
+            }
+            let kept = present
+                .iter()
+                .filter(|old| !self.is_purged(key, old) && !old.variant.is_replaced_by(&response.variant));
+            std::iter::once(response.clone()).chain(kept.cloned()).take(VARIANTS_MAX).collect()
+        });
+        if taken {
+            self.searches.note(key, &response);
+        }
+        taken
+    }
+
+    /// What is stored under the key and may be shared with other proxies: whole, valid, and with a body of at most so many bytes.
+    pub fn shareable(&self, key: &[u8], body_max: u64) -> Vec<Arc<StoredResponse>> {
+        let Some(slot) = self.memory.lookup(key) else { return Vec::new() };
+        let variants = slot.variants().iter();
+        let fits = |stored: &&Arc<StoredResponse>| {
+            stored.part.is_none() && stored.content_len() <= body_max && !self.is_purged(key, stored)
+        };
+        variants.filter(fits).cloned().collect()
+    }
+
     /// Puts `new` where `old` is, if it is there still.
     pub fn replace(&self, key: &[u8], old: &Arc<StoredResponse>, new: StoredResponse) -> Arc<StoredResponse> {
         let new = Arc::new(new);
@@ -427,9 +475,12 @@ impl NamedCache {
 
     /// Removes what is of no use any more: purged, or past the time for which it is worth keeping.
     pub fn sweep(&self, now: Now) {
+        // Memory keeps nothing longer than the tier behind it may.
+        let shared_for = self.shared.as_ref().map(|shared| shared.spec().max_ttl);
         self.memory.retain(|key, stored| {
             let held = now.mono.saturating_duration_since(stored.terms.received());
-            if held >= stored.terms.keep_for() {
+            let since = now.wall.duration_since(stored.terms.received_wall()).unwrap_or_default();
+            if held >= stored.terms.keep_for() || shared_for.is_some_and(|max| since >= max) {
                 return Keep::No;
             }
             match stored.check(&self.purges, &self.spec.name, key) {

@@ -59,7 +59,7 @@ impl Control for Proxy {
             .iter()
             .map(|(name, cache)| {
                 let spec = cache.spec();
-                let of_cache = json!({
+                let mut of_cache = json!({
                     "entries": cache.memory().entries(),
                     "entries_max": spec.max_entries,
                     "bytes": cache.memory().bytes(),
@@ -67,6 +67,19 @@ impl Control for Proxy {
                     "fills": cache.fills.len(),
                     "fill_bytes": cache.budget.used(),
                 });
+                if let Some(shared) = &cache.shared {
+                    let counted: serde_json::Map<_, _> = shared
+                        .counted
+                        .all()
+                        .into_iter()
+                        .map(|(word, count)| (word.to_owned(), count.into()))
+                        .collect();
+                    of_cache["redis"] = json!({
+                        "name": &*shared.redis().spec().name,
+                        "prefix": &*shared.spec().prefix,
+                        "counts": counted,
+                    });
+                }
                 (name.to_string(), of_cache)
             })
             .collect();
@@ -130,6 +143,11 @@ impl Control for Proxy {
             into.note(Reading::CacheBytesMax, &labels, cache.spec().max_memory as f64);
             into.note(Reading::Fills, &labels, cache.fills.len() as f64);
             into.note(Reading::Waiters, &labels, cache.fills.waiting() as f64);
+            if let Some(shared) = &cache.shared {
+                for (outcome, count) in shared.counted.all() {
+                    into.note(Reading::CacheShared, &[labels[0], ("outcome", outcome)], count as f64);
+                }
+            }
         }
         for (name, redis) in &snapshot.redis {
             redis_readings(name, redis, into);

@@ -31,6 +31,7 @@ use crate::pipeline::Worker;
 use crate::proxy::{PlanCache, Snapshot};
 use crate::purge::{FillStamp, Labels};
 use crate::request_key::ForwardedCookie;
+use crate::store::shared::Lease;
 use crate::store::{Origins, StoredResponse};
 
 /// A fetch that is to be made.
@@ -57,6 +58,8 @@ pub struct Fill {
     pub completes: Option<Arc<StoredResponse>>,
     /// The surrogate tags that the route gives.
     pub tags: Vec<String>,
+    /// The right to fill for all proxies, given back when the fill ends.
+    pub lease: Option<Lease>,
     /// Who waits; `None` for a fetch that nobody else joins.
     pub token: Option<FillToken<Outcome>>,
     /// The stamp of the fetch.
@@ -300,7 +303,7 @@ impl Fill {
         match storable::decide(&exchange, &used.policy) {
             Ok(terms) => {
                 let fresh = self.freshened(&old, not_modified, &merged, terms, received);
-                let stored = used.cache.store(&self.key, fresh);
+                let stored = used.cache.store_and_share(&self.key, fresh);
                 self.worker.metrics.fill(FillEnd::Stored);
                 self.tell_waiters(Outcome::Stored(stored.clone()));
                 Told::Stored { stored, fwd_status, server }
@@ -459,7 +462,7 @@ impl Fill {
             used.compress,
         );
         self.worker.metrics.fill(FillEnd::Stored);
-        Some(used.cache.store(&self.key, response))
+        Some(used.cache.store_and_share(&self.key, response))
     }
 
     /// What a response varies on, as the origin's `Vary` in `said` has it: ours is not the origin's.

@@ -327,6 +327,8 @@ labels! {
         Fills = "cache_fills_in_progress",
         /// Requests that wait for a fill; label `cache`.
         Waiters = "cache_waiters",
+        /// What came of looking into Redis, and of writing to it; labels `cache`, `outcome`.
+        CacheShared = "cache_redis",
         /// Requests handed to the origin; label `origin`.
         OriginRequests = "origin_requests",
         /// Requests that ended without an answer; labels `origin`, `reason`.
@@ -379,6 +381,7 @@ impl Reading {
                 | Self::OriginRetriesRefused
                 | Self::OriginStaleConnections
                 | Self::OriginConnectionsOpened
+                | Self::CacheShared
                 | Self::RedisConnects
                 | Self::RedisOperations
                 | Self::RedisSeconds
@@ -394,6 +397,7 @@ impl Reading {
             Self::CacheBytesMax => "Bytes that may be held.",
             Self::Fills => "Fetches under way whose answer is to be stored.",
             Self::Waiters => "Requests that wait for another request's fill.",
+            Self::CacheShared => "What came of looking for stored responses in Redis, and of writing them.",
             Self::OriginRequests => "Requests handed to the origin, retries not counted.",
             Self::OriginFailures => "Requests that ended without the head of an answer.",
             Self::OriginRetries => "Requests tried again.",

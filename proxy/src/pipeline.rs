@@ -53,6 +53,7 @@ use crate::routes::{self, Bindings, NoRoute, RequestView};
 use crate::server::Serve;
 use crate::server::connection::Connection;
 use crate::store::StoredResponse;
+use crate::store::shared::{Lease, Leased, Looked};
 
 /// One worker's view of the proxy.
 pub struct Worker {
@@ -235,6 +236,7 @@ fn serve(worker: &Arc<Worker>, request: Request<Incoming>, connection: &Arc<Conn
         tags,
         interim: Arc::new(InterimRelay::default()),
         parts,
+        lease: None,
     };
     Answer::pending(exchange.run(step, body))
 }
@@ -279,6 +281,8 @@ struct Exchange {
     tags: Vec<String>,
     interim: Arc<InterimRelay>,
     parts: Parts,
+    /// The right to fill for all proxies, for the fill that is about to begin.
+    lease: Option<Lease>,
 }
 
 /// What is to be done with it.
@@ -338,6 +342,14 @@ impl Exchange {
 
     /// A GET or HEAD of a route that caches.
     async fn cached(&mut self, decision: Decision, key: &[u8], facts: &RequestFacts) -> Outgo {
+        // A fill looks behind memory once for all who wait for it; what does not become one looks here.
+        let alone = self.parts.method == Method::HEAD || facts.directives.only_if_cached || facts.range;
+        let decision = match decision {
+            Decision::Validate { .. } | Decision::Miss { .. } if alone => {
+                self.look_behind(key, facts).await.unwrap_or(decision)
+            }
+            Decision::Hit(_) | Decision::Validate { .. } | Decision::Miss { .. } => decision,
+        };
         match decision {
             Decision::Hit(hit) => {
                 if hit.refresh {
@@ -394,6 +406,22 @@ impl Exchange {
                 // Between the lookup and here another fill may have ended.
                 if let Some(hit) = self.decide_again(key, facts) {
                     return self.answer_stored(key, &hit.stored, hit.age, hit.status);
+                }
+                let (mut candidates, mut stale, mut status) = (candidates, stale, status);
+                match self.behind_memory(key, facts).await {
+                    Some(Decision::Hit(hit)) => {
+                        token.tell(Outcome::Stored(hit.stored.clone()));
+                        drop(token);
+                        if hit.refresh {
+                            self.refresh_behind(key, facts, &hit.stored);
+                        }
+                        return self.answer_stored(key, &hit.stored, hit.age, hit.status);
+                    }
+                    Some(Decision::Validate { stored, status: why }) => {
+                        (candidates, stale, status) = (vec![stored.clone()], Some(stored), why);
+                    }
+                    Some(Decision::Miss { others, .. }) => candidates = others,
+                    None => {}
                 }
                 let led = self.lead(key, facts, status, candidates, stale.as_ref(), Some(token)).await;
                 self.led(key, facts, status, stale, led)
@@ -455,15 +483,62 @@ impl Exchange {
     }
 
     fn decide_again(&self, key: &[u8], facts: &RequestFacts) -> Option<Hit> {
+        match self.decide(key, facts) {
+            Decision::Hit(hit) => Some(hit),
+            Decision::Validate { .. } | Decision::Miss { .. } => None,
+        }
+    }
+
+    fn decide(&self, key: &[u8], facts: &RequestFacts) -> Decision {
         let wanted = Wanted {
             method: &self.parts.method,
             headers: &self.presented.headers,
             facts,
             fields: self.presented.fields(),
         };
-        match self.cache().decide(key, &wanted, &self.plan_cache().policy, self.clock()) {
-            Decision::Hit(hit) => Some(hit),
-            Decision::Validate { .. } | Decision::Miss { .. } => None,
+        self.cache().decide(key, &wanted, &self.plan_cache().policy, self.clock())
+    }
+
+    /// Looks into the tier behind memory. `Some`: it has put something into memory, and this is what the cache says now.
+    async fn look_behind(&self, key: &[u8], facts: &RequestFacts) -> Option<Decision> {
+        let cache = self.cache();
+        let tier = cache.shared.as_ref()?;
+        let looked = tier.look(cache, key, self.presented.fields(), self.clock()).await;
+        (looked == Looked::Found).then(|| self.found_behind(key, facts))
+    }
+
+    fn found_behind(&self, key: &[u8], facts: &RequestFacts) -> Decision {
+        match self.decide(key, facts) {
+            Decision::Hit(mut hit) => {
+                hit.status.detail = hit.status.detail.or(Some(Reason::Redis));
+                Decision::Hit(hit)
+            }
+            decision => decision,
+        }
+    }
+
+    /// Likewise, for one who is about to fill. Where there is nothing, it gets the right to fill for all proxies, or waits for who has it.
+    async fn behind_memory(&mut self, key: &[u8], facts: &RequestFacts) -> Option<Decision> {
+        let cache = self.cache().clone();
+        let tier = cache.shared.as_ref()?;
+        match tier.look(&cache, key, self.presented.fields(), self.clock()).await {
+            Looked::Found => return Some(self.found_behind(key, facts)),
+            Looked::Skipped => return None,
+            Looked::Nothing => {}
+        }
+        let clock = &self.worker.proxy.clock;
+        match tier.lease(&cache, key, self.presented.fields(), clock).await {
+            Leased::Lead(lease) => {
+                self.lease = lease;
+                None
+            }
+            Leased::Found => match self.found_behind(key, facts) {
+                Decision::Hit(mut hit) => {
+                    hit.status.collapsed = true;
+                    Some(Decision::Hit(hit))
+                }
+                decision => Some(decision),
+            },
         }
     }
 
@@ -664,7 +739,8 @@ fn path_and_query(parts: &Parts) -> &str {
 fn disposition(status: &CacheStatus) -> metrics::Disposition {
     use metrics::Disposition;
     if status.hit {
-        return if status.detail.is_some() { Disposition::HitStale } else { Disposition::Hit };
+        let fresh = matches!(status.detail, None | Some(Reason::Redis));
+        return if fresh { Disposition::Hit } else { Disposition::HitStale };
     }
     if status.collapsed {
         return Disposition::Collapsed;

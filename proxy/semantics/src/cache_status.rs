@@ -142,6 +142,8 @@ reasons! {
     /// The key of the request is longer than the cache takes.
     KeyTooLong = "key-too-long",
     // What was served in the origin's place.
+    /// Another proxy has stored it; it came out of Redis and is in memory now.
+    Redis = "redis",
     /// A stale response is served while a fresh one is fetched.
     StaleWhileRevalidate = "stale-while-revalidate",
     /// A stale response is served because the origin failed.

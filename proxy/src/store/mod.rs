@@ -4,6 +4,7 @@
 
 pub mod head;
 pub mod memory;
+pub mod shared;
 pub mod wire;
 
 use std::sync::Arc;
