@@ -116,6 +116,7 @@ impl Control for Proxy {
                     "under_way": status.in_flight,
                     "connections_made": status.links,
                     "trouble": status.trouble,
+                    "settings_to_mend": status.advice.iter().map(|advice| advice.line()).collect::<Vec<_>>(),
                 });
                 (name.to_string(), of_redis)
             })

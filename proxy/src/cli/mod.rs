@@ -2,6 +2,7 @@
 //! arguments make no sense.
 
 mod check;
+mod doctor;
 mod purge;
 
 use std::io::{self, Write};
@@ -61,6 +62,9 @@ enum Command {
     },
     /// Drop what is stored for a URL
     Purge(purge::Arguments),
+    /// Look whether what the proxy depends on is well
+    #[command(subcommand)]
+    Doctor(doctor::Doctor),
     /// Print the reference of the configuration file, as Markdown
     Reference,
 }
@@ -91,6 +95,7 @@ pub fn main() -> ExitCode {
         (Some(Command::Check(file)), _) => check::check(&file.config, &mut io::stdout().lock()),
         (Some(Command::Demo { listen }), _) => run_demo(listen),
         (Some(Command::Purge(arguments)), _) => purge::purge(&arguments, &mut io::stdout().lock()),
+        (Some(Command::Doctor(what)), _) => doctor::doctor(&what, &mut io::stdout().lock()),
         (Some(Command::Reference), _) => print(&config::reference::markdown()),
         (None, Some(url)) => run_to(&url, arguments.listen.as_deref()),
         (None, None) => {

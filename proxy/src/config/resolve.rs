@@ -36,7 +36,7 @@ const MEMORY_MAX: u64 = 256 << 20;
 const ENTRIES_MAX: u64 = 100_000;
 const BODY_MAX: u64 = 8 << 20;
 const REDIS_BODY_MAX: u64 = 1 << 20;
-const REDIS_TTL_MAX: Duration = Duration::from_secs(7 * 86_400);
+const REDIS_TTL_MAX: Duration = crate::proxy::KEEP_MAX;
 /// A file that is answered with lies in memory.
 const FILE_BYTES_MAX: u64 = 16 << 20;
 
@@ -71,6 +71,31 @@ struct Resolver<'r> {
 }
 
 type RedisServers = BTreeMap<Arc<str>, Arc<Redis>>;
+
+/// Whether anything of it is an address that the whole Internet may reach.
+fn is_public(place: &Place) -> bool {
+    let servers = match place {
+        Place::Server(server) => std::slice::from_ref(server),
+        Place::Cluster(servers) | Place::Sentinel { sentinels: servers, .. } => servers,
+        Place::Unix(_) => &[],
+    };
+    servers.iter().filter_map(|server| server.host.parse::<IpAddr>().ok()).any(|address| {
+        match address.to_canonical() {
+            IpAddr::V4(address) => {
+                !(address.is_private()
+                    || address.is_loopback()
+                    || address.is_link_local()
+                    || address.is_unspecified())
+            }
+            IpAddr::V6(address) => {
+                !(address.is_unique_local()
+                    || address.is_loopback()
+                    || address.is_unicast_link_local()
+                    || address.is_unspecified())
+            }
+        }
+    })
+}
 
 /// Whether keys may begin with it: nothing that Redis, a Cluster or a pattern would read in another way.
 fn is_prefix(text: &str) -> bool {
@@ -520,9 +545,21 @@ impl Resolver<'_> {
             redis: server.name.clone(),
             prefix: format!("{prefix}:v{version}{database}").into(),
             max_body,
-            max_ttl: self.limit_duration(&cache.redis_max_ttl, REDIS_TTL_MAX),
+            max_ttl: self.redis_max_ttl(&cache.redis_max_ttl),
             compression: cache.compression.or(Compression::Zstd),
         })
+    }
+
+    fn redis_max_ttl(&self, field: &Field<Lifetime>) -> Duration {
+        let ttl = self.limit_duration(field, REDIS_TTL_MAX);
+        if let (true, Some(at)) = (ttl > REDIS_TTL_MAX, field.get()) {
+            self.wrong_with_help(
+                &at.span,
+                "nothing may stay in Redis longer than purges are remembered",
+                format!("write at most \"{}\"", show_duration(REDIS_TTL_MAX)),
+            );
+        }
+        ttl.min(REDIS_TTL_MAX)
     }
 
     // ---------------------------------------------------------------- [redis.NAME]
@@ -588,6 +625,13 @@ impl Resolver<'_> {
             && !url.tls
         {
             self.wrong_with_help(&span, "this Redis is not spoken to by TLS", "write `rediss://` in `url`");
+        }
+        if url.password.is_none() && is_public(&url.place) {
+            let message = "this Redis has a public address, and no password";
+            self.warnings.push(
+                Mistake::new(at.span.clone(), message)
+                    .help("set `requirepass` or an ACL user in redis.conf, and `password` here"),
+            );
         }
         if url.is_cluster() && url.database > 0 {
             let message = format!("a Cluster has one database: {} becomes part of every key", url.database);

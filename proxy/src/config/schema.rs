@@ -212,7 +212,7 @@ table! {
         prefix: Text = "the cache's name",
         /// The largest body that is put into Redis; larger ones stay in memory.
         redis_max_body: ByteSize = "\"1MiB\"",
-        /// The longest that anything stays in Redis.
+        /// The longest that anything stays in Redis; at most 7 days, because purges are remembered so long.
         redis_max_ttl: Lifetime = "\"7d\"",
         /// How bodies are compressed in Redis. What is encoded already is left as it is.
         compression: Compression = "\"zstd\"",

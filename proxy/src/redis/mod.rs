@@ -31,6 +31,7 @@
 //!
 //! A link is usable as soon as it is published; whether what it gives may be *believed* is for the keeper of the log to say, per log and per link number.
 
+pub mod advice;
 pub mod breaker;
 mod client;
 pub mod error;
@@ -49,6 +50,7 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
+use self::advice::Advice;
 pub use self::client::{Reply, Script};
 pub use self::error::{RedisError, Skip};
 pub use self::link::Link;
@@ -70,6 +72,8 @@ struct Shared {
     number: watch::Sender<u64>,
     counted: Arc<Counted>,
     trouble: Mutex<Trouble>,
+    /// What is to be said about the settings of the server.
+    advice: Mutex<Vec<Advice>>,
     background: Handle,
 }
 
@@ -98,6 +102,8 @@ pub struct Status {
     pub links: u64,
     /// Why there is no connection.
     pub trouble: Option<String>,
+    /// Settings of the server that lose data.
+    pub advice: Vec<Advice>,
 }
 
 impl Redis {
@@ -109,6 +115,7 @@ impl Redis {
             number: watch::Sender::new(0),
             counted: Arc::default(),
             trouble: Mutex::default(),
+            advice: Mutex::default(),
             background: background.clone(),
         });
         let supervisor = background.spawn(supervise::supervise(shared.clone())).abort_handle();
@@ -168,6 +175,7 @@ impl Redis {
             in_flight: link.as_ref().map_or(0, |link| link.in_flight()),
             links: *self.shared.number.borrow(),
             trouble: if link.is_some() { None } else { trouble },
+            advice: self.shared.advice.lock().clone(),
         }
     }
 }

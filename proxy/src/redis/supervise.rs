@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
+use super::advice;
 use super::client::{self, Address, Command, Credentials, Reply, Wire};
 use super::error::{Evidence, RedisError};
 use super::link::{Endpoint, Link, Made, Shards, info_value};
@@ -33,6 +34,7 @@ pub(super) async fn supervise(shared: Arc<Shared>) {
         match connect(&shared).await {
             Ok(link) => {
                 shared.publish(&link);
+                shared.advise(&link).await;
                 again = AGAIN_MIN;
                 watch(&shared.spec, &link).await;
                 shared.withdraw(&link);
@@ -63,6 +65,29 @@ impl Shared {
         *self.trouble.lock() = super::Trouble::default();
         self.counted.connects.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         tracing::info!(redis = &*self.spec.name, url = %self.spec.url, writable = link.is_writable(), "connected to redis");
+    }
+
+    /// Looks at the settings of the server, and says once what is wrong with them.
+    async fn advise(&self, link: &Link) {
+        let mut info = String::new();
+        for section in ["memory", "replication"] {
+            let command = Command::new("INFO").arg(section.as_bytes());
+            // What may not be asked, or comes too late, is not worth a word.
+            if let Ok(reply) = client::within(LOOK, link.fast.call(&command)).await {
+                info.push_str(reply.text().unwrap_or_default());
+            }
+        }
+        let found = advice::of_info(&info);
+        let mut known = self.advice.lock();
+        for advice in found.iter().filter(|advice| advice.loses_data() && !known.contains(advice)) {
+            tracing::warn!(
+                redis = &*self.spec.name,
+                mend = advice.line(),
+                why = advice.message(),
+                "redis has a setting that loses data"
+            );
+        }
+        *known = found;
     }
 
     fn withdraw(&self, link: &Link) {

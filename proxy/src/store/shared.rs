@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use cache_semantics::Now;
+use cache_semantics::storable::Terms;
 use cache_semantics::vary::Fields;
 use sha2::{Digest, Sha256};
 use tokio::runtime::Handle;
@@ -254,6 +255,10 @@ impl SharedTier {
         };
         // The newest is first, and each goes in front of those that are there.
         for read in read.into_iter().rev() {
+            // Purges are remembered for as long as anything may be here, and no longer.
+            if since_received(&read.terms, now) >= self.spec.max_ttl {
+                continue;
+            }
             let known = Known { key, cache: &cache.spec().name, labels: &read.labels };
             let (number, softened) = match cache.purges.check_at(read.position, &known) {
                 Judgement::Known(Verdict::Valid(number)) => (number, None),
@@ -439,6 +444,11 @@ fn unlock() -> Script {
     )
 }
 
+/// How long ago it was received, by whichever proxy, by the wall clock.
+fn since_received(terms: &Terms, now: Now) -> Duration {
+    now.wall.duration_since(terms.received_wall()).unwrap_or_default()
+}
+
 fn position(position: Position) -> StreamId {
     StreamId { millis: position.ms, sequence: position.seq }
 }
@@ -494,9 +504,10 @@ impl Writer {
         let variants = cache.shareable(key, self.spec.max_body);
         let remaining = variants.iter().map(|stored| {
             let held = now.mono.saturating_duration_since(stored.terms.received());
-            stored.terms.keep_for().saturating_sub(held)
+            let keep = stored.terms.keep_for().saturating_sub(held);
+            keep.min(self.spec.max_ttl.saturating_sub(since_received(&stored.terms, now)))
         });
-        let ttl = remaining.max().unwrap_or_default().min(self.spec.max_ttl);
+        let ttl = remaining.max().unwrap_or_default();
         if ttl.is_zero() {
             return Ok(false);
         }

@@ -14,6 +14,7 @@
 //! Reading trusts nothing: every length is checked against what is there and against a limit before anything is allocated, the whole key must be the
 //! one that was asked for, and whatever is wrong is a [`Corrupt`], which costs a miss. Numbers are little-endian.
 
+use std::cell::RefCell;
 use std::time::{Duration, UNIX_EPOCH};
 
 use bytes::Bytes;
@@ -478,7 +479,7 @@ impl Content {
         };
         let raw = match self.coding {
             Compression::None => return Ok(stored),
-            Compression::Zstd => zstd::bulk::decompress(&together, length).ok(),
+            Compression::Zstd => unzstd(&together, length),
             Compression::Lz4 => lz4_flex::block::decompress(&together, length).ok(),
             Compression::Zlib => {
                 let mut raw = Vec::with_capacity(length);
@@ -490,6 +491,20 @@ impl Content {
         };
         raw.filter(|raw| raw.len() == length).map(|raw| vec![raw.into()]).ok_or(Corrupt::Content)
     }
+}
+
+thread_local! {
+    /// Making a context costs more than uncompressing a page with it.
+    static UNZSTD: RefCell<Option<zstd::bulk::Decompressor<'static>>> = const { RefCell::new(None) };
+}
+
+fn unzstd(compressed: &[u8], length: usize) -> Option<Vec<u8>> {
+    UNZSTD.with_borrow_mut(|context| {
+        if context.is_none() {
+            *context = zstd::bulk::Decompressor::new().ok();
+        }
+        context.as_mut()?.decompress(compressed, length).ok()
+    })
 }
 
 struct Cursor<'v> {

@@ -1,0 +1,54 @@
+//! `weir doctor redis`: connects as the proxy would, and says what it finds.
+
+use std::io::Write;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Subcommand;
+
+use super::{ConfigFile, Failed};
+use crate::config;
+use crate::redis::Redis;
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Doctor {
+    /// Connect to each [redis.NAME], and say how it is and which of its settings lose data
+    Redis(ConfigFile),
+}
+
+/// Nothing a server does may keep this from ending.
+const GRACE: Duration = Duration::from_secs(1);
+
+pub(super) fn doctor(doctor: &Doctor, out: &mut impl Write) -> Result<(), Failed> {
+    let Doctor::Redis(file) = doctor;
+    let config = config::load(&file.config)?.config;
+    if config.redis.is_empty() {
+        return Err(Failed::Text(format!("{} names no [redis.NAME]", file.config.display())));
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    let mut ill = 0;
+    for (name, spec) in &config.redis {
+        let redis = Redis::start(Arc::clone(spec), runtime.handle());
+        let within = spec.connect_timeout + GRACE;
+        // Over: its trouble is told below.
+        let connected = runtime.block_on(async { tokio::time::timeout(within, redis.next_link(0)).await });
+        let status = redis.status();
+        write!(out, "{name}  {}  ", spec.url)?;
+        if connected.is_err() {
+            ill += 1;
+            let trouble = status.trouble.unwrap_or_else(|| "it does not answer".to_owned());
+            writeln!(out, "not connected: {trouble}")?;
+            continue;
+        }
+        let writable = if status.writable { "takes writes" } else { "takes no writes" };
+        writeln!(out, "connected, {} server(s), {writable}", status.shards)?;
+        for advice in status.advice {
+            writeln!(out, "    {}\n    in redis.conf: {}", advice.message(), advice.line())?;
+        }
+    }
+    if ill == 0 {
+        Ok(())
+    } else {
+        Err(Failed::Text(format!("{ill} of {} cannot be used", config.redis.len())))
+    }
+}
