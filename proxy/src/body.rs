@@ -7,15 +7,18 @@ use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Frame, SizeHint};
 
+/// What a parser, a library or the operating system said.
+pub type Cause = Box<dyn std::error::Error + Send + Sync>;
+
 /// Why content ended early. The receiver sees a cut message: no final chunk, fewer bytes than announced, or a reset stream.
 #[derive(Debug, thiserror::Error)]
 pub enum BodyError {
     /// The client's content broke off, was malformed, or came too slowly.
     #[error("the client's content ended early")]
-    Client(#[source] Option<hyper::Error>),
+    Client(#[source] Option<Cause>),
     /// The origin's content broke off or was malformed.
     #[error("the origin's content ended early")]
-    Origin(#[source] Option<hyper::Error>),
+    Origin(#[source] Option<Cause>),
     /// The client's content is larger than the route allows.
     #[error("the client's content exceeds {limit} bytes")]
     TooLarge {
@@ -83,6 +86,24 @@ impl Body {
         let announced = self.exact_len();
         let counted = Counted { body: self, after: Some(after), announced, bytes: 0, complete: false };
         Self { inner: Inner::Stream(Box::pin(counted)) }
+    }
+
+    /// All of it, if it is here already and in one piece; it stays here, too.
+    pub fn here(&self) -> Option<Bytes> {
+        match &self.inner {
+            Inner::Empty => Some(Bytes::new()),
+            Inner::Full(bytes) => Some(bytes.clone()),
+            Inner::Pieces(_) | Inner::Stream(_) => None,
+        }
+    }
+
+    /// All of it, if it is here already and in one piece.
+    pub fn take_here(&mut self) -> Option<Bytes> {
+        match &mut self.inner {
+            Inner::Empty => Some(Bytes::new()),
+            Inner::Full(bytes) => Some(std::mem::take(bytes)),
+            Inner::Pieces(_) | Inner::Stream(_) => None,
+        }
     }
 
     /// Whether all of it is here already.

@@ -96,8 +96,6 @@ pub struct FillRequest {
     pub target: http::uri::PathAndQuery,
     /// `Host`.
     pub authority: crate::gate::Authority,
-    /// For balancing.
-    pub hash: u64,
     /// Whether the client takes trailers.
     pub takes_trailers: bool,
     /// Who hears of a 103.
@@ -121,7 +119,6 @@ impl FillRequest {
             authority: self.authority.clone(),
             fields,
             body: Body::empty(),
-            hash: self.hash,
             takes_trailers: self.takes_trailers,
             on_interim: self.on_interim.take(),
             websocket: None,

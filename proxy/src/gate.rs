@@ -1,11 +1,11 @@
 //! The strict gate: which messages are taken at all. A message has one length, one target and one authority, or it goes no further.
 //!
-//! Everything here is a pure function over heads that hyper has parsed. After the gate a head holds end-to-end fields only, and what the
+//! Everything here is a pure function over heads that have been parsed. After the gate a head holds end-to-end fields only, and what the
 //! removed ones meant is said by a type. It does not decide where a request goes (`routes.rs`), who sent it (`identity.rs`) or which
 //! fields the origin sees (`origin/headers.rs`).
 //!
-//! Left to hyper, because its parser sees the bytes: field names are tokens, values hold no control byte but a tab, line ends and chunk
-//! framing are exact. It also cuts a fragment (`#…`) off a target; what is forwarded and keyed is what is left.
+//! Left to the parsers (`http1/`, and h2 for HTTP/2), because they see the bytes: field names are tokens, values hold no control byte but a
+//! tab, a target has no fragment, chunk framing is exact.
 
 use std::fmt;
 
@@ -14,6 +14,7 @@ use http::uri::{PathAndQuery, Scheme, Uri};
 use http::{Method, StatusCode, Version};
 
 use crate::config::model::Limits;
+use crate::http1::head::HeadFault;
 
 /// Fields that speak of one connection and that no RFC 9110 constant names.
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
@@ -27,7 +28,7 @@ pub const PSEUDONYM: &str = "weir";
 pub struct RequestFacts {
     /// Whether the connection speaks TLS: the default port of an authority depends on it.
     pub tls: bool,
-    /// The length of the content as hyper frames it: `Some(0)` where there is none, `None` where it is chunked or an open stream.
+    /// The length of the content as it is framed: `Some(0)` where there is none, `None` where it is chunked or an open stream.
     pub body_len: Option<u64>,
 }
 
@@ -48,8 +49,6 @@ pub struct Gated {
     pub has_body: bool,
     /// The length of the content, where it is known.
     pub body_len: Option<u64>,
-    /// The answer must say `Connection: close`: the message was framed in a way that allows no second opinion but our own.
-    pub close_after: bool,
     /// The client asks to speak WebSocket.
     pub websocket: Option<WebSocketAsk>,
     /// The client said `TE: trailers`.
@@ -235,6 +234,9 @@ fn parse_port(digits: &[u8]) -> Option<u16> {
 /// Why a request was not taken. The origin has seen nothing of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Rejection {
+    /// Not a head as RFC 9112 §3 to §5 says.
+    #[error("what was sent is not the head of an HTTP/1.1 request")]
+    Syntax,
     /// No `Host` and no authority in the target.
     #[error("the request has no `Host`")]
     HostMissing,
@@ -262,7 +264,7 @@ pub enum Rejection {
     /// `Content-Length` is not a number, or not the same number throughout.
     #[error("`Content-Length` is not one number")]
     ContentLength,
-    /// The announced length is not the one that hyper reads.
+    /// The announced length is not the one that is read.
     #[error("`Content-Length` does not fit the framing of the content")]
     LengthDisagrees,
     /// A version that is not spoken here.
@@ -326,7 +328,8 @@ impl Rejection {
             Self::TargetTooLong => StatusCode::URI_TOO_LONG,
             Self::HeadTooLarge | Self::TooManyFields => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::Expectation => StatusCode::EXPECTATION_FAILED,
-            Self::HostMissing
+            Self::Syntax
+            | Self::HostMissing
             | Self::HostRepeated
             | Self::HostInvalid
             | Self::HostDisagrees
@@ -349,6 +352,7 @@ impl Rejection {
     /// A short name for logs, metrics and `Proxy-Status`; it never changes.
     pub const fn id(self) -> &'static str {
         match self {
+            Self::Syntax => "syntax",
             Self::HostMissing => "host-missing",
             Self::HostRepeated => "host-repeated",
             Self::HostInvalid => "host-invalid",
@@ -381,6 +385,9 @@ impl Rejection {
     /// How the one who sent it mends it.
     pub const fn help(self) -> &'static str {
         match self {
+            Self::Syntax => {
+                "end lines with CR LF, write fields as `Name: value` without a space before the colon, and leave out control bytes"
+            }
             Self::HostMissing => "send one `Host` with the name of the site",
             Self::HostRepeated => "send one `Host` line",
             Self::HostInvalid => {
@@ -400,7 +407,9 @@ impl Rejection {
             Self::MethodRefused => "a purge goes to the admin listener; `TRACE` is not answered at all",
             Self::MethodUnknown => "use a registered method",
             Self::TargetByte => "percent-encode spaces, control bytes and everything beyond ASCII",
-            Self::TargetForm => "send a path that starts with `/`; `*` is for `OPTIONS` only",
+            Self::TargetForm => {
+                "send a path that starts with `/`, without a fragment; `*` is for `OPTIONS` only"
+            }
             Self::TargetTooLong => "shorten the path or the query, or raise `line_bytes` in [server.limits]",
             Self::HeadTooLarge => {
                 "send fewer or smaller fields (cookies most often), or raise `head_bytes` in [server.limits]"
@@ -422,6 +431,19 @@ impl Rejection {
     /// Whether the connection can be used again: never where it is in doubt what belongs to this message.
     pub const fn closes(self) -> bool {
         !matches!(self, Self::MethodRefused | Self::MethodUnknown | Self::Expectation)
+    }
+}
+
+impl From<HeadFault> for Rejection {
+    fn from(fault: HeadFault) -> Self {
+        match fault {
+            HeadFault::Syntax => Self::Syntax,
+            HeadFault::Version => Self::Version,
+            HeadFault::Target => Self::TargetForm,
+            HeadFault::TooManyFields => Self::TooManyFields,
+            HeadFault::LineTooLong => Self::TargetTooLong,
+            HeadFault::TooLarge => Self::HeadTooLarge,
+        }
     }
 }
 
@@ -466,7 +488,6 @@ pub fn check_request(
         authority,
         has_body: facts.body_len != Some(0),
         body_len: facts.body_len,
-        close_after: false,
         websocket: extended_connect.then_some(WebSocketAsk::ExtendedConnect),
         takes_trailers: false,
         answer_here: false,
@@ -476,10 +497,7 @@ pub fn check_request(
     }
 
     if found.transfer_encoding > 0 {
-        check_transfer_encoding(parts, &found)?;
-        // RFC 9112 §6.3 #3: "a server MAY reject the request or process such a request in accordance with the Transfer-Encoding alone";
-        // hyper has dropped any Content-Length beside it before we could see, so the connection is closed after every such message.
-        gated.close_after = true;
+        check_transfer_encoding(parts.version, &parts.headers)?;
         parts.headers.remove(header::TRANSFER_ENCODING);
     } else if let (Some(announced), Some(framed)) = (content_length, facts.body_len)
         && announced != framed
@@ -714,7 +732,7 @@ fn check_content_length(headers: &mut HeaderMap, found: &Found) -> Result<Option
 }
 
 /// RFC 9110 §8.6: identical lines are one; a list, a sign or an overflow is none.
-fn one_length(headers: &HeaderMap) -> Option<u64> {
+pub(crate) fn one_length(headers: &HeaderMap) -> Option<u64> {
     let mut lengths =
         headers.get_all(header::CONTENT_LENGTH).iter().map(|value| parse_length(value.as_bytes()));
     let first = lengths.next()??;
@@ -731,14 +749,17 @@ fn parse_length(digits: &[u8]) -> Option<u64> {
     })
 }
 
-fn check_transfer_encoding(parts: &http::request::Parts, found: &Found) -> Result<(), Rejection> {
+/// Whether `Transfer-Encoding` is one line `chunked`, in HTTP/1.1.
+pub(crate) fn check_transfer_encoding(version: Version, headers: &HeaderMap) -> Result<(), Rejection> {
     // RFC 9112 §6.1: "A server or client that receives an HTTP/1.0 message containing a Transfer-Encoding header field MUST treat the
     // message as if the framing is faulty"; RFC 9113 §8.2.2 forbids it outright.
-    if parts.version != Version::HTTP_11 {
+    if version != Version::HTTP_11 {
         return Err(Rejection::TransferEncodingVersion);
     }
-    let value = parts.headers.get(header::TRANSFER_ENCODING).map_or(&b""[..], HeaderValue::as_bytes);
-    if found.transfer_encoding == 1 && value.eq_ignore_ascii_case(b"chunked") {
+    let mut lines = headers.get_all(header::TRANSFER_ENCODING).iter();
+    let value = lines.next().map_or(&b""[..], HeaderValue::as_bytes);
+    let one_line = lines.next().is_none();
+    if one_line && value.eq_ignore_ascii_case(b"chunked") {
         return Ok(());
     }
     // RFC 9112 §6.1: "A server that receives a request message with a transfer coding it does not understand SHOULD respond with 501";
@@ -747,7 +768,7 @@ fn check_transfer_encoding(parts: &http::request::Parts, found: &Found) -> Resul
     let mut codings = value.rsplit(|&byte| byte == b',').map(<[u8]>::trim_ascii);
     let chunked_last = codings.next().is_some_and(|last| last.eq_ignore_ascii_case(b"chunked"));
     let others = codings.map(|coding| OTHERS.iter().any(|other| coding.eq_ignore_ascii_case(other)));
-    let known = found.transfer_encoding == 1
+    let known = one_line
         && chunked_last
         && matches!(others.fold((0, true), |(count, all), known| (count + 1, all && known)), (1.., true));
     Err(if known { Rejection::TransferCoding } else { Rejection::TransferEncoding })
@@ -1203,7 +1224,7 @@ mod tests {
         let fields = [("host", "shop.example"), ("accept", "*/*"), ("cookie", "a=b")];
         let (gated, headers, target) = gate("GET /a?b=c", &fields, Some(0)).unwrap();
         assert_eq!((gated.authority.as_str(), target.as_str(), headers.len()), ("shop.example", "/a?b=c", 3));
-        assert!(!gated.has_body && !gated.close_after && gated.websocket.is_none());
+        assert!(!gated.has_body && gated.websocket.is_none());
     }
 
     #[test]
@@ -1288,17 +1309,17 @@ mod tests {
         use Rejection as R;
         #[rustfmt::skip]
         let cases = [
-            // what                     request line         fields                                                            framed    closes
-            ("one length",              "POST /",            vec![("content-length", "5")],                                    Some(5),  Ok(false)),
-            ("identical repeats",       "POST /",            vec![("content-length", "5"), ("content-length", "5")],           Some(5),  Ok(false)),
+            // what                     request line         fields                                                            framed    taken
+            ("one length",              "POST /",            vec![("content-length", "5")],                                    Some(5),  Ok(())),
+            ("identical repeats",       "POST /",            vec![("content-length", "5"), ("content-length", "5")],           Some(5),  Ok(())),
             ("different repeats",       "POST /",            vec![("content-length", "5"), ("content-length", "6")],           Some(5),  Err(R::ContentLength)),
             ("a list",                  "POST /",            vec![("content-length", "5, 5")],                                 Some(5),  Err(R::ContentLength)),
             ("a sign",                  "POST /",            vec![("content-length", "+5")],                                   Some(5),  Err(R::ContentLength)),
             ("empty",                   "POST /",            vec![("content-length", "")],                                     Some(0),  Err(R::ContentLength)),
             ("overflow",                "POST /",            vec![("content-length", "18446744073709551616")],                 Some(0),  Err(R::ContentLength)),
             ("not what is framed",      "POST /",            vec![("content-length", "5")],                                    Some(4),  Err(R::LengthDisagrees)),
-            ("chunked",                 "POST /",            vec![("transfer-encoding", "chunked")],                           None,     Ok(true)),
-            ("chunked, upper case",     "POST /",            vec![("transfer-encoding", "Chunked")],                           None,     Ok(true)),
+            ("chunked",                 "POST /",            vec![("transfer-encoding", "chunked")],                           None,     Ok(())),
+            ("chunked, upper case",     "POST /",            vec![("transfer-encoding", "Chunked")],                           None,     Ok(())),
             ("both lengths",            "POST /",            vec![("transfer-encoding", "chunked"), ("content-length", "5")],  None,     Err(R::TwoLengths)),
             ("chunked twice",           "POST /",            vec![("transfer-encoding", "chunked"), ("transfer-encoding", "chunked")], None, Err(R::TransferEncoding)),
             ("a list of chunked",       "POST /",            vec![("transfer-encoding", "chunked, chunked")],                  None,     Err(R::TransferEncoding)),
@@ -1318,7 +1339,7 @@ mod tests {
                 assert!(headers.get_all("content-length").iter().count() <= 1, "{what}");
                 assert!(!headers.contains_key("transfer-encoding"), "{what}");
             }
-            assert_eq!(outcome.map(|(gated, ..)| gated.close_after), expected, "{what}");
+            assert_eq!(outcome.map(|_| ()), expected, "{what}");
         }
     }
 

@@ -24,15 +24,13 @@ use cache_semantics::validation::{self, CONDITIONS, HeadEffect, Validators};
 use http::header::{self, HeaderMap, HeaderValue};
 use http::request::Parts;
 use http::uri::PathAndQuery;
-use http::{Method, Request, Response, StatusCode, Version};
-use hyper::body::Incoming;
-use hyper::upgrade::OnUpgrade;
+use http::{Method, Response, StatusCode, Version};
 use ipnet::IpNet;
 use tokio::sync::Notify;
 
 use self::ended::Asked;
 use self::interim::InterimRelay;
-use self::local::{Local, close_after, edit, recipient};
+use self::local::{Local, edit, recipient};
 use self::outgoing::fill_key;
 use crate::access_log::{AccessRecord, AccessSink};
 use crate::answer::Answer;
@@ -42,8 +40,9 @@ use crate::collapse::{FillToken, Join};
 use crate::config::model::{Action, FixedAnswer, HeaderEdits, Route};
 use crate::error::{ProxyError, Recipient};
 use crate::fill::{self, Fill, FillRequest, PresentedFields, Told};
-use crate::gate::{self, Authority, Gated};
+use crate::gate::{self, Authority, Gated, Rejection};
 use crate::identity;
+use crate::incoming::{Incoming, OnUpgrade, Received};
 use crate::metrics::{self, WorkerMetrics};
 use crate::origin::{self, Answered, OnInterim, Origin, OriginFields, Outgoing, Sender};
 use crate::proxy::{Plan, PlanCache, Proxy, Snapshot};
@@ -79,8 +78,12 @@ impl Pipeline {
 }
 
 impl Serve for Pipeline {
-    fn serve(&self, request: Request<Incoming>, connection: &Arc<Connection>) -> Answer {
+    fn serve(&self, request: &mut Received, connection: &Arc<Connection>) -> Answer {
         serve(&self.0, request, connection)
+    }
+
+    fn refuse(&self, rejection: Rejection, connection: &Arc<Connection>) -> Response<Body> {
+        refuse(&self.0, rejection, connection)
     }
 }
 
@@ -90,39 +93,31 @@ thread_local! {
 }
 
 /// Answers one request. A fresh hit is answered before this returns; everything that waits goes on in an [`Exchange`].
-fn serve(worker: &Arc<Worker>, request: Request<Incoming>, connection: &Arc<Connection>) -> Answer {
+fn serve(worker: &Arc<Worker>, request: &mut Received, connection: &Arc<Connection>) -> Answer {
     let now = worker.proxy.clock.now();
     let snapshot = worker.proxy.snapshot();
-    let (mut parts, body) = request.into_parts();
+    let parts = &mut request.parts;
 
     // The gate: one length, one target, one authority; end-to-end fields only.
     let trusted = &snapshot.config.server.trusted_proxies;
-    let received = gate::RequestFacts::of(connection.tls.is_some(), &body);
-    let gated = match gate::check_request(&mut parts, &received, &snapshot.config.server.limits) {
+    let received = gate::RequestFacts::of(connection.tls.is_some(), &request.content);
+    let gated = match gate::check_request(parts, &received, &snapshot.config.server.limits) {
         Ok(gated) => gated,
         Err(rejection) => {
-            let local = Local {
-                worker,
-                connection,
-                parts: &parts,
-                authority: None,
-                trusted,
-                now,
-                route: None,
-                close: true,
-            };
+            let local =
+                Local { worker, connection, parts, authority: None, trusted, now, route: None, close: true };
             return Answer::ready(local.error(&rejection.into(), Reason::Refused));
         }
     };
     let mut local = Local {
         worker,
         connection,
-        parts: &parts,
+        parts,
         authority: Some(&gated.authority),
         trusted,
         now,
         route: None,
-        close: gated.close_after,
+        close: false,
     };
     if gated.answer_here {
         return Answer::ready(local.options());
@@ -215,12 +210,13 @@ fn serve(worker: &Arc<Worker>, request: Request<Incoming>, connection: &Arc<Conn
     });
     let (step, forwarded) = match looked_up {
         ControlFlow::Continue(beyond) => beyond,
-        ControlFlow::Break(hit) => return Answer::ready(hit),
+        ControlFlow::Break(hit) => return hit,
     };
 
     // Beyond the memory tier.
     let tags = tags_of(plan, found.bindings);
     let index = found.index;
+    let Received { mut parts, content, upgrade } = std::mem::take(request);
     let headers = std::mem::take(&mut parts.headers);
     let presented = Arc::new(PresentedFields { headers, cookie: forwarded.cookie });
     let exchange = Exchange {
@@ -237,8 +233,26 @@ fn serve(worker: &Arc<Worker>, request: Request<Incoming>, connection: &Arc<Conn
         interim: Arc::new(InterimRelay::default()),
         parts,
         lease: None,
+        upgrade,
     };
-    Answer::pending(exchange.run(step, body))
+    Answer::pending(exchange.run(step, content))
+}
+
+/// Answers what is no request: counted, and not logged, for nothing of it can be told.
+fn refuse(worker: &Arc<Worker>, rejection: Rejection, connection: &Arc<Connection>) -> Response<Body> {
+    let snapshot = worker.proxy.snapshot();
+    let parts = Received::default().parts;
+    let local = Local {
+        worker,
+        connection,
+        parts: &parts,
+        authority: None,
+        trusted: &snapshot.config.server.trusted_proxies,
+        now: worker.proxy.clock.now(),
+        route: None,
+        close: true,
+    };
+    local.refusal(rejection)
 }
 
 /// Why the cache is not asked; `None`: it is.
@@ -283,6 +297,7 @@ struct Exchange {
     parts: Parts,
     /// The right to fill for all proxies, for the fill that is about to begin.
     lease: Option<Lease>,
+    upgrade: Option<OnUpgrade>,
 }
 
 /// What is to be done with it.
@@ -647,7 +662,7 @@ impl Exchange {
                 return self.error(&ProxyError::WebSocketNotAllowed, status);
             }
             Some(ask) => {
-                let Some(upgrade) = self.parts.extensions.remove::<OnUpgrade>() else {
+                let Some(upgrade) = self.upgrade.take() else {
                     return self
                         .error(&ProxyError::Internal { what: "a connection that can be upgraded" }, status);
                 };
@@ -675,7 +690,6 @@ impl Exchange {
             authority: self.gated.authority.clone(),
             fields: self.fields(),
             body,
-            hash: self.hash(),
             takes_trailers: self.gated.takes_trailers,
             on_interim: self.on_interim(),
             websocket,
@@ -709,9 +723,6 @@ impl Exchange {
         let Outgo { mut response, status, server } = outgo;
         edit(response.headers_mut(), &self.route().response_headers);
         respond::put_status(response.headers_mut(), status);
-        if self.gated.close_after {
-            close_after(&mut response, self.parts.version);
-        }
         self.worker.metrics.disposition(disposition(&status));
         let request = Asked {
             connection: &self.connection,

@@ -3,6 +3,7 @@
 //! The plain GET is the hit path: it builds a head of slices and a body of one, and does nothing else.
 
 use std::cell::RefCell;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,10 +14,11 @@ use cache_semantics::validation::{self, Precondition, Validators};
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Method, Response, StatusCode};
 
+use crate::answer::StoredAnswer;
 use crate::body::Body;
 use crate::compress::CODINGS;
 use crate::gate::PSEUDONYM;
-use crate::store::{Encodings, StoredHead, StoredResponse};
+use crate::store::{Encodings, StoredResponse};
 
 /// Fields that are added to a stored head: `Age`, `Cache-Status`, and room for what the route sets.
 const FIELDS_ADDED: usize = 4;
@@ -56,6 +58,32 @@ pub fn from_stored(
         }
     });
     served
+}
+
+/// The answer to a GET that asks for the whole and sets no condition, straight out of the store; and an encoding that should be made. `None`: an
+/// answer must be put together.
+pub fn straight(
+    stored: &Arc<StoredResponse>,
+    method: &Method,
+    request: &HeaderMap,
+    age: Duration,
+    status: CacheStatus,
+) -> Option<(StoredAnswer, Option<Coding>)> {
+    if *method != Method::GET
+        || stored.part.is_some()
+        || request.contains_key(header::RANGE)
+        || validation::is_conditional(request)
+        || matches!(stored.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
+    {
+        return None;
+    }
+    let (encoded, wanted) = match &stored.encoded {
+        Encodings::Never => (None, None),
+        Encodings::Made(_) => encoding(stored, request),
+    };
+    let status = WRITTEN.with_borrow_mut(|written| written.status(status));
+    let answer = StoredAnswer { stored: stored.clone(), encoded, age: age.as_secs(), status };
+    answer.head().is_plain().then_some((answer, wanted))
 }
 
 /// Values that were written a moment ago: within a second, all hits on one response, and many hits on others, say the same.
@@ -114,25 +142,27 @@ fn whole(stored: &StoredResponse, method: &Method, request: &HeaderMap) -> Serve
         Encodings::Never => (None, None),
         Encodings::Made(_) => encoding(stored, request),
     };
-    let body = match head {
+    let encoded = head.and_then(|at| stored.encodings().get(at)?.head.as_ref());
+    let body = match encoded {
         Some(encoded) => Body::full(encoded.content()),
         None => stored.body(),
     };
-    let headers = head.unwrap_or(&stored.head).to_map(FIELDS_ADDED);
+    let headers = encoded.unwrap_or(&stored.head).to_map(FIELDS_ADDED);
     Served { response: answer(stored.status, headers, body, method), wanted }
 }
 
-/// The encoded head to use, if one is there and liked better; else the coding that should be made.
-fn encoding<'s>(stored: &'s StoredResponse, request: &HeaderMap) -> (Option<&'s StoredHead>, Option<Coding>) {
-    let Encodings::Made(made) = &stored.encoded else { return (None, None) };
+/// Which of the encodings to use, if one is there and liked better; else the coding that should be made.
+fn encoding(stored: &StoredResponse, request: &HeaderMap) -> (Option<usize>, Option<Coding>) {
+    let made = stored.encodings();
     if !request.contains_key(header::ACCEPT_ENCODING) {
         return (None, None);
     }
     let accepted = AcceptEncoding::of(request);
     match accepted.best_of(&CODINGS) {
         Some(coding) if accepted.quality(coding) >= accepted.quality(Coding::Identity) => {
-            match made.iter().find(|encoded| encoded.coding == coding) {
-                Some(encoded) => (encoded.head.as_ref(), None),
+            match made.iter().position(|encoded| encoded.coding == coding) {
+                // One that did not get smaller has no head of its own.
+                Some(at) => (made[at].head.is_some().then_some(at), None),
                 None => (None, Some(coding)),
             }
         }

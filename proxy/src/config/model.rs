@@ -558,6 +558,13 @@ pub struct HeaderEdits {
     pub remove: Vec<HeaderName>,
 }
 
+impl HeaderEdits {
+    /// Whether they leave fields as they are.
+    pub fn is_empty(&self) -> bool {
+        self.set.is_empty() && self.remove.is_empty()
+    }
+}
+
 /// A route's use of a cache.
 #[derive(Debug, Clone)]
 pub struct RouteCache {

@@ -7,12 +7,15 @@ use tokio::time::{Instant, timeout};
 
 use super::error::OriginError;
 use super::health::Streak;
-use super::http1::{Http1, Patience};
+use super::http1::{HeadLimits, Http1, Patience, RequestHead};
 use super::http2::Http2;
 use super::interim::Interims;
 use super::server::Server;
 use crate::body::Body;
 use crate::config::model::HealthCheck;
+
+/// Limits of the answer to a check.
+const HEAD_LIMITS: HeadLimits = HeadLimits { bytes: 32 << 10, fields: 100 };
 
 /// Checks for as long as the server is in use.
 pub(super) async fn run(server: Weak<Server>, check: HealthCheck) {
@@ -50,17 +53,24 @@ async fn ask(server: &Arc<Server>, check: &HealthCheck) -> Result<bool, OriginEr
     let status = if server.is_http2(&connected) {
         let scheme = if server.connector.tls.is_some() { "https" } else { "http" };
         let authority = server.authority.to_str().unwrap_or("localhost");
-        let connection = Http2::new(connected.stream, permit, 32 << 10).await?;
+        let connection = Http2::new(connected.stream, permit, HEAD_LIMITS.bytes).await?;
         let stream = connection.stream().ok_or(super::OriginFailure::Closed)?;
         let request = request(format!("{scheme}://{authority}{}", check.path))?;
-        let answer = stream.exchange(request, &interims, patience).await;
+        let answer = stream.exchange(request, &mut None, &interims, patience).await;
         answer.map_err(|failed| failed.failure)?.0.status()
     } else {
-        let mut connection = Http1::new(connected.stream, connected.address, permit, 32 << 10).await?;
-        let mut request = request(check.path.clone())?;
-        request.headers_mut().insert(header::HOST, server.authority.clone());
-        let answer = connection.exchange(request, &interims, patience, Instant::now()).await;
-        answer.map_err(|failed| failed.failure)?.status()
+        let mut connection = Http1::new(connected.stream, connected.address, permit, HEAD_LIMITS);
+        let request = request(check.path.clone())?;
+        let head = RequestHead {
+            method: request.method(),
+            target: request.uri().path_and_query().ok_or(super::OriginFailure::Malformed)?,
+            host: &server.authority,
+            fields: request.headers(),
+            takes_trailers: false,
+            websocket: None,
+        };
+        let answer = connection.exchange(head, &mut None, &interims, patience, Instant::now()).await;
+        answer.map_err(|failed| failed.failure)?.head.status
     };
     Ok(status.is_success() || status.is_redirection())
 }

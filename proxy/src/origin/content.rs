@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body as _, Frame, SizeHint};
-use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use super::watch::Watch;
 use crate::body::{Body, BodyError};
 use crate::config::model::Limits;
 use crate::gate;
+use crate::incoming::Incoming;
 
 /// After this long a body must keep the minimum rate.
 const RATE_FROM: Duration = Duration::from_secs(30);

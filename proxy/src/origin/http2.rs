@@ -1,5 +1,6 @@
 //! HTTP/2 connections to an origin server: one task each, many requests on it.
 
+use std::error::Error as _;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -17,9 +18,10 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::error::OriginFailure;
-use super::http1::{Failed, Home, Patience, Sending, failure_of};
+use super::http1::{Failed, Home, Patience};
 use super::interim::Interims;
-use super::io::{Io, Stream};
+use super::io::Stream;
+use super::sending::Sending;
 use super::server::Permit;
 use super::watch::Watch;
 use crate::body::{Body, BodyError};
@@ -72,7 +74,6 @@ impl Http2 {
         permit: Permit,
         head_bytes: usize,
     ) -> Result<Self, OriginFailure> {
-        let (io, _) = Io::new(stream);
         let head_bytes = u32::try_from(head_bytes).unwrap_or(u32::MAX);
         let (sender, mut connection) = Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
@@ -82,7 +83,7 @@ impl Http2 {
             .max_concurrent_reset_streams(STREAMS_MAX)
             .keep_alive_interval(Duration::from_secs(20))
             .keep_alive_timeout(Duration::from_secs(10))
-            .handshake::<_, Body>(TokioIo::new(io))
+            .handshake::<_, Body>(TokioIo::new(stream))
             .await
             .map_err(|_| OriginFailure::Closed)?;
         let state = Arc::new(State {
@@ -155,10 +156,11 @@ impl Http2Stream {
         tokio::time::timeout(limit, said).await.is_ok()
     }
 
-    /// Sends a request and waits for the head of the answer.
+    /// Sends a request and waits for the head of the answer. Where none of it was sent, its content is in `unsent`.
     pub(super) async fn exchange(
         mut self,
         mut request: Request<Body>,
+        unsent: &mut Option<Body>,
         interims: &Interims,
         patience: Patience,
     ) -> Result<(Response<Incoming>, StreamGuard), Failed> {
@@ -176,12 +178,11 @@ impl Http2Stream {
                     });
                 }
                 Poll::Ready(Err(mut error)) => {
-                    let unsent = error.take_message().map(Box::new);
+                    *unsent = error.take_message().map(Request::into_body);
                     let error = error.into_error();
                     return Poll::Ready(Err(Failed {
                         failure: failure_of(&error),
-                        cause: Some(error),
-                        unsent,
+                        cause: Some(error.into()),
                     }));
                 }
                 Poll::Pending => {}
@@ -206,6 +207,26 @@ impl Http2Stream {
         })
         .await?;
         Ok((response, self.guard))
+    }
+}
+
+/// What hyper's error means.
+fn failure_of(error: &hyper::Error) -> OriginFailure {
+    let mut source = error.source();
+    while let Some(inner) = source {
+        if let Some(content) = inner.downcast_ref::<BodyError>() {
+            return OriginFailure::of_content(content);
+        }
+        source = inner.source();
+    }
+    if error.is_parse_too_large() {
+        OriginFailure::Answer(gate::ResponseFault::HeadTooLarge)
+    } else if error.is_parse() || error.is_parse_status() {
+        OriginFailure::Malformed
+    } else if error.is_body_write_aborted() {
+        OriginFailure::ContentBroken
+    } else {
+        OriginFailure::Closed
     }
 }
 
@@ -259,7 +280,7 @@ impl http_body::Body for Http2Content {
                 }
                 Poll::Ready(Some(Ok(frame)))
             }
-            Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(BodyError::Origin(Some(error))))),
+            Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(BodyError::Origin(Some(error.into()))))),
             Poll::Ready(None) => Poll::Ready(None),
             Poll::Pending if this.watch.is_past(this.last + this.idle, context) => {
                 Poll::Ready(Some(Err(BodyError::Origin(None))))

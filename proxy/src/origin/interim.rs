@@ -21,6 +21,22 @@ struct Counted {
     on_interim: Option<OnInterim>,
 }
 
+impl Counted {
+    fn hear(&self, status: StatusCode, fields: &HeaderMap) {
+        let count = self.count.fetch_add(1, Ordering::Relaxed) + 1;
+        let size: usize = fields.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
+        let bytes = self.bytes.fetch_add(size + 32, Ordering::Relaxed) + size + 32;
+        // RFC 8297 §2: what a hint may be used for is fetching early; nothing else of it goes on.
+        if count <= self.count_max
+            && bytes <= BYTES_MAX
+            && status == StatusCode::EARLY_HINTS
+            && let Some(tell) = &self.on_interim
+        {
+            tell(status, &hints(fields));
+        }
+    }
+}
+
 impl Interims {
     pub(super) fn new(count_max: usize, on_interim: Option<OnInterim>) -> Self {
         Self(Arc::new(Counted {
@@ -35,19 +51,13 @@ impl Interims {
     pub(super) fn listen<B>(&self, request: &mut Request<B>) {
         let counted = Arc::clone(&self.0);
         hyper::ext::on_informational(request, move |response| {
-            let count = counted.count.fetch_add(1, Ordering::Relaxed) + 1;
-            let size: usize =
-                response.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
-            let bytes = counted.bytes.fetch_add(size + 32, Ordering::Relaxed) + size + 32;
-            // RFC 8297 §2: what a hint may be used for is fetching early; nothing else of it goes on.
-            if count <= counted.count_max
-                && bytes <= BYTES_MAX
-                && response.status() == StatusCode::EARLY_HINTS
-                && let Some(tell) = &counted.on_interim
-            {
-                tell(response.status(), &hints(response.headers()));
-            }
+            counted.hear(response.status(), response.headers());
         });
+    }
+
+    /// Takes one note of.
+    pub(super) fn hear(&self, status: StatusCode, fields: &HeaderMap) {
+        self.0.hear(status, fields);
     }
 
     /// Whether there were too many.

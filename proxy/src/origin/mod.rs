@@ -15,6 +15,7 @@ pub mod metrics;
 mod proxy_header;
 mod resolve;
 mod retry;
+mod sending;
 mod server;
 mod tls;
 mod tunnel;
@@ -31,7 +32,6 @@ use http::header::{self, HeaderMap, HeaderValue};
 use http::uri::{PathAndQuery, Scheme, Uri};
 use http::{Method, Request, Response, StatusCode};
 use http_body::Body as _;
-use hyper::upgrade::OnUpgrade;
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::time::Instant;
@@ -44,6 +44,7 @@ pub use metrics::{OriginMetrics, OriginStatus};
 use crate::body::Body;
 use crate::config::model::{self, OriginAddress, OriginProtocol};
 use crate::gate::{self, Asked, Authority, WebSocketAsk};
+use crate::incoming::OnUpgrade;
 use balance::{Candidate, Turns};
 use connect::{Connector, Target, Tls};
 use health::{Health, Probe};
@@ -71,8 +72,6 @@ pub struct Outgoing {
     pub fields: OriginFields,
     /// Its content.
     pub body: Body,
-    /// Chooses the server where the origin balances by hash.
-    pub hash: u64,
     /// Whether the client takes trailers.
     pub takes_trailers: bool,
     /// Who hears of a 103.
@@ -239,43 +238,30 @@ impl Origin {
         outgoing: Outgoing,
         started: Instant,
     ) -> Result<(Response<Body>, &Arc<Server>, u32), OriginError> {
-        let Outgoing {
-            method,
-            target,
-            authority,
-            fields,
-            body,
-            hash,
-            takes_trailers,
-            on_interim,
-            client,
-            ..
-        } = outgoing;
+        let Outgoing { method, target, authority, fields, body, takes_trailers, on_interim, client, .. } =
+            outgoing;
         let fields = fields.into_map();
         if headers::is_loop(&fields) {
             return Err(OriginFailure::Loop.into());
         }
         let asked = Asked::of(&method, &fields);
         let interims = Interims::new(self.limits.interim_responses, on_interim);
-        // A copy is kept of what may be sent twice; content is read once.
-        let copy = (self.spec.retry.attempts > 0 && body.is_end_stream() && retry::is_idempotent(&method))
-            .then(|| fields.clone());
-        let head = RequestHead { method, target, authority, takes_trailers, own_host: self.spec.own_host };
-        let mut unsent = Some((fields, body));
+        // What has content is sent once: content is read once.
+        let resendable =
+            self.spec.retry.attempts > 0 && body.is_end_stream() && retry::is_idempotent(&method);
+        let head =
+            RequestHead { method, target, authority, fields, takes_trailers, own_host: self.spec.own_host };
+        let mut body = Some(body);
         let mut tried = Tried::default();
         let mut attempts = 1;
-        let mut chosen = self.choose(&tried, hash, started).ok_or(OriginFailure::NoServer)?;
+        let mut chosen = self.choose(&tried, &head, started).ok_or(OriginFailure::NoServer)?;
 
         loop {
             let (server, probe) = chosen;
             let fresh = tried.was_stale(server.index);
-            let (fields, body) = match unsent.take() {
-                Some(content) => content,
-                None => (copy.clone().unwrap_or_default(), Body::empty()),
-            };
             let now = if attempts == 1 && !fresh { started } else { Instant::now() };
             let attempt = Attempt { worker, client, fresh, asked: &asked, interims: &interims, now };
-            let failed = match self.attempt(server.server, &head, fields, body, &attempt).await {
+            let failed = match self.attempt(server.server, &head, &mut body, &attempt).await {
                 Ok(response) => {
                     server.server.health.succeeded();
                     return Ok((response, server.server, attempts));
@@ -283,8 +269,7 @@ impl Origin {
                 Err(failed) => failed,
             };
             drop(probe);
-            unsent = failed.unsent;
-            let repeatable = retry::may_repeat(failed.error.failure, unsent.is_some(), copy.is_some());
+            let repeatable = retry::may_repeat(failed.error.failure, body.is_some(), resendable);
             if failed.kept && repeatable && !fresh && failed.error.failure == OriginFailure::Closed {
                 // The server closed a connection that lay idle. That is its right, and says nothing of the request or the server.
                 self.metrics.stale_connections.fetch_add(1, Ordering::Relaxed);
@@ -303,7 +288,7 @@ impl Origin {
                 return Err(error);
             }
             chosen = if elsewhere {
-                let Some(other) = self.choose(&tried, hash, Instant::now()) else { return Err(error) };
+                let Some(other) = self.choose(&tried, &head, Instant::now()) else { return Err(error) };
                 other
             } else {
                 (server, None)
@@ -323,8 +308,7 @@ impl Origin {
         &self,
         server: &Arc<Server>,
         head: &RequestHead,
-        fields: HeaderMap,
-        body: Body,
+        body: &mut Option<Body>,
         attempt: &Attempt<'_>,
     ) -> Result<Response<Body>, FailedAttempt> {
         let in_flight = server.begin();
@@ -334,36 +318,33 @@ impl Origin {
             // Boxed: connecting is rare, and a large future.
             None => match Box::pin(server.line(attempt.worker, attempt.client, attempt.fresh)).await {
                 Ok(line) => line,
-                Err(error) => return Err(FailedAttempt { error, unsent: Some((fields, body)), kept: false }),
+                Err(error) => return Err(FailedAttempt { error, kept: false }),
             },
         };
         let patience = Patience { first_byte: self.spec.timeouts.first_byte, idle: self.spec.timeouts.idle };
         match line {
             Line::Http1(mut connection) => {
                 let kept = connection.kept;
-                let request = head.http1(server, fields, body);
-                let answer = connection.exchange(request, attempt.interims, patience, attempt.now).await;
+                let host = head.host(server);
+                let request = head.http1(&host);
+                let answer =
+                    connection.exchange(request, body, attempt.interims, patience, attempt.now).await;
                 if connection.had_excess() {
                     self.metrics.excess_bytes.fetch_add(1, Ordering::Relaxed);
                 }
-                let response = answer.map_err(|failed| FailedAttempt::of(failed, kept))?;
-                let (mut parts, incoming) = response.into_parts();
+                let http1::Answer { head: mut parts, framing, persists } =
+                    answer.map_err(|failed| FailedAttempt::of(failed, kept))?;
                 let gated = gate::check_response(&mut parts, attempt.asked, &self.limits)
                     .map_err(|fault| FailedAttempt::of(OriginFailure::Answer(fault).into(), kept))?;
-                let content = http1::content(
-                    incoming,
-                    connection,
-                    home,
-                    gated.close_after,
-                    patience.idle,
-                    self.limits.head_fields,
-                );
+                let close_after = gated.close_after || !persists;
+                let content = http1::content(framing, connection, home, close_after, patience.idle);
                 Ok(Response::from_parts(parts, content))
             }
             Line::Http2(stream) => {
-                let request =
-                    head.http2(server, fields, body).map_err(|failed| FailedAttempt::of(failed, false))?;
-                let answer = stream.exchange(request, attempt.interims, patience).await;
+                let request = head
+                    .http2(server, body.take().unwrap_or_default())
+                    .map_err(|failed| FailedAttempt::of(failed, false))?;
+                let answer = stream.exchange(request, body, attempt.interims, patience).await;
                 let (response, guard) = answer.map_err(|failed| FailedAttempt::of(failed, true))?;
                 let (mut parts, incoming) = response.into_parts();
                 gate::check_response(&mut parts, attempt.asked, &self.limits)
@@ -375,7 +356,12 @@ impl Origin {
     }
 
     /// Chooses a server that has not been tried: one whose rest is over first, then by the rule of the pool.
-    fn choose(&self, tried: &Tried, hash: u64, now: Instant) -> Option<(Chosen<'_>, Option<Probe<'_>>)> {
+    fn choose(
+        &self,
+        tried: &Tried,
+        head: &RequestHead,
+        now: Instant,
+    ) -> Option<(Chosen<'_>, Option<Probe<'_>>)> {
         let at = |index: usize| Chosen { index, server: &self.servers[index] };
         if let [only] = &self.servers[..] {
             return only.health.is_up().then(|| (at(0), None));
@@ -398,6 +384,7 @@ impl Origin {
             })
             .collect();
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        let hash = if self.spec.balance == model::Balance::Hash { head.hash() } else { 0 };
         match balance::choose(self.spec.balance, &candidates, &mut self.turns.lock(), turn, hash) {
             Some(index) => Some((at(index), None)),
             None => probe(true),
@@ -456,8 +443,6 @@ struct Attempt<'a> {
 /// An attempt that failed.
 struct FailedAttempt {
     error: OriginError,
-    /// The request, where none of it was sent.
-    unsent: Option<(HeaderMap, Body)>,
     /// The connection had carried an answer before.
     kept: bool,
 }
@@ -466,13 +451,9 @@ impl FailedAttempt {
     fn of(failed: http1::Failed, kept: bool) -> Self {
         let mut error = OriginError::from(failed.failure);
         if let Some(cause) = failed.cause {
-            error = error.because(cause);
+            error.cause = Some(cause.into());
         }
-        let unsent = failed.unsent.map(|request| {
-            let (parts, body) = request.into_parts();
-            (parts.headers, body)
-        });
-        Self { error, unsent, kept }
+        Self { error, kept }
     }
 }
 
@@ -481,6 +462,7 @@ struct RequestHead {
     method: Method,
     target: PathAndQuery,
     authority: Authority,
+    fields: HeaderMap,
     takes_trailers: bool,
     own_host: bool,
 }
@@ -490,32 +472,28 @@ impl RequestHead {
         if self.own_host { server.authority.clone() } else { self.authority.to_value() }
     }
 
-    fn http1(&self, server: &Server, mut fields: HeaderMap, body: Body) -> Request<Body> {
-        fields.insert(header::HOST, self.host(server));
-        frame(&self.method, &mut fields, &body);
-        if body.exact_len().is_none() {
-            fields.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
-        } else {
-            fields.remove(header::TRANSFER_ENCODING);
+    fn http1<'r>(&'r self, host: &'r HeaderValue) -> http1::RequestHead<'r> {
+        http1::RequestHead {
+            method: &self.method,
+            target: &self.target,
+            host,
+            fields: &self.fields,
+            takes_trailers: self.takes_trailers,
+            websocket: None,
         }
-        if self.takes_trailers {
-            // RFC 9110 §10.1.4: "a sender of TE MUST also send a "TE" connection option within the Connection header field".
-            fields.insert(header::TE, HeaderValue::from_static("trailers"));
-            fields.insert(header::CONNECTION, HeaderValue::from_static("TE"));
-        }
-        let mut request = Request::new(body);
-        *request.method_mut() = self.method.clone();
-        *request.uri_mut() = Uri::from(self.target.clone());
-        *request.headers_mut() = fields;
-        request
     }
 
-    fn http2(
-        &self,
-        server: &Server,
-        mut fields: HeaderMap,
-        body: Body,
-    ) -> Result<Request<Body>, http1::Failed> {
+    /// A number that is the same for the same URL.
+    fn hash(&self) -> u64 {
+        use std::hash::{DefaultHasher, Hash, Hasher};
+        let mut hasher = DefaultHasher::new();
+        self.authority.as_bytes().hash(&mut hasher);
+        self.target.as_str().hash(&mut hasher);
+        hasher.finish()
+    }
+
+    fn http2(&self, server: &Server, body: Body) -> Result<Request<Body>, http1::Failed> {
+        let mut fields = self.fields.clone();
         frame(&self.method, &mut fields, &body);
         for name in [header::HOST, header::TRANSFER_ENCODING, header::CONNECTION] {
             fields.remove(name);
@@ -604,7 +582,7 @@ fn set_up(
             connections: spec.max_connections,
             queue: spec.max_queue,
             keep_alive: spec.timeouts.keep_alive,
-            head_bytes: limits.head_bytes,
+            head: http1::HeadLimits { bytes: limits.head_bytes, fields: limits.head_fields },
             http2_only: spec.protocol == OriginProtocol::Http2,
             one_request: spec.proxy_protocol.is_some(),
         },

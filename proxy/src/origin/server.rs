@@ -12,7 +12,7 @@ use tokio::time::{Instant, timeout_at};
 use super::connect::{Connected, Connector, Target};
 use super::error::{OriginError, OriginFailure};
 use super::health::Health;
-use super::http1::Http1;
+use super::http1::{HeadLimits, Http1};
 use super::http2::{Http2, Http2Stream};
 use super::metrics::{OriginMetrics, ServerStatus};
 use super::{Client, metrics};
@@ -42,7 +42,7 @@ pub(super) struct Bounds {
     pub(super) connections: usize,
     pub(super) queue: usize,
     pub(super) keep_alive: Duration,
-    pub(super) head_bytes: usize,
+    pub(super) head: HeadLimits,
     /// HTTP/2 whatever ALPN says, or by prior knowledge.
     pub(super) http2_only: bool,
     /// A connection carries one request only: it has said whom it is for.
@@ -197,7 +197,7 @@ impl Server {
         self.metrics.connections_opened.fetch_add(1, Ordering::Relaxed);
         if self.is_http2(&connected) {
             self.speaks.store(Speaks::Http2 as u8, Ordering::Relaxed);
-            let connection = Http2::new(connected.stream, permit, self.bounds.head_bytes).await?;
+            let connection = Http2::new(connected.stream, permit, self.bounds.head.bytes).await?;
             let stream = connection.stream().ok_or(OriginFailure::Closed)?;
             if !self.bounds.one_request {
                 own.kept.lock().http2.push(connection);
@@ -205,9 +205,7 @@ impl Server {
             return Ok(Line::Http2(stream));
         }
         self.speaks.store(Speaks::Http1 as u8, Ordering::Relaxed);
-        let connection =
-            Http1::new(connected.stream, connected.address, permit, self.bounds.head_bytes).await?;
-        Ok(Line::Http1(connection))
+        Ok(Line::Http1(Http1::new(connected.stream, connected.address, permit, self.bounds.head)))
     }
 
     /// A new HTTP/1.1 connection that will become a tunnel.
@@ -219,9 +217,7 @@ impl Server {
         let permit = self.permit(self.worker(worker)).await?;
         let connected = self.connector.connect_http1(client).await?;
         self.metrics.connections_opened.fetch_add(1, Ordering::Relaxed);
-        let connection =
-            Http1::new(connected.stream, connected.address, permit, self.bounds.head_bytes).await?;
-        Ok(connection.for_tunnel())
+        Ok(Http1::new(connected.stream, connected.address, permit, self.bounds.head))
     }
 
     /// The right to open a connection, whatever the bound says: for checks.

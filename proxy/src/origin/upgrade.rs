@@ -1,6 +1,6 @@
 //! WebSockets: the handshake with the origin is made anew and checked, then bytes pass both ways.
 //!
-//! Nothing of the client's beyond its head reaches the origin before the origin has agreed: hyper holds those bytes until the client's
+//! Nothing of the client's beyond its head reaches the origin before the origin has agreed: those bytes are held until the client's
 //! connection is handed over, and that happens after the answer. A client on HTTP/2 (RFC 8441) and an origin on HTTP/1.1, or the other way
 //! round, do not notice each other's version.
 
@@ -11,7 +11,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderValue};
-use http::{Method, Request, Response, StatusCode, Version};
+use http::{Method, Response, StatusCode, Version};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::time::{Instant, timeout};
@@ -25,6 +25,7 @@ use super::{FailedAttempt, Origin, Outgoing, RequestHead, Tried, tunnel};
 use crate::body::Body;
 use crate::config::model::OriginProtocol;
 use crate::gate::{self, Asked, WebSocketAsk};
+use crate::incoming;
 
 /// RFC 6455 §1.3.
 const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
@@ -42,29 +43,30 @@ impl Origin {
         worker: usize,
         outgoing: Outgoing,
     ) -> Result<(Response<Body>, &Arc<Server>, u32), OriginError> {
-        let Outgoing { target, authority, fields, hash, client, websocket, .. } = outgoing;
+        let Outgoing { target, authority, fields, client, websocket, .. } = outgoing;
         let Some((ask, client_side)) = websocket else { return Err(OriginFailure::Upgrade.into()) };
-        let (chosen, _probe) =
-            self.choose(&Tried::default(), hash, Instant::now()).ok_or(OriginFailure::NoServer)?;
-        let server = chosen.server;
-        let named = |error: OriginError| error.at(Arc::clone(&server.name));
-        let mut head = RequestHead {
-            method: Method::GET,
-            target,
-            authority,
-            takes_trailers: false,
-            own_host: self.spec.own_host,
-        };
         let mut fields = fields.into_map();
         for name in [header::SEC_WEBSOCKET_KEY, header::SEC_WEBSOCKET_ACCEPT, header::SEC_WEBSOCKET_VERSION] {
             fields.remove(name);
         }
         fields.insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+        let asked = Asked { upgrade: true, ..Asked::of(&Method::GET, &fields) };
+        let mut head = RequestHead {
+            method: Method::GET,
+            target,
+            authority,
+            fields,
+            takes_trailers: false,
+            own_host: self.spec.own_host,
+        };
+        let (chosen, _probe) =
+            self.choose(&Tried::default(), &head, Instant::now()).ok_or(OriginFailure::NoServer)?;
+        let server = chosen.server;
+        let named = |error: OriginError| error.at(Arc::clone(&server.name));
         let over_http2 = self.spec.protocol == OriginProtocol::Http2;
         let in_flight = server.begin();
         let interims = Interims::new(self.limits.interim_responses, None);
         let patience = Patience { first_byte: self.spec.timeouts.first_byte, idle: self.spec.timeouts.idle };
-        let asked = Asked { upgrade: true, ..Asked::of(&Method::GET, &fields) };
 
         let (mut parts, accepted) = if over_http2 {
             head.method = Method::CONNECT;
@@ -75,14 +77,15 @@ impl Origin {
                 return Err(named(OriginFailure::Upgrade.into()));
             }
             let mut request =
-                head.http2(server, fields, Body::empty()).map_err(|failed| named(failed.failure.into()))?;
+                head.http2(server, Body::empty()).map_err(|failed| named(failed.failure.into()))?;
             request.extensions_mut().insert(hyper::ext::Protocol::from_static("websocket"));
-            let answer = stream.exchange(request, &interims, patience).await;
+            let answer = stream.exchange(request, &mut None, &interims, patience).await;
             let (mut response, guard) =
                 answer.map_err(|failed| named(FailedAttempt::of(failed, false).error))?;
             if !response.status().is_success() {
+                let (head, incoming) = response.into_parts();
                 return self
-                    .refused(response, &asked, |incoming| {
+                    .refused(head, &asked, || {
                         let home = http1::Home { worker, in_flight };
                         http2::content(incoming, guard, home, patience.idle, self.limits.head_fields)
                     })
@@ -97,29 +100,24 @@ impl Origin {
                 WebSocketAsk::ExtendedConnect => new_key().ok_or(OriginFailure::Upgrade)?,
             };
             let mut connection = server.tunnel_connection(worker, client).await.map_err(named)?;
-            let request = handshake(&head, server, fields, &key);
-            let answer = connection.exchange(request, &interims, patience, Instant::now()).await;
-            let response = answer.map_err(|failed| named(FailedAttempt::of(failed, false).error))?;
-            if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+            let host = head.host(server);
+            let request = http1::RequestHead { websocket: Some(&key), ..head.http1(&host) };
+            let answer = connection.exchange(request, &mut None, &interims, patience, Instant::now()).await;
+            let answer = answer.map_err(|failed| named(FailedAttempt::of(failed, false).error))?;
+            if answer.head.status != StatusCode::SWITCHING_PROTOCOLS {
+                let framing = answer.framing;
                 return self
-                    .refused(response, &asked, |incoming| {
+                    .refused(answer.head, &asked, || {
                         let home = http1::Home { worker, in_flight };
-                        http1::content(
-                            incoming,
-                            connection,
-                            home,
-                            true,
-                            patience.idle,
-                            self.limits.head_fields,
-                        )
+                        http1::content(framing, connection, home, true, patience.idle)
                     })
                     .map(|response| (response, server, 1))
                     .map_err(named);
             }
-            if !is_accepted(response.headers(), &key) {
+            if !is_accepted(&answer.head.headers, &key) {
                 return Err(named(OriginFailure::Upgrade.into()));
             }
-            (response.into_parts().0, OriginSide::Http1(connection))
+            (answer.head, OriginSide::Http1(connection))
         };
 
         server.health.succeeded();
@@ -148,26 +146,29 @@ impl Origin {
     /// An answer that is not a handshake: gated and passed on.
     fn refused(
         &self,
-        response: Response<hyper::body::Incoming>,
+        mut parts: http::response::Parts,
         asked: &Asked,
-        content: impl FnOnce(hyper::body::Incoming) -> Body,
+        content: impl FnOnce() -> Body,
     ) -> Result<Response<Body>, OriginError> {
-        let (mut parts, incoming) = response.into_parts();
         gate::check_response(&mut parts, asked, &self.limits).map_err(OriginFailure::Answer)?;
-        Ok(Response::from_parts(parts, content(incoming)))
+        Ok(Response::from_parts(parts, content()))
     }
 }
 
 /// Waits for the client's side and carries bytes until the end.
-async fn carry(origin: Arc<Origin>, client_side: OnUpgrade, origin_side: OriginSide, in_flight: InFlight) {
+async fn carry(
+    origin: Arc<Origin>,
+    client_side: incoming::OnUpgrade,
+    origin_side: OriginSide,
+    in_flight: InFlight,
+) {
     let _counted = Count::begin(&origin.metrics.tunnels);
     let patience = origin.limits.handshake_timeout;
-    let Ok(Ok(client)) = timeout(patience, client_side).await else { return };
-    let client = TokioIo::new(client);
+    let Ok(Some(client)) = timeout(patience, client_side.taken_over()).await else { return };
     let idle = origin.spec.timeouts.tunnel;
     let (carried, outcome) = match origin_side {
         OriginSide::Http1(connection) => {
-            let Some((stream, early, _open_as_long_as_it_runs)) = connection.into_tunnel() else { return };
+            let (stream, early, _open_as_long_as_it_runs) = connection.into_tunnel();
             tunnel::run(client, stream, early, idle).await
         }
         OriginSide::Http2(upgrade, _guard) => {
@@ -180,16 +181,6 @@ async fn carry(origin: Arc<Origin>, client_side: OnUpgrade, origin_side: OriginS
     if let Err(error) = outcome {
         tracing::debug!(error = %error, "WebSocket ended");
     }
-}
-
-/// The request of RFC 6455 §4.1.
-fn handshake(head: &RequestHead, server: &Server, fields: HeaderMap, key: &HeaderValue) -> Request<Body> {
-    let mut request = head.http1(server, fields, Body::empty());
-    let fields = request.headers_mut();
-    fields.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
-    fields.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
-    fields.insert(header::SEC_WEBSOCKET_KEY, key.clone());
-    request
 }
 
 /// Whether an answer is the one that RFC 6455 §4.1 asks the client to check for.

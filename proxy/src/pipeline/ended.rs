@@ -17,8 +17,23 @@ pub(super) struct Asked<'r> {
 impl Worker {
     /// Counts a request and logs it: at once where the whole answer is there, else at the end of its content.
     pub(super) fn ended(self: &Arc<Self>, request: &Asked<'_>, response: Response<Body>) -> Response<Body> {
+        let ending = self.ending(request, response.status(), response.headers().get(CACHE_STATUS));
+        if response.body().is_here() {
+            let bytes = response.body().exact_len().unwrap_or_default();
+            ending.end(bytes, true);
+            return response;
+        }
+        response.map(|body| body.then(Box::new(ending)))
+    }
+
+    /// What is to be done at the end of a request.
+    pub(super) fn ending(
+        self: &Arc<Self>,
+        request: &Asked<'_>,
+        status: StatusCode,
+        cache_status: Option<&HeaderValue>,
+    ) -> Ending {
         let method = metrics::MethodClass::from(&request.parts.method);
-        let status = response.status();
         let record = self.access.is_on().then(|| AccessRecord {
             at: request.now.wall,
             duration: Duration::ZERO,
@@ -31,17 +46,11 @@ impl Worker {
             status,
             bytes: 0,
             complete: false,
-            cache: response.headers().get(CACHE_STATUS).cloned(),
+            cache: cache_status.cloned(),
             route: request.route.map(|route| route.name.clone()),
             origin: request.server.clone(),
         });
-        let ending = Ending { worker: self.clone(), method, status, now: request.now, record };
-        if response.body().is_here() {
-            let bytes = response.body().exact_len().unwrap_or_default();
-            ending.end(bytes, true);
-            return response;
-        }
-        response.map(|body| body.then(Box::new(ending)))
+        Ending { worker: self.clone(), method, status, now: request.now, record }
     }
 }
 
@@ -56,7 +65,7 @@ pub(super) struct Ending {
 
 impl Ending {
     pub(super) fn end(self, bytes: u64, complete: bool) {
-        let duration = self.worker.proxy.clock.now().since(self.now);
+        let duration = self.worker.proxy.clock.since(self.now);
         self.worker.metrics.request(self.method, self.status, duration);
         if let Some(record) = self.record {
             self.worker.access.record(AccessRecord { bytes, complete, duration, ..record });

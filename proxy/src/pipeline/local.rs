@@ -16,13 +16,25 @@ pub(super) struct Local<'r> {
 }
 
 impl Local<'_> {
-    pub(super) fn hit(&self, hit: &Hit, cache: &PlanCache, key: &[u8]) -> Response<Body> {
-        let served =
-            respond::from_stored(&hit.stored, &self.parts.method, &self.parts.headers, hit.age, hit.status);
+    pub(super) fn hit(&self, hit: &Hit, cache: &PlanCache, key: &[u8]) -> Answer {
+        let (method, headers) = (&self.parts.method, &self.parts.headers);
+        if self.route.is_none_or(|route| route.response_headers.is_empty())
+            && let Some((answer, wanted)) =
+                respond::straight(&hit.stored, method, headers, hit.age, hit.status)
+        {
+            if let Some(coding) = wanted {
+                cache.cache.encode_later(&self.worker.proxy.compressor, key, &hit.stored, coding);
+            }
+            self.worker.metrics.disposition(disposition(&hit.status));
+            let status = answer.stored.status;
+            self.worker.ending(&self.asked(), status, Some(&answer.status)).end(answer.content_len(), true);
+            return Answer::stored(answer);
+        }
+        let served = respond::from_stored(&hit.stored, method, headers, hit.age, hit.status);
         if let Some(coding) = served.wanted {
             cache.cache.encode_later(&self.worker.proxy.compressor, key, &hit.stored, coding);
         }
-        self.finish(served.response, disposition(&hit.status))
+        Answer::ready(self.finish(served.response, disposition(&hit.status)))
     }
 
     pub(super) fn finish(
@@ -58,6 +70,15 @@ impl Local<'_> {
         let status = CacheStatus::forwarded(Fwd::Bypass).because(reason);
         respond::put_status(response.headers_mut(), status);
         self.finish(response, metrics::Disposition::Local)
+    }
+
+    /// A refusal of what is no request.
+    pub(super) fn refusal(&self, rejection: Rejection) -> Response<Body> {
+        let response = ProxyError::from(rejection).to_response(&recipient(self.parts, &self.parts.headers));
+        self.worker.metrics.disposition(metrics::Disposition::Local);
+        let method = metrics::MethodClass::Other;
+        self.worker.metrics.request(method, response.status(), Duration::ZERO);
+        response
     }
 
     pub(super) fn fixed(&self, fixed: &FixedAnswer) -> Response<Body> {

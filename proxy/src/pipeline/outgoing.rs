@@ -52,7 +52,6 @@ impl Exchange {
                 extra,
                 target: self.target.clone(),
                 authority: self.gated.authority.clone(),
-                hash: self.hash(),
                 takes_trailers: self.gated.takes_trailers,
                 on_interim: self.on_interim(),
                 client: self.addresses(),
@@ -98,15 +97,6 @@ impl Exchange {
 
     pub(super) fn addresses(&self) -> Option<(std::net::SocketAddr, std::net::SocketAddr)> {
         self.connection.peer.zip(self.connection.local)
-    }
-
-    /// A number that is the same for the same URL.
-    pub(super) fn hash(&self) -> u64 {
-        use std::hash::{DefaultHasher, Hash, Hasher};
-        let mut hasher = DefaultHasher::new();
-        self.gated.authority.as_bytes().hash(&mut hasher);
-        self.target.as_str().hash(&mut hasher);
-        hasher.finish()
     }
 
     /// The URI as the client asked for it.

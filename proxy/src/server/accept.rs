@@ -10,20 +10,23 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, Cache};
-use hyper::server::conn::{http1, http2 as hyper_http2};
+use hyper::server::conn::http2 as hyper_http2;
 use hyper_util::rt::TokioIo;
 use pin_project_lite::pin_project;
+use tokio::io::AsyncWrite as _;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::oneshot;
 use tokio_rustls::TlsAcceptor;
 
 use super::connection::{Connection, Order, Phase};
+use super::http1::{self, Ended, Own};
 use super::http2::PREFACE;
 use super::io::{Io, Look, Socket, Stream};
 use super::listen::ListenSocket;
 use super::proxy_protocol::{self, Header, Parsed};
 use super::service::Handler;
 use super::tls;
+use super::tunnel::Tunnel;
 use super::watch::{Admission, Table};
 use super::{ListenerState, Serve, Settings, Shared};
 use crate::config::model::Limits;
@@ -53,28 +56,12 @@ impl<S: Serve> Gate<S> {
 /// hyper's settings under some [`Settings`].
 struct Builders {
     settings: Arc<Settings>,
-    http1: http1::Builder,
     http2: hyper_http2::Builder<Spawner>,
 }
-
-/// hyper refuses less.
-const HTTP1_BUFFER_MIN: usize = 8 << 10;
-
-/// Fields on the stack up to this many, which is hyper's own number; more cost an allocation for each request.
-const HTTP1_FIELDS_ON_STACK: usize = 100;
 
 impl Builders {
     fn new(settings: Arc<Settings>, metrics: &Arc<WorkerMetrics>) -> Self {
         let limits = &settings.limits;
-        let mut http1 = http1::Builder::new();
-        // The janitor keeps the time; see watch.rs.
-        http1
-            .header_read_timeout(None)
-            .max_header_size(limits.head_bytes)
-            .max_buf_size((2 * limits.head_bytes).max(HTTP1_BUFFER_MIN));
-        if limits.head_fields != HTTP1_FIELDS_ON_STACK {
-            http1.max_headers(limits.head_fields);
-        }
         let mut http2 = hyper_http2::Builder::new(Spawner { metrics: Arc::clone(metrics) });
         http2
             .max_concurrent_streams(limits.streams)
@@ -86,7 +73,7 @@ impl Builders {
             .initial_stream_window_size(256 << 10)
             .initial_connection_window_size(1 << 20)
             .enable_connect_protocol();
-        Self { http1, http2, settings }
+        Self { http2, settings }
     }
 }
 
@@ -407,40 +394,38 @@ impl<S: Serve> Visit<S> {
     }
 
     fn handler(&self) -> Handler<S> {
-        Handler {
-            serve: Arc::clone(&self.gate.serve),
-            connection: Arc::clone(&self.connection),
-            table: Arc::clone(&self.gate.table),
-        }
+        Handler { serve: Arc::clone(&self.gate.serve), connection: Arc::clone(&self.connection) }
     }
 
     async fn http1(self, stream: Stream) {
-        let handler = self.handler();
-        let Self { builders, connection, admission, .. } = self;
-        let io = TokioIo::new(Io::http1(stream, Arc::clone(&connection), admission));
-        let mut serving = builders.http1.serve_connection(io, handler).with_upgrades();
-        let end = until_end(&connection, |context, finish| {
-            let mut serving = Pin::new(&mut serving);
-            if finish {
-                serving.as_mut().graceful_shutdown();
-            }
-            serving.poll(context).map(|_| ())
-        })
-        .await;
-        match end {
+        let Self { gate, builders, connection, admission } = self;
+        let mut io = Io::http1(stream, Arc::clone(&connection), admission);
+        let ended = {
+            let own = Own {
+                serve: &*gate.serve,
+                connection: &connection,
+                table: &gate.table,
+                limits: &builders.settings.limits,
+            };
+            let mut serving = pin!(http1::serve(&mut io, own));
+            until_end(&connection, |context, _| serving.as_mut().poll(context)).await
+        };
+        match ended {
             // An upgraded connection lives on in the hands of its tunnel.
-            None => connection.progress.enter(Phase::Tunnel),
-            Some(Order::EndWith408) => {
-                if let Some(parts) = serving.into_parts() {
-                    let mut io = parts.io.into_inner();
-                    if io.may_say_408() {
-                        io.say_and_close(
-                            b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n",
-                        );
-                    }
-                }
+            Ok(Ended::Upgraded(taker, early)) => {
+                connection.progress.enter(Phase::Tunnel);
+                // Where nobody takes it, it ends here.
+                drop(taker.send(Tunnel::new(io, early)));
             }
-            Some(_) => {}
+            Ok(Ended::Done) => {
+                // What the client does to its own end is its own affair.
+                let _ = until_end(&connection, |context, _| Pin::new(&mut io).poll_shutdown(context)).await;
+            }
+            Ok(Ended::Cut { reset: true }) => io.reset(),
+            Err(Order::EndWith408) if io.may_say_408() => io.say_and_close(
+                b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n",
+            ),
+            Ok(Ended::Cut { reset: false }) | Err(_) => {}
         }
     }
 
@@ -450,22 +435,23 @@ impl<S: Serve> Visit<S> {
         let Self { builders, connection, admission, .. } = self;
         let io = TokioIo::new(Io::http2(stream, Arc::clone(&connection), admission, resets_max));
         let mut serving = pin!(builders.http2.serve_connection(io, handler));
-        until_end(&connection, |context, finish| {
+        let ended = until_end(&connection, |context, finish| {
             connection.progress.turns.one();
             if finish {
                 serving.as_mut().graceful_shutdown();
             }
             serving.as_mut().poll(context).map(|_| ())
-        })
-        .await;
+        });
+        // However it ended, there is nothing left to say.
+        let _ = ended.await;
     }
 }
 
-/// Polls a served connection until it ends by itself (`None`), by an order, or by a panic in a handler.
-async fn until_end(
+/// Polls a served connection until it ends by itself, by an order, or by a panic in a handler.
+async fn until_end<T>(
     connection: &Connection,
-    mut poll: impl FnMut(&mut Context<'_>, bool) -> Poll<()>,
-) -> Option<Order> {
+    mut poll: impl FnMut(&mut Context<'_>, bool) -> Poll<T>,
+) -> Result<T, Order> {
     let mut heeded = None;
     std::future::poll_fn(|context| {
         let order = connection.orders.current();
@@ -477,15 +463,15 @@ async fn until_end(
             match order {
                 Order::None => {}
                 Order::Finish => finish = true,
-                Order::EndWith408 | Order::End => return Poll::Ready(Some(order)),
+                Order::EndWith408 | Order::End => return Poll::Ready(Err(order)),
             }
         }
         let polled = std::panic::catch_unwind(AssertUnwindSafe(|| poll(context, finish)));
         match polled {
-            Ok(polled) => polled.map(|()| None),
+            Ok(polled) => polled.map(Ok),
             Err(_) => {
                 connection.metrics.panics.one();
-                Poll::Ready(Some(Order::End))
+                Poll::Ready(Err(Order::End))
             }
         }
     })

@@ -1,6 +1,6 @@
 //! The bytes of a client's connection: socket, TLS, and the notes that time limits and metrics are made of.
 //!
-//! [`Io`] is what hyper reads from and writes to. It counts bytes, marks when a write is blocked, scans HTTP/2 frame headers, writes waiting
+//! [`Io`] is what `http1.rs`, and hyper for HTTP/2, read from and write to. It counts bytes, marks when a write is blocked, scans HTTP/2 frame headers, writes waiting
 //! interim heads, and lingers at the close. It sets no timer: the janitor (`watch.rs`) looks at what it notes down.
 
 use std::io::{self, IoSlice};
@@ -183,7 +183,7 @@ macro_rules! on_stream {
 /// What may come in after the answer has left before the connection is cut: see [`Phase::Lingering`].
 const LINGER_BYTES: usize = 1 << 20;
 
-/// A connection as hyper sees it.
+/// A connection as it is read from and written to.
 #[derive(Debug)]
 pub(super) struct Io {
     stream: Stream,
@@ -253,7 +253,23 @@ impl Io {
 
     /// Whether a client is being answered that has sent nothing of its answer's bytes back: nothing written that a 408 would garble.
     pub(super) fn may_say_408(&self) -> bool {
-        self.http2.is_none() && self.connection.progress.active() == 0 && self.interim.is_empty()
+        let progress = &self.connection.progress;
+        self.http2.is_none()
+            && progress.active() == 0
+            && self.interim.is_empty()
+            && !progress.write_blocked.load(Ordering::Relaxed)
+    }
+
+    /// Makes the client see that what it was sent has not ended: the connection is reset when it is dropped.
+    pub(super) fn reset(&self) {
+        let socket = match &self.stream {
+            Stream::Plain(socket) => socket,
+            Stream::Tls(stream) => stream.get_ref().0,
+        };
+        if let SocketKind::Tcp(stream) = &socket.kind {
+            // An error means that there is no connection any more.
+            let _ = socket2::SockRef::from(stream).set_linger(Some(std::time::Duration::ZERO));
+        }
     }
 
     fn note_read(&mut self, bytes: &[u8]) -> io::Result<()> {

@@ -6,13 +6,16 @@
 mod accept;
 pub mod connection;
 mod gather;
+mod http1;
 mod http2;
 mod io;
 mod listen;
+pub(crate) mod pipe;
 pub mod proxy_protocol;
 mod service;
 pub mod shutdown;
 mod tls;
+pub mod tunnel;
 mod watch;
 mod websocket;
 mod worker;
@@ -21,15 +24,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use http::Request;
-use hyper::body::Incoming;
+use http::Response;
 use ipnet::IpNet;
 use parking_lot::Mutex;
 use rustls::ServerConfig;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::answer::Answer;
+use crate::body::Body;
 use crate::config::model::{self, Limits, ListenAddress};
+use crate::error::{ProxyError, Recipient};
+use crate::gate::Rejection;
+use crate::incoming::Received;
 use crate::metrics::Metrics;
 use connection::Connection;
 pub use listen::ListenError;
@@ -37,16 +43,24 @@ pub use tls::TlsError;
 
 /// What answers requests. Each worker has one of its own, made and used on the worker's thread.
 pub trait Serve: Send + Sync + 'static {
-    /// Answers one request. Called when its head has been read; a panic ends the connection, and no other.
-    fn serve(&self, request: Request<Incoming>, connection: &Arc<Connection>) -> Answer;
+    /// Answers one request. Called when its head has been read; a panic ends the connection, and no other. Who answers at once leaves the
+    /// request where it is, and its memory serves the next one; who does not takes it.
+    fn serve(&self, request: &mut Received, connection: &Arc<Connection>) -> Answer;
+
+    /// Answers what is no request. The connection ends after it.
+    fn refuse(&self, rejection: Rejection, _connection: &Arc<Connection>) -> Response<Body> {
+        let asked = Received::default().parts;
+        let recipient = Recipient { method: &asked.method, version: asked.version, accept: None };
+        ProxyError::from(rejection).to_response(&recipient)
+    }
 }
 
 impl<F> Serve for F
 where
-    F: Fn(Request<Incoming>, &Arc<Connection>) -> Answer + Send + Sync + 'static,
+    F: Fn(Received, &Arc<Connection>) -> Answer + Send + Sync + 'static,
 {
-    fn serve(&self, request: Request<Incoming>, connection: &Arc<Connection>) -> Answer {
-        self(request, connection)
+    fn serve(&self, request: &mut Received, connection: &Arc<Connection>) -> Answer {
+        self(std::mem::take(request), connection)
     }
 }
 

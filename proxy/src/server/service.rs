@@ -1,4 +1,4 @@
-//! What hyper calls: hands a request to [`Serve`] and notes when its answer has left.
+//! What hyper calls for a stream of HTTP/2: hands a request to [`Serve`] and notes when its answer has left.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -7,22 +7,20 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http::header::CONNECTION;
-use http::{HeaderValue, Method, Request, Response};
-use http_body::{Body as _, Frame, SizeHint};
+use http::{Method, Request, Response};
+use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
 
 use super::Serve;
-use super::connection::{Connection, Phase};
-use super::watch::Table;
+use super::connection::Connection;
 use crate::answer::Answer;
 use crate::body::{Body, BodyError};
+use crate::incoming::{self, OnUpgrade, Received};
 
 /// The service of one connection.
 pub(super) struct Handler<S> {
     pub(super) serve: Arc<S>,
     pub(super) connection: Arc<Connection>,
-    pub(super) table: Arc<Table>,
 }
 
 impl<S: Serve> hyper::service::Service<Request<Incoming>> for Handler<S> {
@@ -31,20 +29,13 @@ impl<S: Serve> hyper::service::Service<Request<Incoming>> for Handler<S> {
     type Future = Serving;
 
     fn call(&self, request: Request<Incoming>) -> Serving {
-        let progress = &self.connection.progress;
-        progress.begun.one();
-        self.connection.metrics.requests_begun.one();
-        let http1 = progress.phase() == Phase::Http1;
-        if http1 {
-            progress.head_begun.store(false, Ordering::Relaxed);
-            progress.had_content.store(!request.body().is_end_stream(), Ordering::Relaxed);
-        }
-        let connect = request.method() == Method::CONNECT;
-        let under_way = UnderWay { connection: Arc::clone(&self.connection), waiting: false };
-        let answer = self.serve.serve(request, &self.connection);
-        // RFC 9112 §9.6: "A server that does not support persistent connections MUST send the "close" connection option".
-        let last = http1 && self.table.is_closing();
-        Serving { answer, under_way: Some(under_way), last, connect }
+        let under_way = UnderWay::new(&self.connection);
+        let (mut parts, content) = request.into_parts();
+        let connect = parts.method == Method::CONNECT;
+        let upgrade = if connect { parts.extensions.remove().map(OnUpgrade::Http2) } else { None };
+        let content = incoming::Incoming::from(content);
+        let answer = self.serve.serve(&mut Received { parts, content, upgrade }, &self.connection);
+        Serving { answer, under_way: Some(under_way), connect }
     }
 }
 
@@ -52,7 +43,6 @@ impl<S: Serve> hyper::service::Service<Request<Incoming>> for Handler<S> {
 pub(super) struct Serving {
     answer: Answer,
     under_way: Option<UnderWay>,
-    last: bool,
     connect: bool,
 }
 
@@ -65,10 +55,7 @@ impl Future for Serving {
         if let Some(under_way) = &mut this.under_way {
             under_way.note_waiting(polled.is_pending());
         }
-        let Ok(mut response) = ready!(polled);
-        if this.last {
-            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-        }
+        let Ok(response) = ready!(polled);
         let under_way = this.under_way.take();
         if this.connect
             && let Some(under_way) = &under_way
@@ -82,12 +69,25 @@ impl Future for Serving {
 
 /// A request that has begun and whose answer has not wholly been handed over.
 #[derive(Debug)]
-struct UnderWay {
+pub(super) struct UnderWay {
     connection: Arc<Connection>,
     waiting: bool,
 }
 
 impl UnderWay {
+    fn new(connection: &Arc<Connection>) -> Self {
+        connection.progress.begun.one();
+        connection.metrics.requests_begun.one();
+        Self { connection: Arc::clone(connection), waiting: false }
+    }
+
+    /// A request of HTTP/1.1 whose head is complete.
+    pub(super) fn begin(connection: &Arc<Connection>, has_content: bool) -> Self {
+        connection.progress.head_begun.store(false, Ordering::Relaxed);
+        connection.progress.had_content.store(has_content, Ordering::Relaxed);
+        Self::new(connection)
+    }
+
     /// Whether the next step is ours (or the origin's) rather than the client's.
     fn note_waiting(&mut self, waiting: bool) {
         if waiting != self.waiting {

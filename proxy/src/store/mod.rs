@@ -147,6 +147,14 @@ impl StoredResponse {
         verdict
     }
 
+    /// The encodings that have been made.
+    pub fn encodings(&self) -> &[Encoded] {
+        match &self.encoded {
+            Encodings::Never => &[],
+            Encodings::Made(made) => made,
+        }
+    }
+
     /// The bytes of its content.
     pub fn content_len(&self) -> u64 {
         match &self.content {

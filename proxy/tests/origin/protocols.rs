@@ -390,8 +390,9 @@ async fn pass(
 ) -> Result<Response<Body>, Infallible> {
     use weir::error::{ProxyError, Recipient};
     let limits = weir::config::model::Limits::default();
-    let client_side = hyper::upgrade::on(&mut request);
+    let client_side = weir::incoming::OnUpgrade::Http2(hyper::upgrade::on(&mut request));
     let (mut parts, incoming) = request.into_parts();
+    let incoming = weir::incoming::Incoming::from(incoming);
     let told = |error: ProxyError| {
         let recipient = Recipient { method: &Method::GET, version: Version::HTTP_11, accept: None };
         Ok(error.to_response(&recipient))

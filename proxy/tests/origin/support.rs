@@ -176,7 +176,6 @@ pub(crate) fn outgoing(
         authority,
         fields,
         body,
-        hash: 0,
         takes_trailers: false,
         on_interim: None,
         websocket: None,

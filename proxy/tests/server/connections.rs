@@ -107,7 +107,7 @@ fn every_worker_serves_and_the_sockets_of_one_port_are_ours_alone() {
     });
     let again = config(vec![Listener { address: ListenAddress::Tcp(address), ..plain() }], Limits::default());
     let metrics = weir::metrics::Metrics::new(2);
-    let service = |_| |_: http::Request<_>, _: &_| -> weir::answer::Answer { panic!("never asked") };
+    let service = |_| |_: weir::incoming::Received, _: &_| -> weir::answer::Answer { panic!("never asked") };
     let Err(errors) = Server::start(&again, &metrics, service) else {
         panic!("a second server on {address}");
     };

@@ -9,14 +9,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use harness::Conn;
-use http::{Request, Response, StatusCode};
+use http::{Response, StatusCode};
 use http_body::Frame;
 use http_body_util::BodyExt as _;
-use hyper::body::Incoming;
 use tokio::sync::Notify;
 use weir::answer::Answer;
 use weir::body::{Body, BodyError};
 use weir::config::model::{self, Certificate, Limits, ListenAddress, Listener};
+use weir::incoming::Received;
 use weir::metrics::Metrics;
 use weir::server::connection::Connection;
 use weir::server::{Listening, Server};
@@ -69,9 +69,7 @@ impl Site {
             let released = Arc::clone(&released);
             move |_| {
                 let released = Arc::clone(&released);
-                move |request: Request<Incoming>, connection: &Arc<Connection>| {
-                    answer(request, connection, &released)
-                }
+                move |request: Received, connection: &Arc<Connection>| answer(request, connection, &released)
             }
         };
         let server = Server::start(config, &metrics, service).expect("the server starts");
@@ -101,9 +99,9 @@ impl Site {
 
 pub(crate) const KIB: [u8; 1_024] = [b'x'; 1_024];
 
-fn answer(mut request: Request<Incoming>, connection: &Arc<Connection>, released: &Arc<Notify>) -> Answer {
+fn answer(request: Received, connection: &Arc<Connection>, released: &Arc<Notify>) -> Answer {
     let released = Arc::clone(released);
-    match request.uri().path() {
+    match request.parts.uri.path() {
         "/hit" => Answer::ready(Response::new(Body::full(Bytes::from_static(&KIB)))),
         "/big" => Answer::ready(Response::new(Body::full(vec![b'y'; 64 << 10].into()))),
         "/huge" => Answer::ready(Response::new(Body::stream(Huge { pieces: 16 << 10 }))),
@@ -136,16 +134,16 @@ fn answer(mut request: Request<Incoming>, connection: &Arc<Connection>, released
             })
         }
         "/echo" => Answer::pending(async move {
-            match request.into_body().collect().await {
+            match request.content.collect().await {
                 Ok(content) => Response::new(Body::full(content.to_bytes())),
                 Err(_) => status(StatusCode::BAD_REQUEST),
             }
         }),
         "/upgrade" => {
-            let upgrade = hyper::upgrade::on(&mut request);
+            let upgrade = request.upgrade.expect("the request asks for it");
             tokio::spawn(async move {
-                let Ok(upgraded) = upgrade.await else { return };
-                let (mut read, mut write) = tokio::io::split(hyper_util::rt::TokioIo::new(upgraded));
+                let Some(upgraded) = upgrade.taken_over().await else { return };
+                let (mut read, mut write) = tokio::io::split(upgraded);
                 // Ends when the client, or the server that stops, ends the connection.
                 let _ = tokio::io::copy(&mut read, &mut write).await;
             });

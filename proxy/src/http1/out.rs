@@ -1,0 +1,131 @@
+//! What waits to be written, in the order in which it leaves.
+
+use std::cell::Cell;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use tokio::io::AsyncWrite;
+
+use super::chunked;
+
+/// Data up to here is copied behind its head, so that both leave in one plain write; copying more costs more than a vectored write.
+pub(crate) const COPIED_MAX: usize = 8 << 10;
+/// So much may wait to be written before more is made.
+const WAITING_MAX: usize = 16 << 10;
+
+/// Bytes, then a large piece of data, then what closes its chunk.
+#[derive(Debug, Default)]
+pub(crate) struct Out {
+    bytes: Vec<u8>,
+    written: usize,
+    /// Counts what is written, and wraps around.
+    total: u64,
+    large: Bytes,
+    tail: &'static [u8],
+}
+
+thread_local! {
+    /// The buffer that the last answer was made in.
+    static SPARE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
+impl Out {
+    /// Where heads and what frames content are written.
+    pub(crate) fn bytes(&mut self) -> &mut Vec<u8> {
+        if self.bytes.capacity() == 0 {
+            self.bytes = SPARE.take();
+        }
+        &mut self.bytes
+    }
+
+    /// Whether no more should be added before some has left.
+    pub(crate) fn is_full(&self) -> bool {
+        !self.large.is_empty() || self.bytes.len() >= WAITING_MAX
+    }
+
+    /// Adds data. There is room for it: `is_full` has said no.
+    pub(crate) fn data(&mut self, data: Bytes) {
+        if data.len() <= COPIED_MAX {
+            self.bytes().extend_from_slice(&data);
+        } else {
+            self.large = data;
+        }
+    }
+
+    /// Adds data as a chunk.
+    pub(crate) fn chunk(&mut self, data: Bytes) {
+        let out = self.bytes();
+        chunked::write_size(out, data.len());
+        if data.len() <= COPIED_MAX {
+            out.extend_from_slice(&data);
+            out.extend_from_slice(b"\r\n");
+        } else {
+            self.large = data;
+            self.tail = b"\r\n";
+        }
+    }
+
+    /// Whether nothing waits.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.bytes.len() == self.written && self.large.is_empty() && self.tail.is_empty()
+    }
+
+    /// Bytes written in all.
+    pub(crate) const fn written(&self) -> u64 {
+        self.total
+    }
+
+    /// Forgets what waits.
+    pub(crate) fn clear(&mut self) {
+        *self = Self::default();
+    }
+
+    /// Writes all of it.
+    pub(crate) fn poll_write<W: AsyncWrite + Unpin>(
+        &mut self,
+        io: &mut W,
+        context: &mut Context<'_>,
+    ) -> Poll<io::Result<()>> {
+        loop {
+            let first = &self.bytes[self.written..];
+            let written = match (first.is_empty(), self.large.is_empty(), self.tail.is_empty()) {
+                (true, true, true) => break,
+                (false, true, true) => ready!(Pin::new(&mut *io).poll_write(context, first))?,
+                _ => {
+                    let slices = [first, &self.large, self.tail].map(IoSlice::new);
+                    ready!(Pin::new(&mut *io).poll_write_vectored(context, &slices))?
+                }
+            };
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.advance(written);
+        }
+        if self.bytes.capacity() > 0 {
+            self.written = 0;
+            let mut spare = std::mem::take(&mut self.bytes);
+            spare.clear();
+            if spare.capacity() <= 4 * WAITING_MAX {
+                SPARE.set(spare);
+            }
+            return Pin::new(io).poll_flush(context);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn advance(&mut self, mut written: usize) {
+        self.total = self.total.wrapping_add(written as u64);
+        let first = (self.bytes.len() - self.written).min(written);
+        self.written += first;
+        written -= first;
+        let large = self.large.len().min(written);
+        if large == self.large.len() {
+            self.large = Bytes::new();
+        } else {
+            let _ = self.large.split_to(large);
+        }
+        self.tail = &self.tail[written - large..];
+    }
+}
