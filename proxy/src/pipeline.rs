@@ -66,6 +66,9 @@ pub struct Worker {
     pub access: AccessSink,
 }
 
+/// How often one who waits for a fill waits for another, when the leader has left.
+const SUCCESSORS_MAX: usize = 16;
+
 /// Answers the requests of one worker.
 pub struct Pipeline(Arc<Worker>);
 
@@ -416,7 +419,22 @@ impl Exchange {
             let led = self.lead(key, facts, status, candidates, stale.as_ref(), None).await;
             return self.led(key, facts, status, stale, led);
         }
-        match self.cache().fills.clone().join(&fill_key(key, &candidates, &self.presented.headers)) {
+        let fills = self.cache().fills.clone();
+        let wanted = fill_key(key, &candidates, &self.presented.headers);
+        let mut join = fills.join(&wanted);
+        // A leader whose client left before the origin was asked says nothing: one of those who waited takes its place, and not all at once.
+        for _ in 0..SUCCESSORS_MAX {
+            let Join::Wait(waiter) = join else { break };
+            if let Some(outcome) = waiter.outcome().await {
+                if let Some(outgo) = self.joined(key, facts, status, stale.as_ref(), outcome) {
+                    return outgo;
+                }
+                let led = self.lead(key, facts, status, candidates, stale.as_ref(), None).await;
+                return self.led(key, facts, status, stale, led);
+            }
+            join = fills.join(&wanted);
+        }
+        match join {
             Join::Lead(token) => {
                 // Between the lookup and here another fill may have ended.
                 if let Some(hit) = self.decide_again(key, facts) {
@@ -441,15 +459,7 @@ impl Exchange {
                 let led = self.lead(key, facts, status, candidates, stale.as_ref(), Some(token)).await;
                 self.led(key, facts, status, stale, led)
             }
-            Join::Wait(waiter) => {
-                let outcome = waiter.outcome().await;
-                if let Some(outgo) = self.joined(key, facts, status, stale.as_ref(), outcome) {
-                    return outgo;
-                }
-                let led = self.lead(key, facts, status, candidates, stale.as_ref(), None).await;
-                self.led(key, facts, status, stale, led)
-            }
-            Join::Alone => {
+            Join::Wait(_) | Join::Alone => {
                 self.worker.metrics.limit(metrics::Limit::Waiters);
                 let led = self.lead(key, facts, status, candidates, stale.as_ref(), None).await;
                 self.led(key, facts, status, stale, led)
@@ -464,10 +474,10 @@ impl Exchange {
         facts: &RequestFacts,
         status: CacheStatus,
         stale: Option<&Arc<StoredResponse>>,
-        outcome: Option<Outcome>,
+        outcome: Outcome,
     ) -> Option<Outgo> {
         let collapsed = CacheStatus { collapsed: true, ..status };
-        match outcome? {
+        match outcome {
             Outcome::Arriving(arriving) => {
                 let policy = &self.plan_cache().policy;
                 let usable = arriving.origins.variant.matches(self.presented.fields())

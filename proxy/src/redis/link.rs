@@ -382,11 +382,24 @@ impl Link {
         u64::try_from(reply.int()?).map_err(|_| RedisError::Unexpected)
     }
 
-    /// The replication id of the primary: another one means that history may have been lost.
-    pub async fn replication_id(&self) -> Result<String, RedisError> {
+    /// The replication id of the primary that has this key: another one means that history may have been lost.
+    pub async fn replication_id_of(&self, key: &[u8]) -> Result<String, RedisError> {
         let command = Command::new("INFO").arg(b"replication");
-        let reply = self.ask(Operation::Log, Ask::Read, b"", LOG_BUDGET, &command).await?;
+        // In a Cluster each primary has one of its own.
+        let at = self.shards().of_key(key).and_then(|shard| shard.at.clone());
+        let asking = async {
+            match &at {
+                Some(at) => self.fast.call_at(at, command).await,
+                None => self.fast.call(&command).await,
+            }
+        };
+        let reply = self.observed(Operation::Log, Ask::Read, key, LOG_BUDGET, asking).await?;
         info_value(reply.text()?, "master_replid").map(str::to_owned).ok_or(RedisError::Unexpected)
+    }
+
+    /// Likewise, where there is one primary only.
+    pub async fn replication_id(&self) -> Result<String, RedisError> {
+        self.replication_id_of(b"").await
     }
 
     pub(super) const fn log_budget(&self) -> Duration {

@@ -33,8 +33,8 @@ pub(super) async fn supervise(shared: Arc<Shared>) {
     loop {
         match connect(&shared).await {
             Ok(link) => {
-                shared.publish(&link);
                 shared.advise(&link).await;
+                shared.publish(&link);
                 again = AGAIN_MIN;
                 watch(&shared.spec, &link).await;
                 shared.withdraw(&link);

@@ -5,6 +5,8 @@ use std::time::Duration;
 use harness::{RedisServer, eventually};
 use weir::config::model::RedisTls;
 
+use weir::redis::{AddAt, Script, StreamId, Trim};
+
 use crate::support::{BUDGET, Connected};
 
 #[test]
@@ -139,6 +141,20 @@ fn a_cluster_and_what_is_left_of_it_when_a_node_dies() {
     eventually("it is used", || connected.works());
     let link = connected.link();
     assert_eq!(connected.redis.status().shards, 3);
+    // What the log of purges asks, at the server that has it.
+    connected.run(async {
+        let log = b"{p}:inv";
+        assert_eq!(link.replication_id_of(log).await.unwrap().len(), 40);
+        let added = link.add_record(log, AddAt::Next, Trim::No, &[(b"k", b"all")]).await.unwrap();
+        assert_eq!(link.head(log).await, Ok(added));
+        let waited = link.wait_for_records(log, StreamId::ZERO, 10, Duration::from_secs(5)).await.unwrap();
+        assert_eq!(waited[0].id, added);
+        let nothing = link.wait_for_records(log, added, 10, Duration::from_millis(20)).await;
+        assert_eq!(nothing, Ok(Vec::new()));
+        let script = Script::new("return redis.call('EXISTS', KEYS[1], KEYS[2])");
+        let reply = link.run(&script, &[log, b"{p}:inst"], &[], BUDGET).await.unwrap();
+        assert_eq!(reply.int(), Ok(1));
+    });
     let ttl = Duration::from_secs(60);
     let keys: Vec<String> = (0..60).map(|number| format!("test:{number}")).collect();
     eventually("all keys are stored", || {
