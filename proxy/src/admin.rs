@@ -7,6 +7,7 @@
 
 use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
@@ -28,14 +29,16 @@ use tokio::sync::Semaphore;
 
 use crate::config::model::Secret;
 use crate::metrics::{Metrics, Readings};
+use crate::purge::Receipt;
+use crate::purge::order::Order;
 
 /// What the admin listener asks of the proxy.
 pub trait Control: Send + Sync + 'static {
     /// Whether requests are served as well as they can be.
     fn readiness(&self) -> Readiness;
 
-    /// Makes stored responses unusable, at once.
-    fn purge(&self, what: &Purge) -> Result<Receipt, PurgeError>;
+    /// Makes stored responses unusable: here at once, elsewhere as far as is waited for.
+    fn purge(self: Arc<Self>, order: Order) -> Purging;
 
     /// A summary for people and dashboards: caches, origins and their servers.
     fn status(&self) -> serde_json::Value;
@@ -51,32 +54,19 @@ pub struct Readiness {
     pub degraded: Vec<String>,
 }
 
-/// What is purged.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Purge {
-    /// Every variant stored for the URL, of every method.
-    Url(http::Uri),
-    /// All there is.
-    Everything,
-}
-
-/// Says that a purge is in force.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Receipt {
-    /// Stored responses it reached, where that is known when it returns.
-    pub responses: Option<u64>,
-    /// From when on nothing older is served.
-    pub at: SystemTime,
-}
+/// What comes of a purge: its receipt, and from when on nothing older is served here.
+pub type Purging = Pin<Box<dyn Future<Output = Result<(Receipt, SystemTime), PurgeError>> + Send>>;
 
 /// Why a purge was refused.
 #[derive(Debug, thiserror::Error)]
 pub enum PurgeError {
-    /// The URL has no scheme or no authority, and so names no stored response.
-    #[error("`{url}` is not an absolute http or https URL")]
-    NotAbsolute {
+    /// A name that the configuration does not have.
+    #[error("there is no {kind} called `{name}`")]
+    Unknown {
+        /// What it would be.
+        kind: &'static str,
         /// What was given.
-        url: String,
+        name: String,
     },
 }
 
@@ -283,22 +273,13 @@ impl Admin {
                 );
             }
         };
-        let what = match what_to_purge(uri.query(), &body) {
-            Ok(what) => what,
+        let order = match Order::parse(uri.query(), &body) {
+            Ok(order) => order,
             Err(detail) => return problem(StatusCode::BAD_REQUEST, "nothing to purge", &detail),
         };
-        match self.control.purge(&what) {
-            Ok(receipt) => {
-                let since = receipt.at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-                let mut at = String::new();
-                crate::lines::timestamp(&mut at, SystemTime::UNIX_EPOCH + since);
-                let what = match &what {
-                    Purge::Url(url) => json!({ "url": url.to_string() }),
-                    Purge::Everything => json!({ "everything": true }),
-                };
-                let receipt = json!({ "purged": what, "at": at, "responses": receipt.responses });
-                json_answer(StatusCode::OK, &receipt)
-            }
+        let what = order.to_json();
+        match Arc::clone(&self.control).purge(order).await {
+            Ok((receipt, at)) => purge_answer(&what, &receipt, at),
             Err(error) => problem(StatusCode::BAD_REQUEST, "nothing to purge", &error.to_string()),
         }
     }
@@ -378,91 +359,31 @@ fn is_json(headers: &HeaderMap) -> bool {
     kind.trim().eq_ignore_ascii_case("application/json")
 }
 
-/// `{"url": "…"}` or `{"everything": true}`, or `?url=…` and `?everything=true`: one of them, once.
-fn what_to_purge(query: Option<&str>, body: &[u8]) -> Result<Purge, String> {
-    let usage = || "send {\"url\": \"https://example.org/page\"} or {\"everything\": true}".to_owned();
-    let mut found = Vec::new();
-    for pair in query.unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
-        match pair.split_once('=') {
-            Some(("url", value)) => found.push(url(&decoded(value)?)?),
-            Some(("everything", "true")) => found.push(Purge::Everything),
-            _ => return Err(format!("`{pair}` is not understood: {}", usage())),
-        }
+/// 200: it has come as far as was waited for. 202: it is in force here, and what was waited for is still to come.
+fn purge_answer(what: &serde_json::Value, receipt: &Receipt, at: SystemTime) -> Answered {
+    let since = at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let mut written = String::new();
+    crate::lines::timestamp(&mut written, SystemTime::UNIX_EPOCH + since);
+    let mut body = json!({
+        "purged": what,
+        "at": written,
+        "id": receipt.id,
+        "position": receipt.position.map(|position| position.to_string()),
+        "replicated": receipt.replicated,
+        "journaled": receipt.journaled,
+    });
+    let waited_for_all = what.get("wait").is_some();
+    if let (Some(object), true) = (body.as_object_mut(), waited_for_all) {
+        object.insert("applied_by".to_owned(), receipt.applied_by.clone().into());
+        object.insert("not_applied_by".to_owned(), receipt.not_applied_by.clone().into());
     }
-    if !body.trim_ascii().is_empty() {
-        let object: serde_json::Map<String, serde_json::Value> =
-            serde_json::from_slice(body).map_err(|error| format!("{error}: {}", usage()))?;
-        for (name, value) in object {
-            match (name.as_str(), value) {
-                ("url", serde_json::Value::String(text)) => found.push(url(&text)?),
-                ("everything", serde_json::Value::Bool(true)) => found.push(Purge::Everything),
-                _ => return Err(format!("`{name}` is not understood: {}", usage())),
-            }
-        }
-    }
-    match <[Purge; 1]>::try_from(found) {
-        Ok([what]) => Ok(what),
-        Err(_) => Err(usage()),
-    }
-}
-
-fn url(text: &str) -> Result<Purge, String> {
-    text.parse().map(Purge::Url).map_err(|error| format!("`{text}` is not a URL: {error}"))
-}
-
-/// Percent-decodes a query value (RFC 3986 §2.1). `+` stays: in a URL it is a plus sign.
-fn decoded(value: &str) -> Result<String, String> {
-    let mut bytes = Vec::with_capacity(value.len());
-    let mut rest = value.as_bytes();
-    while let Some((first, after)) = rest.split_first() {
-        rest = after;
-        if *first != b'%' {
-            bytes.push(*first);
-            continue;
-        }
-        let digit = |at: usize| after.get(at).and_then(|digit| char::from(*digit).to_digit(16));
-        let byte = digit(0).zip(digit(1)).and_then(|(high, low)| u8::try_from(high << 4 | low).ok());
-        bytes.push(byte.ok_or_else(|| format!("`{value}` is not percent-encoded"))?);
-        rest = &after[2..];
-    }
-    String::from_utf8(bytes).map_err(|_| format!("`{value}` is not UTF-8"))
+    let done = receipt.replicated && receipt.not_applied_by.is_empty();
+    json_answer(if done { StatusCode::OK } else { StatusCode::ACCEPTED }, &body)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn what_is_purged_is_named_once_and_exactly() {
-        let page = || Purge::Url("http://a.test/x?y=1&z".parse().unwrap());
-        let good = [
-            (None, r#"{"url": "http://a.test/x?y=1&z"}"#, page()),
-            (Some("url=http://a.test/x%3Fy%3d1%26z"), "", page()),
-            (None, r#" {"everything": true} "#, Purge::Everything),
-            (Some("everything=true"), " ", Purge::Everything),
-        ];
-        for (query, body, what) in good {
-            assert_eq!(what_to_purge(query, body.as_bytes()), Ok(what), "{query:?} {body}");
-        }
-        let bad = [
-            (None, ""),
-            (None, "{}"),
-            (None, "url=http://a.test/"),
-            (None, r#"{"url": 1}"#),
-            (None, r#"{"urls": ["http://a.test/"]}"#),
-            (None, r#"{"everything": false}"#),
-            (None, r#"{"url": "http://a.test/", "everything": true}"#),
-            (Some("url=http://a.test/"), r#"{"everything": true}"#),
-            (Some("url=%zz"), ""),
-            (Some("url=%f"), ""),
-            (Some("url=%ff"), ""),
-            (Some("everything=1"), ""),
-            (Some("page=http://a.test/"), ""),
-        ];
-        for (query, body) in bad {
-            assert!(what_to_purge(query, body.as_bytes()).is_err(), "{query:?} {body}");
-        }
-    }
 
     #[test]
     fn only_loopback_names_pass_without_a_token() {

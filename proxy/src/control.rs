@@ -1,16 +1,16 @@
 //! What the admin listener is told of the proxy, and what it may ask of it.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use http::Uri;
-use http::uri::Scheme;
 use serde_json::json;
 
-use crate::admin::{Control, Purge, PurgeError, Readiness, Receipt};
-use crate::gate::Authority;
+use crate::admin::{Control, PurgeError, Purging, Readiness};
 use crate::metrics::{Reading, Readings};
 use crate::origin::metrics::ServerState;
 use crate::proxy::Proxy;
+use crate::purge::order::{Named, Order};
+use crate::purge::{self, Target, Wait, triggers};
 use crate::redis::Redis;
 use crate::redis::metrics::Operation;
 
@@ -30,26 +30,18 @@ impl Control for Proxy {
         Readiness { degraded: down.chain(redis).collect() }
     }
 
-    fn purge(&self, what: &Purge) -> Result<Receipt, PurgeError> {
-        let position = match what {
-            Purge::Everything => self.purges.purge(
-                crate::purge::Target::Everything,
-                crate::purge::Mode::Hard,
-                self.clock.now(),
-            ),
-            Purge::Url(url) => {
-                let not_absolute = || PurgeError::NotAbsolute { url: url.to_string() };
-                let scheme =
-                    url.scheme().filter(|scheme| **scheme == Scheme::HTTP || **scheme == Scheme::HTTPS);
-                let (scheme, authority) = scheme.zip(url.authority()).ok_or_else(not_absolute)?;
-                let tls = *scheme == Scheme::HTTPS;
-                let authority = Authority::from_target(authority, tls).ok_or_else(not_absolute)?;
-                self.purge_url(&self.snapshot(), scheme.as_str(), authority.as_str(), path_and_query(url))
-            }
-        };
-        self.metrics.background().purges.one();
-        tracing::info!(%position, "purged");
-        Ok(Receipt { responses: None, at: self.clock.now().wall })
+    fn purge(self: Arc<Self>, order: Order) -> Purging {
+        Box::pin(async move {
+            let orders = self.targets(&order)?.into_iter().map(|target| (target, order.mode)).collect();
+            let budget = match order.wait {
+                Wait::Local => purge::OPERATOR_BUDGET,
+                Wait::All => purge::WAIT_ALL_MAX,
+            };
+            let receipt = self.purges.issue(orders, order.wait, budget, self.clock.now()).await;
+            self.metrics.background().purges.one();
+            tracing::info!(id = receipt.id, replicated = receipt.replicated, what = %order.to_json(), "purged");
+            Ok((receipt, self.clock.now().wall))
+        })
     }
 
     fn status(&self) -> serde_json::Value {
@@ -126,7 +118,7 @@ impl Control for Proxy {
             "caches": caches,
             "origins": origins,
             "redis": redis,
-            "purge_records": self.purges.len(),
+            "purges": self.purges.status(),
             "routes": snapshot.plans.iter().map(|plan| &*plan.route.name).collect::<Vec<_>>(),
         })
     }
@@ -214,6 +206,35 @@ fn takes_requests(state: ServerState) -> bool {
     matches!(state, ServerState::Up | ServerState::Starting)
 }
 
-fn path_and_query(url: &Uri) -> &str {
-    url.path_and_query().map_or("/", http::uri::PathAndQuery::as_str)
+impl Proxy {
+    /// What an order names, in the words of keys.
+    fn targets(&self, order: &Order) -> Result<Vec<Target>, PurgeError> {
+        let snapshot = self.snapshot();
+        let mut targets = Vec::new();
+        for named in &order.named {
+            match named {
+                Named::Target(Target::Url(url)) => {
+                    targets.extend(triggers::keyed_urls(&snapshot, url.clone()))
+                }
+                Named::Target(Target::Prefix(prefix)) => {
+                    targets.extend(triggers::keyed_prefixes(&snapshot, prefix.clone()));
+                }
+                Named::Target(Target::Route(name))
+                    if !snapshot.plans.iter().any(|plan| *plan.route.name == **name) =>
+                {
+                    return Err(PurgeError::Unknown { kind: "route", name: name.to_string() });
+                }
+                Named::Target(Target::Cache(name)) if !snapshot.caches.contains_key(&**name) => {
+                    return Err(PurgeError::Unknown { kind: "cache", name: name.to_string() });
+                }
+                Named::Target(target) => targets.push(target.clone()),
+                Named::Model(name) => {
+                    let model = snapshot.config.models.iter().find(|model| *model.name == **name);
+                    let unknown = || PurgeError::Unknown { kind: "model", name: name.clone() };
+                    targets.extend(triggers::whole_model(model.ok_or_else(unknown)?));
+                }
+            }
+        }
+        Ok(targets)
+    }
 }

@@ -12,7 +12,7 @@ use cache_semantics::invalidation::ResolvedTarget;
 use cache_semantics::negotiate;
 use cache_semantics::range::Part;
 use cache_semantics::storable::{self, RequestFacts, Terms};
-use cache_semantics::tags::{TagLimits, Tags};
+use cache_semantics::tags::{self, TagLimits, Tags};
 use cache_semantics::validation::{self, Conditional, Selected, Validators};
 use cache_semantics::vary::{Fields, Variant, VaryRule};
 use http::header;
@@ -476,6 +476,10 @@ impl Fill {
             tags.add(Some(tag), TagLimits::default());
         }
         tags.add_response(response, TagLimits::default());
+        for group in Tags::groups_of(response, TagLimits::default()).names {
+            let tag = tags::group_tag(&self.target.scheme, &self.target.authority, &group);
+            tags.add(Some(&tag), TagLimits::default());
+        }
         let labels = if tags.names.is_empty() {
             plan.labels.clone()
         } else {

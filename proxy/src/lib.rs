@@ -13,6 +13,7 @@ pub mod config;
 pub mod content;
 pub mod control;
 pub mod demo;
+pub mod durable;
 pub mod error;
 pub mod fill;
 pub mod gate;

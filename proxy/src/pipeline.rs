@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use cache_semantics::Now;
 use cache_semantics::cache_status::{CACHE_STATUS, CacheStatus, Fwd, Reason};
-use cache_semantics::invalidation::{self, ResolvedTarget, Target};
+use cache_semantics::invalidation::{ResolvedTarget, Target};
 use cache_semantics::reuse::{self, Disposition, OriginFailure};
 use cache_semantics::storable::{self, MethodClass, RequestFacts};
 use cache_semantics::validation::{self, CONDITIONS, HeadEffect, Validators};
@@ -46,6 +46,7 @@ use crate::incoming::{Incoming, OnUpgrade, Received};
 use crate::metrics::{self, WorkerMetrics};
 use crate::origin::{self, Answered, OnInterim, Origin, OriginFields, Outgoing, Sender};
 use crate::proxy::{Plan, PlanCache, Proxy, Snapshot};
+use crate::purge::triggers::FOR_PROXIES;
 use crate::request_key::{Forwarded, ForwardedCookie, Presented, Scratch};
 use crate::respond;
 use crate::routes::{self, Bindings, NoRoute, RequestView};
@@ -711,7 +712,9 @@ impl Exchange {
         match self.interim.relay(pin!(origin.forward(index, outgoing))).await {
             Ok(answered) => {
                 self.worker.metrics.origin_request(answered.response.status(), answered.head_after);
-                self.invalidate(facts.method, &answered.response);
+                if !self.parts.method.is_safe() {
+                    Box::pin(self.invalidate(answered.response.status(), answered.response.headers())).await;
+                }
                 if self.parts.method == Method::POST && self.is_storable(&answered, facts, requested) {
                     return Box::pin(self.store_posted(answered, facts, status, requested)).await;
                 }
@@ -731,6 +734,9 @@ impl Exchange {
 
     fn finish(&self, outgo: Outgo) -> Response<Body> {
         let Outgo { mut response, status, server } = outgo;
+        for name in &FOR_PROXIES {
+            response.headers_mut().remove(name);
+        }
         edit(response.headers_mut(), &self.route().response_headers);
         respond::put_status(response.headers_mut(), status);
         self.worker.metrics.disposition(disposition(&status));

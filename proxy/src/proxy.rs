@@ -5,15 +5,18 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use cache_semantics::policy::Policy;
+use parking_lot::Mutex;
 use tokio::runtime::Handle;
 
 use crate::cache::NamedCache;
 use crate::clock::Clock;
 use crate::compress::Compressor;
 use crate::config::model::{Action, Config, Route};
+use crate::durable::journal::Journal;
 use crate::metrics::Metrics;
 use crate::origin::{Origin, OriginSetupError};
-use crate::purge::{Labels, Mode, Position, Purges, Target, Url};
+use crate::purge::keeper::Keeper;
+use crate::purge::{Labels, Purges};
 use crate::redis::Redis;
 use crate::request_key::KeyRule;
 use crate::routes::Routes;
@@ -28,6 +31,8 @@ pub struct Proxy {
     pub metrics: Arc<Metrics>,
     /// Purges, of all caches.
     pub purges: Arc<Purges>,
+    /// Who carries them to other proxies and back.
+    keeper: Mutex<Option<(LogPlace, Keeper)>>,
     /// The thread that compresses.
     pub compressor: Compressor,
     background: Handle,
@@ -103,10 +108,22 @@ impl Proxy {
         metrics: Arc<Metrics>,
         background: Handle,
     ) -> Result<Arc<Self>, SetupError> {
-        let purges = Arc::new(Purges::default());
+        let place = LogPlace::of(&config);
+        let journal = config.data.as_ref().and_then(|data| {
+            let log = place.as_ref().map_or("alone", |place| &*place.prefix);
+            Journal::open(&data.path, log)
+                .inspect_err(|error| {
+                    let cause = std::error::Error::source(error).map(ToString::to_string);
+                    tracing::error!(%error, cause, "there is no purge journal: what is purged is not remembered over a restart");
+                })
+                .ok()
+        });
+        let purges = Arc::new(Purges::new(journal, place.is_some()));
         let snapshot = Snapshot::build(config, None, &purges, &background)?;
+        let keeper = place.and_then(|place| place.keep(&snapshot, &purges, &background));
         Ok(Arc::new(Self {
             snapshot: ArcSwap::from_pointee(snapshot),
+            keeper: Mutex::new(keeper),
             clock,
             metrics,
             purges,
@@ -119,6 +136,15 @@ impl Proxy {
     pub fn reload(&self, config: Arc<Config>) -> Result<(), SetupError> {
         let current = self.snapshot.load_full();
         let next = Snapshot::build(config, Some(&current), &self.purges, &self.background)?;
+        let mut keeper = self.keeper.lock();
+        if let Some((place, _)) = &*keeper
+            && !place.is_kept(&current, &next)
+        {
+            let place = place.clone();
+            *keeper = None;
+            *keeper = place.keep(&next, &self.purges, &self.background);
+        }
+        drop(keeper);
         self.snapshot.store(Arc::new(next));
         Ok(())
     }
@@ -126,36 +152,6 @@ impl Proxy {
     /// The snapshot, for a look.
     pub fn snapshot(&self) -> arc_swap::Guard<Arc<Snapshot>> {
         self.snapshot.load()
-    }
-
-    /// Purges a URL as clients know it, in whatever form the routes have keyed it.
-    pub fn purge_url(
-        &self,
-        snapshot: &Snapshot,
-        scheme: &str,
-        authority: &str,
-        path_and_query: &str,
-    ) -> Position {
-        let now = self.clock.now();
-        let purge = |path_and_query: &str| {
-            let (scheme, authority) = (scheme.into(), authority.into());
-            let target = Target::Url(Url { scheme, authority, path_and_query: path_and_query.into() });
-            self.purges.purge(target, Mode::Hard, now)
-        };
-        let position = purge(path_and_query);
-        let (path, query) = match path_and_query.split_once('?') {
-            Some((path, query)) => (path, Some(query)),
-            None => (path_and_query, None),
-        };
-        let mut keyed: Vec<String> = Vec::new();
-        for plan in snapshot.plans.iter().filter(|plan| plan.cache.is_some()) {
-            let target = plan.key.target_of_url(path, query, plan.route.matcher.bindings(path));
-            if target != path_and_query && !keyed.contains(&target) {
-                purge(&target);
-                keyed.push(target);
-            }
-        }
-        position
     }
 
     /// Removes what is of no use any more, and forgets purges that nothing needs. To be called now and then.
@@ -166,6 +162,38 @@ impl Proxy {
             cache.sweep(now);
         }
         self.purges.forget(upto, KEEP_MAX);
+    }
+}
+
+/// Where the log of purges is that proxies share: with the default cache, or with the first that has a tier in Redis. It stays there until
+/// a new start, because positions in one log say nothing in another.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct LogPlace {
+    redis: Arc<str>,
+    prefix: Arc<str>,
+}
+
+impl LogPlace {
+    fn of(config: &Config) -> Option<Self> {
+        let default = config.caches.get("default");
+        let shared =
+            default.into_iter().chain(config.caches.values()).find_map(|cache| cache.shared.as_ref())?;
+        Some(Self { redis: shared.redis.clone(), prefix: shared.log.clone() })
+    }
+
+    fn keep(self, snapshot: &Snapshot, purges: &Arc<Purges>, background: &Handle) -> Option<(Self, Keeper)> {
+        let redis = snapshot.redis.get(&self.redis)?.clone();
+        let keeper = Keeper::start(purges.clone(), redis, &self.prefix, background);
+        Some((self, keeper))
+    }
+
+    /// Whether it is reached by the same connections.
+    fn is_kept(&self, before: &Snapshot, after: &Snapshot) -> bool {
+        match (before.redis.get(&self.redis), after.redis.get(&self.redis)) {
+            (Some(before), Some(after)) => Arc::ptr_eq(before, after),
+            (None, None) => true,
+            _ => false,
+        }
     }
 }
 
@@ -234,5 +262,15 @@ impl Plan {
         });
         let labels = Arc::new(Labels::new(route.name.clone(), []));
         Self { route: route.clone(), origin, key, cache, labels }
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// A snapshot of a configuration, for tests of what looks at one.
+    pub(crate) fn snapshot_of(config: Config, background: &Handle) -> Snapshot {
+        Snapshot::build(Arc::new(config), None, &Arc::default(), background).expect("it can be set up")
     }
 }

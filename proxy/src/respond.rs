@@ -18,6 +18,7 @@ use crate::answer::StoredAnswer;
 use crate::body::Body;
 use crate::compress::CODINGS;
 use crate::gate::PSEUDONYM;
+use crate::purge::triggers::FOR_PROXIES;
 use crate::store::{Encodings, StoredResponse};
 
 /// Fields that are added to a stored head: `Age`, `Cache-Status`, and room for what the route sets.
@@ -49,6 +50,11 @@ pub fn from_stored(
         whole(stored, method, request)
     };
     let headers = served.response.headers_mut();
+    if has_fields_for_proxies(stored) {
+        for name in &FOR_PROXIES {
+            headers.remove(name);
+        }
+    }
     WRITTEN.with_borrow_mut(|written| {
         headers.insert(header::AGE, written.age(age.as_secs()));
         if headers.contains_key(CACHE_STATUS) {
@@ -58,6 +64,11 @@ pub fn from_stored(
         }
     });
     served
+}
+
+/// Whether it carries tags in fields that are not for clients. They stay with what is stored, because a 304 may leave them as they are.
+fn has_fields_for_proxies(stored: &StoredResponse) -> bool {
+    stored.labels.tags().next().is_some() && FOR_PROXIES.iter().any(|name| stored.head.value(name).is_some())
 }
 
 /// The answer to a GET that asks for the whole and sets no condition, straight out of the store; and an encoding that should be made. `None`: an
@@ -73,6 +84,7 @@ pub fn straight(
         || stored.part.is_some()
         || request.contains_key(header::RANGE)
         || validation::is_conditional(request)
+        || has_fields_for_proxies(stored)
         || matches!(stored.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
     {
         return None;

@@ -176,6 +176,11 @@ impl Routes {
 }
 
 impl<'r> Bindings<'r> {
+    /// What a pattern binds in a path that it matches.
+    pub const fn of(pattern: &'r PathPattern, path: &'r str) -> Self {
+        Self { pattern: Some(pattern), path }
+    }
+
     /// The value as the client wrote it, percent-encoded: for paths.
     pub fn raw(&self, name: &str) -> Option<&'r str> {
         self.pattern?.bound(name, self.path)

@@ -12,6 +12,7 @@ mod leak;
 mod operations;
 mod proxying;
 mod purging;
+mod purging_together;
 mod resources;
 mod routes;
 mod the_harness;

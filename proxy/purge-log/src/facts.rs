@@ -203,6 +203,21 @@ impl Facts {
         number
     }
 
+    /// Puts back what was kept of an earlier process: the records in force, below what all is purged, and up to where that is all.
+    pub fn restore<'r>(
+        &self,
+        records: impl IntoIterator<Item = (&'r Record, Position)>,
+        floor: Position,
+        cursor: Position,
+    ) {
+        for (record, position) in records {
+            self.apply_as_of(record, position);
+        }
+        let mut table = self.table.write();
+        table.floor.position = table.floor.position.max(floor);
+        table.cursor = table.cursor.max(cursor);
+    }
+
     /// What a reader does that trusts a log which has lost its end. Only without the rule that forbids it.
     pub(crate) fn go_back_to(&self, position: Position) {
         self.table.write().cursor = position;

@@ -30,6 +30,8 @@ pub const HOLD_MS: u64 = 10_000;
 pub const REPLAY_MS: u64 = 600_000;
 /// How far ahead a mark lies: beyond all that was given out by a server that died.
 pub const AHEAD_MS: u64 = 60_000;
+/// Records on their way to the journal among which an equal one is looked for.
+const JOIN_MAX: usize = 64;
 /// Own records that are kept for another publication.
 const JOURNAL_MAX: usize = 100_000;
 
@@ -230,6 +232,14 @@ impl Instance {
 
     /// A purge is asked for: the number under which it is to be journaled.
     pub fn enlist(&mut self, record: Record) -> u64 {
+        // One that is still on its way to the journal will be in force later than now: it stands for both.
+        let newest = self.journal.iter().rev().take(JOIN_MAX);
+        let mut waiting = newest.take_while(|(_, own)| own.applied.is_none());
+        if let Some((number, _)) =
+            waiting.find(|(_, own)| own.record.target == record.target && own.record.mode == record.mode)
+        {
+            return *number;
+        }
         let number = self.next_number;
         self.next_number += 1;
         let own = Own { record, applied: None, position: None, in_flight: false, at: 0 };
@@ -250,6 +260,19 @@ impl Instance {
     #[must_use]
     pub fn unpublished(&self) -> usize {
         self.journal.values().filter(|own| own.applied.is_some() && own.position.is_none()).count()
+    }
+
+    /// Whether there is anything to be sent now.
+    #[must_use]
+    pub fn has_sends(&self) -> bool {
+        let unsent = |own: &Own| own.applied.is_some() && own.position.is_none() && !own.in_flight;
+        !matches!(self.state, State::Away) && self.journal.values().any(unsent)
+    }
+
+    /// When the lease in force was asked for.
+    #[must_use]
+    pub const fn lease_from(&self) -> Option<u64> {
+        self.lease_from
     }
 
     /// Where the log has put a record of ours.

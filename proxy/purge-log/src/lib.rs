@@ -7,6 +7,7 @@
 //! | question | answer |
 //! |---|---|
 //! | what does a purge name, how is it written down? | [`target`] |
+//! | what does an application say it has changed? | [`field`] |
 //! | what is a stored response known by? | [`known`] |
 //! | is this stored response still valid? | [`facts`] |
 //! | what does a proxy have to do, and when may it say what? | [`instance`] |
@@ -17,6 +18,7 @@
 //! Pure: no runtime, no sockets, no clock. Time is an argument.
 
 pub mod facts;
+pub mod field;
 pub mod instance;
 pub mod known;
 #[cfg(test)]

@@ -19,6 +19,12 @@ pub const TAG_FIELDS: [HeaderName; 4] = [
 /// Groups that an unsafe request's response makes stale (RFC 9875 §3).
 pub const CACHE_GROUP_INVALIDATION: HeaderName = HeaderName::from_static("cache-group-invalidation");
 
+/// The tag by which a group of one origin is known: those of others may have the same name (RFC 9875 §2).
+#[must_use]
+pub fn group_tag(scheme: &str, authority: &str, group: &str) -> String {
+    format!("{scheme}://{authority} {group}")
+}
+
 /// How many tags a response may have, and how long each may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TagLimits {
@@ -67,6 +73,14 @@ impl Tags {
                 }
             }
         }
+    }
+
+    /// The groups of a response (RFC 9875 §2), which are those of its origin alone.
+    #[must_use]
+    pub fn groups_of(headers: &HeaderMap, limits: TagLimits) -> Tags {
+        let mut tags = Tags::default();
+        tags.add_structured(headers, &TAG_FIELDS[3], limits);
+        tags
     }
 
     /// The groups that a response to an unsafe request makes stale (RFC 9875 §3). A field that is not a list of strings is ignored.

@@ -60,7 +60,7 @@ enum Command {
         #[arg(long, value_name = "ADDRESS")]
         listen: Option<std::net::SocketAddr>,
     },
-    /// Drop what is stored for a URL
+    /// Drop what is stored: for a URL, a tag, a path, or all of it
     Purge(purge::Arguments),
     /// Look whether what the proxy depends on is well
     #[command(subcommand)]
@@ -245,7 +245,7 @@ mod tests {
         assert!(
             matches!(read("weir check -c x.toml").unwrap().command, Some(Command::Check(file)) if file.config == Path::new("x.toml"))
         );
-        for wrong in ["weir --listen :80", "weir --to http://a run", "weir bogus", "weir purge"] {
+        for wrong in ["weir --listen :80", "weir --to http://a run", "weir bogus", "weir purge --wait soon"] {
             assert!(read(wrong).is_err(), "{wrong}");
         }
     }

@@ -17,7 +17,7 @@ use crate::config;
 use crate::config::model::Admin;
 
 /// How long the admin listener may take.
-const WITHIN: Duration = Duration::from_secs(10);
+const WITHIN: Duration = Duration::from_secs(20);
 const ANSWER_BYTES_MAX: usize = 1 << 20;
 
 #[derive(Debug, Args)]
@@ -27,11 +27,47 @@ const ANSWER_BYTES_MAX: usize = 1 << 20;
 )]
 pub(super) struct Arguments {
     /// What clients ask for, with scheme and host
-    #[arg(required_unless_present = "everything")]
-    url: Option<String>,
+    #[arg(value_name = "URL")]
+    urls: Vec<String>,
+    /// Likewise
+    #[arg(long, value_name = "URL")]
+    url: Vec<String>,
+    /// What carries this surrogate tag; with `*` in it, what carries one that fits
+    #[arg(long)]
+    tag: Vec<String>,
+    /// What carries a tag that fits this pattern
+    #[arg(long, value_name = "PATTERN")]
+    glob: Vec<String>,
+    /// This path and all below it, on one host (with scheme and host) or on every one
+    #[arg(long, value_name = "PATH")]
+    prefix: Vec<String>,
+    /// What is stored for this host
+    #[arg(long)]
+    host: Vec<String>,
+    /// What this route has stored
+    #[arg(long)]
+    route: Vec<String>,
+    /// What is in this named cache
+    #[arg(long)]
+    cache: Vec<String>,
+    /// What `[model.NAME]` says
+    #[arg(long)]
+    model: Vec<String>,
+    /// What is stored under this key, in hexadecimal digits
+    #[arg(long)]
+    key: Vec<String>,
     /// Drop all that is stored
-    #[arg(long, conflicts_with = "url")]
+    #[arg(long)]
     everything: bool,
+    /// Do not drop it: it is stale, to be validated before it is used
+    #[arg(long)]
+    soft: bool,
+    /// Do not drop it: serve it for so long at most while it is fetched anew
+    #[arg(long, value_name = "DURATION", num_args = 0..=1, default_missing_value = "60s", conflicts_with = "soft")]
+    refresh: Option<String>,
+    /// Until when to wait: `local`, until the other proxies will hear of it; `all`, until all have applied it
+    #[arg(long, value_parser = ["local", "all"], default_value = "local")]
+    wait: String,
     /// The admin listener
     #[arg(long, value_name = "ADDRESS")]
     admin: Option<String>,
@@ -52,10 +88,7 @@ pub(super) fn purge(arguments: &Arguments, out: &mut impl Write) -> Result<(), F
         .ok()
         .filter(|token| !token.is_empty())
         .or_else(|| configured.and_then(|admin| admin.token).map(|token| token.0));
-    let what = match &arguments.url {
-        Some(url) => json!({ "url": url }),
-        None => json!({ "everything": true }),
-    };
+    let what = arguments.order()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let asked = async { tokio::time::timeout(WITHIN, ask(&address, token.as_deref(), &what)).await };
     let answer = match runtime.block_on(asked) {
@@ -64,13 +97,78 @@ pub(super) fn purge(arguments: &Arguments, out: &mut impl Write) -> Result<(), F
             return Err(Failed::Text(format!("no answer from `{address}` within {} s", WITHIN.as_secs())));
         }
     };
-    let shown = arguments.url.as_deref().unwrap_or("everything");
-    match answer.get("responses").and_then(serde_json::Value::as_u64) {
-        Some(1) => writeln!(out, "purged {shown}: 1 stored response")?,
-        Some(count) => writeln!(out, "purged {shown}: {count} stored responses")?,
-        None => writeln!(out, "purged {shown}")?,
+    writeln!(out, "{}", said(&answer))?;
+    let not_by = answer.get("not_applied_by").and_then(serde_json::Value::as_array);
+    if not_by.is_some_and(|not_by| !not_by.is_empty()) {
+        return Err(Failed::Text(
+            "not all proxies have applied it in time; they will, or validate first what they have".to_owned(),
+        ));
     }
     Ok(())
+}
+
+/// The receipt, for people.
+fn said(receipt: &serde_json::Value) -> String {
+    let purged = receipt.get("purged").map(ToString::to_string).unwrap_or_default();
+    let id = receipt.get("id").and_then(serde_json::Value::as_str).unwrap_or("?");
+    let mut text = format!("purged {purged} ({id})");
+    match receipt.get("position").and_then(serde_json::Value::as_str) {
+        Some(position) => text.push_str(&format!(" at {position}")),
+        None => text.push_str(", here only: the other proxies hear of it when the log is back"),
+    }
+    let list = |name: &str| {
+        let ids = receipt.get(name).and_then(serde_json::Value::as_array)?;
+        let ids: Vec<&str> = ids.iter().filter_map(serde_json::Value::as_str).collect();
+        (!ids.is_empty()).then(|| ids.join(", "))
+    };
+    if let Some(ids) = list("applied_by") {
+        text.push_str(&format!("\napplied by {ids}"));
+    }
+    if let Some(ids) = list("not_applied_by") {
+        text.push_str(&format!("\nnot yet applied by {ids}"));
+    }
+    text
+}
+
+impl Arguments {
+    /// What is asked of the admin listener.
+    fn order(&self) -> Result<serde_json::Value, Failed> {
+        let mut object = serde_json::Map::new();
+        let urls: Vec<&String> = self.urls.iter().chain(&self.url).collect();
+        if !urls.is_empty() {
+            object.insert("url".to_owned(), json!(urls));
+        }
+        let named = [
+            ("tag", &self.tag),
+            ("glob", &self.glob),
+            ("prefix", &self.prefix),
+            ("host", &self.host),
+            ("route", &self.route),
+            ("cache", &self.cache),
+            ("model", &self.model),
+            ("key", &self.key),
+        ];
+        for (kind, values) in named.into_iter().filter(|(_, values)| !values.is_empty()) {
+            object.insert(kind.to_owned(), json!(values));
+        }
+        if self.everything {
+            object.insert("everything".to_owned(), true.into());
+        }
+        if object.is_empty() {
+            return Err(Failed::Text(
+                "nothing is named\n help: name a URL, or --tag, --glob, --prefix, --host, --route, --cache, --model, --key or --everything"
+                    .to_owned(),
+            ));
+        }
+        if self.soft {
+            object.insert("soft".to_owned(), true.into());
+        }
+        if let Some(refresh) = &self.refresh {
+            object.insert("refresh".to_owned(), refresh.clone().into());
+        }
+        object.insert("wait".to_owned(), self.wait.clone().into());
+        Ok(object.into())
+    }
 }
 
 fn configured_admin(arguments: &Arguments) -> Result<Option<Admin>, Failed> {

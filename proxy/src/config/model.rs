@@ -16,6 +16,7 @@ use ipnet::IpNet;
 use crate::redis::url::RedisUrl;
 use crate::routes::Matcher;
 use crate::routes::glob::Glob;
+use crate::routes::path::PathPattern;
 use crate::routes::template::Template;
 use crate::store::wire::Compression;
 
@@ -36,6 +37,39 @@ pub struct Config {
     pub origins: BTreeMap<Arc<str>, Origin>,
     /// Routes in the order of the file; the first that matches wins.
     pub routes: Vec<Arc<Route>>,
+    /// What writes make stale.
+    pub models: Vec<Model>,
+    /// The embedded store; `None`: nothing outlives the process.
+    pub data: Option<Data>,
+}
+
+/// `[data]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Data {
+    /// The folder.
+    pub path: PathBuf,
+    /// Bytes of bodies on disk; 0: none, only the purge journal.
+    pub cache_size: u64,
+}
+
+/// `[model.NAME]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Model {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Which requests write it.
+    pub written_by: Vec<WriteRule>,
+    /// What they make stale: tags, with names from the path and with `*`.
+    pub purge: Vec<Template>,
+}
+
+/// Requests that write a model.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WriteRule {
+    /// The methods; empty: every unsafe one.
+    pub methods: Vec<Method>,
+    /// The path.
+    pub path: PathPattern,
 }
 
 /// A place in a configuration file, for messages and for `weir explain`.
@@ -231,6 +265,8 @@ pub struct SharedTier {
     pub redis: Arc<str>,
     /// What every key begins with: prefix and version, and on a Cluster the database.
     pub prefix: Arc<str>,
+    /// What the names of the log of purges begin with: the prefix without the version, because purges are of all of them.
+    pub log: Arc<str>,
     /// The largest body that is put there. Default 1 MiB.
     pub max_body: u64,
     /// The longest that anything stays there. Default 7 days.

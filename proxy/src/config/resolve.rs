@@ -13,10 +13,10 @@ use super::decode::{At, ByteSize, Field, Lifetime, Named, OneOrMany, Reader, Tab
 use super::expect::Expectation;
 use super::mistake::{Mistake, Source, Span, Warning, nearest};
 use super::model::{
-    Action, Admin, Balance, Cache, CacheRules, Certificate, Config, FixedAnswer, HeaderEdits, HealthCheck,
-    Limits, ListenAddress, Listener, Log, LogFormat, LogLevel, Origin, OriginAddress, OriginProtocol,
-    OriginServer, OriginTimeouts, Place as ConfigPlace, Redis, RedisTls, Retry, Rewrite, Route, RouteCache,
-    Secret, Server, SharedTier,
+    Action, Admin, Balance, Cache, CacheRules, Certificate, Config, Data, FixedAnswer, HeaderEdits,
+    HealthCheck, Limits, ListenAddress, Listener, Log, LogFormat, LogLevel, Model, Origin, OriginAddress,
+    OriginProtocol, OriginServer, OriginTimeouts, Place as ConfigPlace, Redis, RedisTls, Retry, Rewrite,
+    Route, RouteCache, Secret, Server, SharedTier, WriteRule,
 };
 use super::schema;
 use super::units::show_duration;
@@ -135,7 +135,9 @@ impl Resolver<'_> {
         }
         let routes = self.routes(file, &caches, &mut origins);
         let expectations = many(&file.test).map(|test| Expectation::of(&test.value, self.reader)).collect();
-        let config = Config { server, admin, log, redis, caches, origins, routes };
+        let models = named(&file.model).filter_map(|(name, at)| self.model(&name.value, &at.value)).collect();
+        let data = file.data.value().map(|data| self.data(data));
+        let config = Config { server, admin, log, redis, caches, origins, routes, models, data };
         self.warn(file, &config);
         Resolved {
             config,
@@ -474,6 +476,76 @@ impl Resolver<'_> {
         }
     }
 
+    // ---------------------------------------------------------------- [model.NAME], [data]
+
+    fn model(&self, name: &str, model: &schema::Model) -> Option<Model> {
+        let mut bound = BTreeSet::new();
+        let mut written_by = Vec::new();
+        for at in many(&model.written_by) {
+            if let Some(rule) = self.write_rule(at) {
+                bound.extend(rule.path.names().map(str::to_owned));
+                written_by.push(rule);
+            }
+        }
+        if many(&model.purge).next().is_none() {
+            self.wrong_with_help(
+                &model.span,
+                format!("model `{name}` purges nothing"),
+                "add `purge = [\"tag\"]`: the tags that its pages carry",
+            );
+            return None;
+        }
+        let purge = many(&model.purge).filter_map(|at| self.tag(at, &bound)).collect();
+        Some(Model { name: name.into(), written_by, purge })
+    }
+
+    /// `PUT|DELETE /api/posts/{id}`, or a path alone.
+    fn write_rule(&self, at: &At<Text>) -> Option<WriteRule> {
+        let text = at.value.value.trim();
+        let (words, path) = match text.split_once(char::is_whitespace) {
+            Some((methods, path)) => (methods, path.trim_start()),
+            None => ("", text),
+        };
+        let mut methods = Vec::new();
+        for word in words.split('|').filter(|word| !word.is_empty()) {
+            let known = ["POST", "PUT", "PATCH", "DELETE"];
+            let method = Method::from_bytes(word.as_bytes()).ok().filter(|method| !method.is_safe());
+            let Some(method) = method.filter(|method| {
+                known.contains(&method.as_str())
+                    || word.len() > 2 && word.bytes().all(|byte| byte.is_ascii_uppercase())
+            }) else {
+                let help = match nearest(&word.to_ascii_uppercase(), known) {
+                    Some(near) => format!("did you mean `{near}`?"),
+                    None => {
+                        "write methods that change something, as in \"PUT|DELETE /api/posts/{id}\"".to_owned()
+                    }
+                };
+                self.wrong_with_help(&at.span, format!("`{word}` is no method that writes"), help);
+                return None;
+            };
+            methods.push(method);
+        }
+        match PathPattern::parse(path, false) {
+            Ok(path) => Some(WriteRule { methods, path }),
+            Err(error) => {
+                self.wrong_with_help(
+                    &at.span,
+                    format!("`{path}` is not a path: {error}"),
+                    "write methods and a path, as in \"PUT|DELETE /api/posts/{id}\"",
+                );
+                None
+            }
+        }
+    }
+
+    fn data(&self, data: &schema::Data) -> Data {
+        let path = data.path.value().cloned().unwrap_or_else(|| PathBuf::from("weir-data"));
+        Data {
+            path: self.folder.join(path),
+            cache_size: data.cache_size.value().map_or(2 << 30, |size| size.0),
+        }
+    }
+
     // ---------------------------------------------------------------- [cache.NAME]
 
     fn caches(&mut self, file: &schema::File, redis: &RedisServers) -> BTreeMap<Arc<str>, Cache> {
@@ -544,6 +616,7 @@ impl Resolver<'_> {
         Some(SharedTier {
             redis: server.name.clone(),
             prefix: format!("{prefix}:v{version}{database}").into(),
+            log: format!("{prefix}{database}").into(),
             max_body,
             max_ttl: self.redis_max_ttl(&cache.redis_max_ttl),
             compression: cache.compression.or(Compression::Zstd),

@@ -45,6 +45,10 @@ table! {
         origin: Named<Origin> = "none",
         /// What happens to which request. The first route that matches wins; `weir check` names those that never can.
         route: OneOrMany<Route> = "required",
+        /// What writes to the application make stale, by the name of what is written.
+        model: Named<Model> = "none",
+        /// The embedded store, for what has to outlive the process.
+        data: Data = "none: nothing outlives the process",
         /// What you expect of the routes; run by `weir check`, at the start, and before a reload is taken.
         test: OneOrMany<Test> = "none",
     }
@@ -415,7 +419,7 @@ table! {
         sort_query: bool = "false",
         /// Cookies that do matter: they are part of the key, and the only ones that the origin sees when something is fetched for the cache.
         cookies: OneOrMany<Text> = "none",
-        /// Tags that what is stored belongs to: `"posts"`, `"post:{id}"` with a name from the path. They are kept with it; a later version purges by them.
+        /// Tags that what is stored belongs to: `"posts"`, `"post:{id}"` with a name from the path. A purge of the tag reaches it.
         tags: OneOrMany<Text> = "none",
     }
 }
@@ -465,6 +469,33 @@ table! {
         status: Whole<301, 308> = "302",
         /// Where to: `"https://www.example.com{path}{query}"`. Names from `match.path`, and `path`, `query` (with its `?`) and `host` of the request.
         to: Text = "required",
+    }
+}
+
+table! {
+    /// What a write makes stale. After a request of `written_by` that the origin has not refused, everything is purged that carries a tag of `purge`.
+    ///
+    /// ```toml
+    /// [model.Post]
+    /// written_by = ["POST|PUT|PATCH|DELETE /admin/main/post/**", "PUT|DELETE /api/posts/{id}"]
+    /// purge = ["home_page_data_*", "post:{id}"]
+    /// ```
+    Model in "[model.NAME]" {
+        /// Methods and a path, as `"PUT|DELETE /api/posts/{id}"`; the path as in `match`. Without methods, every unsafe one. Only unsafe methods write.
+        written_by: OneOrMany<Text> = "none: it is purged by name only",
+        /// Tags (see `cache.tags`), with `*` for any characters. `{name}` is what the path binds there; where a path does not, it stands for all.
+        purge: OneOrMany<Text> = "required",
+    }
+}
+
+table! {
+    /// The embedded store, in SQLite: which purges are in force (`state.db`), and bodies that survive a restart (`cache.db`). It makes itself; what is damaged
+    /// is moved aside. Without it, nothing outlives the process: purges that other proxies have not heard of yet are lost with it.
+    Data in "[data]" {
+        /// The folder, made if it is not there. One proxy per folder.
+        path: PathBuf = "\"weir-data\"",
+        /// The most that bodies may take on disk; what was not used for long goes first. 0 keeps none.
+        cache_size: ByteSize = "\"2GiB\"",
     }
 }
 
@@ -819,7 +850,7 @@ impl Decode for Json {
 /// Names that later versions will know. A file written for them must not be half understood.
 pub(super) fn later(written: &str, name: &str) -> Option<String> {
     let known_later: &[&str] = match written {
-        "" => &["session", "limit", "plugin", "model", "data"],
+        "" => &["session", "limit", "plugin"],
         "[cache.NAME]" => &["epoch", "epoch_grace", "on_redis_error"],
         "[[route]]" => &["plugins", "limits", "session"],
         _ => return None,
@@ -898,6 +929,8 @@ pub(super) fn tables() -> Vec<(&'static str, &'static [&'static str], &'static [
         of::<Redis>(),
         of::<RedisTls>(),
         of::<Cache>(),
+        of::<Model>(),
+        of::<Data>(),
         of::<Server>(),
         of::<ListenerTable>(),
         of::<Certificate>(),

@@ -2,6 +2,8 @@
 
 use super::local::fixed_answer;
 use super::*;
+use crate::purge::triggers::{self, Written};
+use crate::purge::{self, Wait};
 
 impl Exchange {
     /// An answer made of a response that is still arriving: the client's conditions count here too.
@@ -202,18 +204,16 @@ impl Exchange {
         self.led(&key, facts, status, None, told)
     }
 
-    /// RFC 9111 §4.4: after an unsafe request that succeeded, what is stored for its URI, and for those its answer names, is stale.
-    pub(super) fn invalidate(&self, method: MethodClass, response: &Response<Body>) {
-        let target = self.presented_target();
-        for stale in invalidation::invalidated(method, &target, response.status(), response.headers()) {
-            self.worker.proxy.purge_url(
-                &self.snapshot,
-                &stale.scheme,
-                &stale.authority,
-                &stale.path_and_query,
-            );
-            self.worker.metrics.purges.one();
+    /// After an unsafe request that succeeded: what it has changed is purged before the client hears of it.
+    pub(super) async fn invalidate(&self, status: StatusCode, headers: &HeaderMap) {
+        let written =
+            Written { method: &self.parts.method, target: self.presented_target(), status, headers };
+        let purges = triggers::purged_by(&self.snapshot, &written);
+        if purges.is_empty() {
+            return;
         }
+        purges.iter().for_each(|_| self.worker.metrics.purges.one());
+        self.worker.proxy.purges.issue(purges, Wait::Local, purge::REQUEST_BUDGET, self.clock()).await;
     }
 }
 

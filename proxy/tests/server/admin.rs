@@ -6,13 +6,15 @@ use std::time::UNIX_EPOCH;
 
 use harness::{Conn, Response};
 use serde_json::{Value, json};
-use weir::admin::{Admin, Control, Purge, PurgeError, Readiness, Receipt, Reload, Reloaded};
+use weir::admin::{Admin, Control, PurgeError, Purging, Readiness, Reload, Reloaded};
 use weir::config::model::Secret;
 use weir::metrics::{Metrics, Reading, Readings};
+use weir::purge::order::{Named, Order};
+use weir::purge::{Position, Receipt, Target, Wait};
 
 #[derive(Default)]
 struct Noting {
-    purged: Mutex<Vec<Purge>>,
+    purged: Mutex<Vec<Order>>,
     degraded: Mutex<Vec<String>>,
 }
 
@@ -21,14 +23,23 @@ impl Control for Noting {
         Readiness { degraded: self.degraded.lock().expect("no test panics with it").clone() }
     }
 
-    fn purge(&self, what: &Purge) -> Result<Receipt, PurgeError> {
-        if let Purge::Url(url) = what
-            && url.scheme().is_none()
-        {
-            return Err(PurgeError::NotAbsolute { url: url.to_string() });
-        }
-        self.purged.lock().expect("no test panics with it").push(what.clone());
-        Ok(Receipt { responses: None, at: UNIX_EPOCH })
+    fn purge(self: Arc<Self>, order: Order) -> Purging {
+        Box::pin(async move {
+            if let [Named::Model(name)] = &order.named[..] {
+                return Err(PurgeError::Unknown { kind: "model", name: name.clone() });
+            }
+            let slow = order.wait == Wait::All;
+            self.purged.lock().expect("no test panics with it").push(order);
+            let receipt = Receipt {
+                id: "ab:7".to_owned(),
+                position: Some(Position { ms: 5, seq: 1 }),
+                replicated: true,
+                applied_by: vec!["cd".to_owned()],
+                not_applied_by: if slow { vec!["ef".to_owned()] } else { Vec::new() },
+                journaled: false,
+            };
+            Ok((receipt, UNIX_EPOCH))
+        })
     }
 
     fn status(&self) -> Value {
@@ -71,7 +82,7 @@ impl Fixture {
         Conn::connect(self.address).ask(method, target, headers, body.as_bytes())
     }
 
-    fn purged(&self) -> Vec<Purge> {
+    fn purged(&self) -> Vec<Order> {
         self.control.purged.lock().expect("no test panics with it").clone()
     }
 }
@@ -111,17 +122,33 @@ fn a_purge_gives_a_receipt_and_a_reload_its_warnings() {
     let fixture = start(None);
     let url = "http://a.test/x?y=1";
     let receipt = fixture.ask("POST", "/purge", &[LOCAL, JSON], &json!({ "url": url }).to_string());
-    let expected = json!({ "purged": { "url": url }, "at": "1970-01-01T00:00:00.000Z", "responses": null });
+    let expected = json!({
+        "purged": { "url": url }, "at": "1970-01-01T00:00:00.000Z",
+        "id": "ab:7", "position": "5-1", "replicated": true, "journaled": false,
+    });
     assert_eq!((receipt.status, parsed(&receipt)), (200, expected));
     let in_query = "/purge?url=http%3A%2F%2Fa.test%2F";
     assert_eq!(fixture.ask("POST", in_query, &[LOCAL, ("Weir-Admin", "1")], "").status, 200);
     assert_eq!(fixture.ask("POST", "/purge?everything=true", &[LOCAL, JSON], "").status, 200);
-    let expected =
-        [Purge::Url(url.parse().unwrap()), Purge::Url("http://a.test/".parse().unwrap()), Purge::Everything];
-    assert_eq!(fixture.purged(), expected);
+    let waited = fixture.ask("POST", "/purge", &[LOCAL, JSON], r#"{"tag": ["a", "b"], "wait": "all"}"#);
+    assert_eq!((waited.status, &parsed(&waited)["not_applied_by"]), (202, &json!(["ef"])), "not done yet");
+    let asked: Vec<Value> = fixture.purged().iter().map(Order::to_json).collect();
+    let expected = [
+        json!({ "url": url }),
+        json!({ "url": "http://a.test/" }),
+        json!({ "everything": true }),
+        json!({ "tag": ["a", "b"], "wait": "all" }),
+    ];
+    assert_eq!(asked, expected);
+    assert_eq!(fixture.purged()[2].named, [Named::Target(Target::Everything)]);
+    let unknown = fixture.ask("POST", "/purge?model=Past", &[LOCAL, JSON], "");
+    assert_eq!(
+        (unknown.status, &parsed(&unknown)["detail"]),
+        (400, &json!("there is no model called `Past`"))
+    );
     let refused = fixture.ask("POST", "/purge", &[LOCAL, JSON], r#"{"url": "/x"}"#);
     assert_eq!((refused.status, refused.header("content-type")), (400, Some("application/problem+json")));
-    assert_eq!(parsed(&refused)["detail"], json!("`/x` is not an absolute http or https URL"));
+    assert_eq!(parsed(&refused)["detail"], json!("`url`: `/x` is not an absolute http or https URL"));
     let reloaded = fixture.ask("POST", "/reload", &[LOCAL, JSON], "");
     assert_eq!(parsed(&reloaded), json!({ "reloaded": true, "warnings": ["route 2 can never match"] }));
 }

@@ -198,6 +198,12 @@ impl Weir {
         self.client().ask(method, target, headers, body)
     }
 
+    /// The address of the admin listener.
+    #[track_caller]
+    pub fn admin_address(&self) -> SocketAddr {
+        self.admin.expect("Weir announced its admin listener")
+    }
+
     /// A request to the admin listener.
     #[track_caller]
     pub fn admin(&self, method: &str, target: &str) -> Response {

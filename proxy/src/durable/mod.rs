@@ -1,0 +1,130 @@
+//! The embedded store, in SQLite: what outlives the process on this machine.
+//!
+//! Two files in the folder of `[data]`. `state.db` holds facts that must not be lost: each commit reaches the disk before anybody is told. `cache.db` holds
+//! bodies that can be fetched again: a crash of the machine may cost the last of them. Each has one thread that writes, and nothing waits
+//! for it but who has asked for a fact to be safe. Both make themselves; what is damaged is moved aside and begun anew; what the disk does not take
+//! switches the file off for a while, with a line in the log and a counter, and requests go on.
+
+pub mod journal;
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::Connection;
+
+/// How long a statement waits for another process that has the file (`weir store`).
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Why a file of the store cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The folder is not there and cannot be made, or a damaged file cannot be moved.
+    #[error("cannot use the folder `{}`", path.display())]
+    Folder {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// SQLite's own words.
+    #[error("cannot use `{}`", path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: rusqlite::Error,
+    },
+}
+
+/// How safely a commit is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Safety {
+    /// On the disk before it returns.
+    Full,
+    /// In order, so that the file is never damaged; the last of it may be lost with the machine, not with the process.
+    Normal,
+}
+
+/// Opens a file, or makes it; one that is damaged or not ours is moved aside first. The second value: where it was moved to.
+pub fn open(path: &Path, safety: Safety, schema: &str) -> Result<(Connection, Option<PathBuf>), StoreError> {
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder)
+            .map_err(|source| StoreError::Folder { path: folder.to_owned(), source })?;
+    }
+    match try_open(path, safety, schema) {
+        Ok(connection) => Ok((connection, None)),
+        Err(error) if is_damage(&error) => {
+            let aside =
+                move_aside(path).map_err(|source| StoreError::Folder { path: path.to_owned(), source })?;
+            let reopened = try_open(path, safety, schema);
+            let file = |source| StoreError::File { path: path.to_owned(), source };
+            Ok((reopened.map_err(file)?, Some(aside)))
+        }
+        Err(source) => Err(StoreError::File { path: path.to_owned(), source }),
+    }
+}
+
+fn try_open(path: &Path, safety: Safety, schema: &str) -> Result<Connection, rusqlite::Error> {
+    let connection = Connection::open(path)?;
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    let level = match safety {
+        Safety::Full => "FULL",
+        Safety::Normal => "NORMAL",
+    };
+    connection.pragma_update(None, "synchronous", level)?;
+    let found: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
+    if found != "ok" {
+        return Err(damaged());
+    }
+    let version: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    if version != 0 && version != VERSION {
+        // Of another version: nothing in it is understood here.
+        return Err(damaged());
+    }
+    connection.execute_batch(schema)?;
+    connection.pragma_update(None, "user_version", VERSION)?;
+    Ok(connection)
+}
+
+/// The version of both files.
+const VERSION: i64 = 1;
+
+fn damaged() -> rusqlite::Error {
+    rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT), None)
+}
+
+/// Whether the file itself is at fault, rather than the disk or our rights.
+pub fn is_damage(error: &rusqlite::Error) -> bool {
+    use rusqlite::ErrorCode::{CannotOpen, DatabaseCorrupt, NotADatabase};
+    match error.sqlite_error_code() {
+        Some(DatabaseCorrupt | NotADatabase) => true,
+        // A folder in its place, for example.
+        Some(CannotOpen) => true,
+        // A table of the same name with other columns.
+        _ => matches!(error, rusqlite::Error::SqlInputError { .. }),
+    }
+}
+
+/// Renames a file and what belongs to it. The name that it has from then on.
+fn move_aside(path: &Path) -> io::Result<PathBuf> {
+    let named = |suffix: &str| {
+        let mut name = path.as_os_str().to_owned();
+        name.push(suffix);
+        PathBuf::from(name)
+    };
+    // Each time another name, so that the evidence of an earlier time stays.
+    let aside = (0..1_000)
+        .map(|number| named(&format!(".damaged-{number}")))
+        .find(|aside| !aside.exists())
+        .ok_or_else(|| io::Error::other("a thousand damaged files lie there already"))?;
+    fs::rename(path, &aside)?;
+    for suffix in ["-wal", "-shm"] {
+        let _ = fs::remove_file(named(suffix));
+    }
+    Ok(aside)
+}

@@ -1,0 +1,296 @@
+//! Carries purges between this proxy and the log that proxies share: a stream in Redis, read and written at the primary.
+//!
+//! `{prefix}:inv` is the log; `{prefix}:inst` says of each proxy how far it has read, and until when its lease runs. Both lie in one slot.
+//! What is to be done, and what it means, is for `purge_log::Instance` to say; this file waits for sockets.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use purge_log::instance::{KEY_MS, LEASE_MS, RENEW_EVERY_MS};
+use purge_log::{Announcement, Position, Published, Send, Server};
+use tokio::runtime::Handle;
+use tokio::task::AbortHandle;
+
+use super::Purges;
+use crate::redis::{AddAt, Link, Redis, RedisError, Reply, Script, StreamId, StreamRecord, Trim};
+
+/// Records that the log keeps, about.
+const LOG_LEN: u64 = 100_000;
+/// Records read at once.
+const READ_MAX: u64 = 1_000;
+/// How long the reader waits for a record before it asks again.
+const READ_WAIT: Duration = Duration::from_millis(1_000);
+/// What renewing a lease may take.
+const RENEW_BUDGET: Duration = Duration::from_millis(500);
+/// How often it is renewed while somebody waits for what the others say.
+const RENEW_SOON: Duration = Duration::from_millis(20);
+/// After something has failed on a link that is still there.
+const AGAIN_AFTER: Duration = Duration::from_millis(100);
+/// A proxy whose lease ran out so long ago is not waited for any more.
+const FORGOTTEN_AFTER_MS: u64 = 60_000;
+
+/// Says how far we have read and renews our lease; tells what the others said, the server's clock, and the two ends of the log.
+const RENEW: &str = "\
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+redis.call('HSET', KEYS[1], ARGV[1], string.format('%d %s', now + ARGV[3], ARGV[2]))
+local peers = redis.call('HGETALL', KEYS[1])
+local answer = {}
+for at = 1, #peers, 2 do
+  local until_ms, said = string.match(peers[at + 1], '^(%d+) (.*)$')
+  if not until_ms or now - until_ms > ARGV[4] + 0 then
+    redis.call('HDEL', KEYS[1], peers[at])
+  else
+    answer[#answer + 1] = peers[at]
+    answer[#answer + 1] = (now < until_ms + 0) and said or ''
+  end
+end
+local last, deleted = '0-0', '0-0'
+if redis.call('EXISTS', KEYS[2]) == 1 then
+  local info = redis.call('XINFO', 'STREAM', KEYS[2])
+  for at = 1, #info, 2 do
+    if info[at] == 'last-generated-id' then last = info[at + 1] end
+    if info[at] == 'max-deleted-entry-id' then deleted = info[at + 1] end
+  end
+end
+return { string.format('%d', now), last, deleted, answer }";
+
+/// Carries purges for as long as it lives.
+#[derive(Debug)]
+pub struct Keeper(AbortHandle);
+
+impl Keeper {
+    /// Begins, on the background runtime. `prefix` is what the proxies that share purges have in common.
+    pub fn start(purges: Arc<Purges>, redis: Arc<Redis>, prefix: &str, background: &Handle) -> Self {
+        let carrier = Carrier {
+            purges,
+            redis,
+            log: format!("{{{prefix}}}:inv").into(),
+            proxies: format!("{{{prefix}}}:inst").into(),
+            renew: Script::new(RENEW),
+        };
+        Self(background.spawn(carrier.run()).abort_handle())
+    }
+}
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// The name of the log, for a lookup that compares its end.
+pub fn log_key(prefix: &str) -> Box<[u8]> {
+    format!("{{{prefix}}}:inv").into_bytes().into()
+}
+
+struct Carrier {
+    purges: Arc<Purges>,
+    redis: Arc<Redis>,
+    log: Box<str>,
+    proxies: Box<str>,
+    renew: Script,
+}
+
+/// What a renewal tells.
+struct Renewed {
+    now_ms: u64,
+    head: Position,
+    deleted: Position,
+}
+
+impl Carrier {
+    async fn run(self) {
+        let mut number = 0;
+        loop {
+            let link = self.redis.next_link(number).await;
+            number = link.number();
+            if !link.is_writable() {
+                link.ended().await;
+                continue;
+            }
+            while link.is_alive() {
+                let ended = tokio::select! {
+                    ended = self.serve(&link) => ended,
+                    () = link.ended() => Ok(()),
+                };
+                self.purges.with_instance(|instance| instance.disconnected());
+                self.publish_state();
+                if let Err(error) = ended {
+                    tracing::debug!(%error, "the log of purges is not to be had; trying again");
+                }
+                tokio::select! {
+                    () = tokio::time::sleep(AGAIN_AFTER) => {}
+                    () = link.ended() => {}
+                }
+            }
+        }
+    }
+
+    /// From a connection to its end.
+    async fn serve(&self, link: &Arc<Link>) -> Result<(), RedisError> {
+        let history: Box<str> = link.replication_id().await?.into();
+        // Our name is there before the end of the log is asked for: whoever publishes from now on waits for us.
+        let Renewed { now_ms, head, deleted } = self.renew(link, &history).await?.1;
+        let server = Server { history: history.clone(), head, deleted, now_ms };
+        self.purges.with_instance(|instance| instance.connected(server, self.now()));
+        self.happened();
+        tokio::select! {
+            ended = self.read(link) => ended,
+            ended = self.send(link, &history) => ended,
+        }
+    }
+
+    /// Reads the log, for ever.
+    async fn read(&self, link: &Arc<Link>) -> Result<(), RedisError> {
+        loop {
+            let after = self.purges.with_instance(|instance| instance.reads_after());
+            let records =
+                link.wait_for_records(self.log.as_bytes(), stream_id(after), READ_MAX, READ_WAIT).await?;
+            // Asked for after the records were read: what was trimmed before they were cannot go unseen.
+            let info = link.stream_info(self.log.as_bytes()).await?;
+            let deleted = info.and_then(|info| info.deleted_max).map_or(Position::START, position);
+            let entries: Vec<(Position, Published)> = records.iter().map(entry).collect();
+            self.purges.with_instance(|instance| {
+                let entries = entries.iter().map(|(position, published)| (*position, published));
+                instance.read(after, entries, deleted, self.now());
+            });
+            if let Some(journal) = &self.purges.journal {
+                journal.note_read(&entries, self.purges.facts.cursor());
+            }
+            self.happened();
+        }
+    }
+
+    /// Sends what there is to send, and renews the lease, for ever.
+    async fn send(&self, link: &Arc<Link>, history: &str) -> Result<(), RedisError> {
+        let mut renewed = Instant::now();
+        loop {
+            let sends = self.purges.with_instance(|instance| instance.sends());
+            for Send { number, at, published } in sends {
+                self.add(link, number, at, &published).await?;
+            }
+            let is_open = self.purges.is_open();
+            let wait = if is_open { Duration::from_millis(RENEW_EVERY_MS) } else { AGAIN_AFTER };
+            tokio::select! {
+                () = tokio::time::sleep(wait.saturating_sub(renewed.elapsed())) => {}
+                () = self.purges.wake.notified() => {
+                    if self.purges.with_instance(|instance| instance.has_sends()) {
+                        continue;
+                    }
+                    // Somebody waits for the others.
+                    tokio::time::sleep(RENEW_SOON.saturating_sub(renewed.elapsed())).await;
+                }
+            }
+            renewed = Instant::now();
+            let (asked, Renewed { head, .. }) = self.renew(link, history).await?;
+            let regressed = self.purges.with_instance(|instance| instance.renewed(asked, head, self.now()));
+            self.happened();
+            if regressed {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn add(
+        &self,
+        link: &Link,
+        number: Option<u64>,
+        at: Option<Position>,
+        published: &Published,
+    ) -> Result<(), RedisError> {
+        let fields = published.to_fields();
+        let fields: Vec<(&[u8], &[u8])> =
+            fields.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())).collect();
+        let to = at.map_or(AddAt::Next, |at| AddAt::Exactly(stream_id(at)));
+        match link.add_record(self.log.as_bytes(), to, Trim::About(LOG_LEN), &fields).await {
+            Ok(id) => {
+                let at = position(id);
+                self.purges.with_instance(|instance| instance.sent(number, at, self.now()));
+                if let (Some(journal), Some(number)) = (&self.purges.journal, number) {
+                    journal.note_published(number, at);
+                }
+            }
+            // Somebody was faster: what is at the end now is read first.
+            Err(RedisError::Refused { .. }) if at.is_some() => {
+                let info = link.stream_info(self.log.as_bytes()).await?;
+                let head = info.map_or(Position::START, |info| position(info.last));
+                self.purges.with_instance(|instance| instance.mark_refused(head, self.now()));
+            }
+            Err(error) => return Err(error),
+        }
+        self.happened();
+        Ok(())
+    }
+
+    async fn renew(&self, link: &Link, history: &str) -> Result<(u64, Renewed), RedisError> {
+        let asked = self.now();
+        let said = self.purges.with_instance(|instance| instance.announcement(history)).to_text();
+        let (lease, forgotten) = (KEY_MS.to_string(), FORGOTTEN_AFTER_MS.to_string());
+        let id = self.purges.id();
+        let arguments = [id.as_bytes(), said.as_bytes(), lease.as_bytes(), forgotten.as_bytes()];
+        let keys = [self.proxies.as_bytes(), self.log.as_bytes()];
+        let reply = link.run(&self.renew, &keys, &arguments, RENEW_BUDGET).await?.list()?;
+        let [now_ms, head, deleted, peers] = reply.as_slice() else { return Err(RedisError::Unexpected) };
+        let place = |reply: &Reply| reply.text()?.parse().map_err(|_| RedisError::Unexpected);
+        let now_ms = now_ms.text()?.parse().map_err(|_| RedisError::Unexpected)?;
+        let renewed = Renewed { now_ms, head: place(head)?, deleted: place(deleted)? };
+        let words = peers.clone().list()?;
+        let peers = words.chunks_exact(2).map(|pair| {
+            let said = pair[1].text()?;
+            Ok((pair[0].text()?.to_owned(), Announcement::parse(said)))
+        });
+        let peers = peers.collect::<Result<Vec<_>, RedisError>>()?;
+        self.purges.with_instance(|instance| {
+            let peers = peers.iter().map(|(id, said)| (id.as_str(), said.as_ref()));
+            instance.heard(peers, self.now());
+        });
+        let mut said = self.purges.said.lock();
+        said.number += 1;
+        said.peers = peers;
+        drop(said);
+        Ok((asked, renewed))
+    }
+
+    /// Something has happened: state is told to the hit path, and who waits looks again.
+    fn happened(&self) {
+        self.purges.with_instance(|instance| instance.tick(self.now()));
+        self.publish_state();
+        self.purges.progress.send_modify(|number| *number += 1);
+    }
+
+    fn publish_state(&self) {
+        let purges = &self.purges;
+        let (open, lease_from, history) = purges.with_instance(|instance| {
+            (instance.is_open(), instance.lease_from(), instance.history().map(str::to_owned))
+        });
+        let was_open = purges.open.swap(open, Ordering::AcqRel);
+        purges.verified_until.store(lease_from.map_or(0, |from| from + LEASE_MS), Ordering::Release);
+        if open && !was_open {
+            tracing::info!(cursor = %purges.facts.cursor(), "the log of purges is trusted");
+            if let (Some(journal), Some(history)) = (&purges.journal, history) {
+                journal.note_history(&history);
+            }
+        } else if was_open && !open {
+            tracing::warn!("the log of purges cannot be reached: purges of other proxies are not heard");
+        }
+    }
+
+    fn now(&self) -> u64 {
+        self.purges.millis_of(Instant::now())
+    }
+}
+
+fn entry(record: &StreamRecord) -> (Position, Published) {
+    let fields = record.fields.iter().map(|(name, value)| (&name[..], &value[..]));
+    (position(record.id), Published::from_fields(fields))
+}
+
+const fn position(id: StreamId) -> Position {
+    Position { ms: id.millis, seq: id.sequence }
+}
+
+const fn stream_id(position: Position) -> StreamId {
+    StreamId { millis: position.ms, sequence: position.seq }
+}
