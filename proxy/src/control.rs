@@ -175,6 +175,7 @@ impl Control for Proxy {
 fn redis_readings(name: &str, redis: &Redis, into: &mut Readings) {
     let (labels, counted, status) = ([("redis", name)], redis.counted(), redis.status());
     into.note(Reading::RedisUp, &labels, f64::from(u8::from(status.connected)));
+    into.note(Reading::RedisConnectedSeconds, &labels, status.connected_for.as_secs_f64());
     into.note(Reading::RedisWritable, &labels, f64::from(u8::from(status.writable)));
     into.note(Reading::RedisServersOpen, &labels, status.shards_open as f64);
     into.note(Reading::RedisInFlight, &labels, status.in_flight as f64);

@@ -351,6 +351,8 @@ labels! {
         OriginServerRequests = "origin_server_requests_in_progress",
         /// Whether there is a connection: 1 or 0; label `redis`.
         RedisUp = "redis_up",
+        /// How old the connections are, 0 without; label `redis`.
+        RedisConnectedSeconds = "redis_connected_seconds",
         /// Whether writes are taken: 1 or 0; label `redis`.
         RedisWritable = "redis_writable",
         /// Servers of a Cluster that are not asked; label `redis`.
@@ -409,6 +411,7 @@ impl Reading {
             Self::OriginServerConnections => "Open connections to the server.",
             Self::OriginServerRequests => "Requests under way at the server.",
             Self::RedisUp => "Whether there is a connection to Redis.",
+            Self::RedisConnectedSeconds => "How long the connections to Redis have been there.",
             Self::RedisWritable => "Whether Redis takes writes.",
             Self::RedisServersOpen => "Servers of a Redis Cluster that are not asked for the moment.",
             Self::RedisInFlight => "Commands under way to Redis.",

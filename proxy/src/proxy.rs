@@ -15,12 +15,13 @@ use crate::config::model::{Action, Config, Route};
 use crate::durable::journal::Journal;
 use crate::metrics::Metrics;
 use crate::origin::{Origin, OriginSetupError};
-use crate::purge::keeper::Keeper;
+use crate::purge::keeper::{self, Keeper};
 use crate::purge::{Labels, Purges};
 use crate::redis::Redis;
 use crate::request_key::KeyRule;
 use crate::routes::Routes;
 use crate::routes::template::Template;
+use crate::store::shared::{LogHead, SharedTier};
 
 /// The proxy: shared by all workers and by the background runtime.
 pub struct Proxy {
@@ -119,7 +120,9 @@ impl Proxy {
                 .ok()
         });
         let purges = Arc::new(Purges::new(journal, place.is_some()));
-        let snapshot = Snapshot::build(config, None, &purges, &background)?;
+        let with =
+            Surroundings { purges: &purges, clock: &clock, log: place.as_ref(), background: &background };
+        let snapshot = Snapshot::build(config, None, &with)?;
         let keeper = place.and_then(|place| place.keep(&snapshot, &purges, &background));
         Ok(Arc::new(Self {
             snapshot: ArcSwap::from_pointee(snapshot),
@@ -135,8 +138,14 @@ impl Proxy {
     /// Builds the new world beside the old one and swaps it in. After an error, nothing has changed.
     pub fn reload(&self, config: Arc<Config>) -> Result<(), SetupError> {
         let current = self.snapshot.load_full();
-        let next = Snapshot::build(config, Some(&current), &self.purges, &self.background)?;
         let mut keeper = self.keeper.lock();
+        let with = Surroundings {
+            purges: &self.purges,
+            clock: &self.clock,
+            log: keeper.as_ref().map(|(place, _)| place),
+            background: &self.background,
+        };
+        let next = Snapshot::build(config, Some(&current), &with)?;
         if let Some((place, _)) = &*keeper
             && !place.is_kept(&current, &next)
         {
@@ -181,6 +190,12 @@ impl LogPlace {
         Some(Self { redis: shared.redis.clone(), prefix: shared.log.clone() })
     }
 
+    /// Where the tiers in Redis look for its end.
+    fn head(&self, redis: &BTreeMap<Arc<str>, Arc<Redis>>) -> Option<LogHead> {
+        let stream = keeper::log_key(&self.prefix);
+        Some(LogHead { redis: redis.get(&self.redis)?.clone(), stream: stream.into() })
+    }
+
     fn keep(self, snapshot: &Snapshot, purges: &Arc<Purges>, background: &Handle) -> Option<(Self, Keeper)> {
         let redis = snapshot.redis.get(&self.redis)?.clone();
         let keeper = Keeper::start(purges.clone(), redis, &self.prefix, background);
@@ -200,13 +215,21 @@ impl LogPlace {
 /// The longest that a tier which outlives the process keeps anything.
 pub const KEEP_MAX: std::time::Duration = std::time::Duration::from_secs(7 * 86_400);
 
+/// What a snapshot is built with, beside the configuration.
+struct Surroundings<'p> {
+    purges: &'p Arc<Purges>,
+    clock: &'p Arc<dyn Clock>,
+    log: Option<&'p LogPlace>,
+    background: &'p Handle,
+}
+
 impl Snapshot {
     fn build(
         config: Arc<Config>,
         before: Option<&Self>,
-        purges: &Arc<Purges>,
-        background: &Handle,
+        with: &Surroundings<'_>,
     ) -> Result<Self, SetupError> {
+        let Surroundings { purges, background, .. } = *with;
         let limits = &config.server.limits;
         let same_limits = before.is_some_and(|before| before.config.server.limits == *limits);
         let mut origins = BTreeMap::new();
@@ -225,11 +248,21 @@ impl Snapshot {
             let kept = kept.cloned().unwrap_or_else(|| Redis::start(spec.clone(), background));
             redis.insert(name.clone(), kept);
         }
+        let log = with.log.and_then(|place| place.head(&redis));
         let mut caches = BTreeMap::new();
         for (name, spec) in &config.caches {
             let kept = before.and_then(|before| before.caches.get(name));
             let cache = kept.and_then(|kept| kept.described_as(spec));
-            let cache = cache.unwrap_or_else(|| NamedCache::new(spec.clone(), limits, purges.clone()));
+            let mut cache = cache.unwrap_or_else(|| NamedCache::new(spec.clone(), limits, purges.clone()));
+            cache.shared = spec.shared.as_ref().and_then(|shared| {
+                let (redis, log) = (redis.get(&shared.redis)?, log.as_ref()?);
+                let is_same = |tier: &&Arc<SharedTier>| tier.is(shared, redis, log);
+                let kept = kept.and_then(|kept| kept.shared.as_ref()).filter(is_same).cloned();
+                let start = || {
+                    SharedTier::start(redis.clone(), shared.clone(), log.clone(), with.clock, with.background)
+                };
+                Some(kept.unwrap_or_else(start))
+            });
             caches.insert(name.clone(), Arc::new(cache));
         }
         let plans = config.routes.iter().map(|route| Plan::new(route, &origins, &caches)).collect();
@@ -271,6 +304,8 @@ pub(crate) mod tests {
 
     /// A snapshot of a configuration, for tests of what looks at one.
     pub(crate) fn snapshot_of(config: Config, background: &Handle) -> Snapshot {
-        Snapshot::build(Arc::new(config), None, &Arc::default(), background).expect("it can be set up")
+        let clock: Arc<dyn Clock> = Arc::new(crate::clock::SystemClock);
+        let with = Surroundings { purges: &Arc::default(), clock: &clock, log: None, background };
+        Snapshot::build(Arc::new(config), None, &with).expect("it can be set up")
     }
 }

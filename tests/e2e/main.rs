@@ -13,6 +13,7 @@ mod operations;
 mod proxying;
 mod purging;
 mod purging_together;
+mod redis;
 mod resources;
 mod routes;
 mod the_harness;

@@ -130,7 +130,7 @@ impl Carrier {
 
     /// From a connection to its end.
     async fn serve(&self, link: &Arc<Link>) -> Result<(), RedisError> {
-        let history: Box<str> = link.replication_id().await?.into();
+        let history: Box<str> = link.replication_id_of(self.log.as_bytes()).await?.into();
         // Our name is there before the end of the log is asked for: whoever publishes from now on waits for us.
         let Renewed { now_ms, head, deleted } = self.renew(link, &history).await?.1;
         let server = Server { history: history.clone(), head, deleted, now_ms };

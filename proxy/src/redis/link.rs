@@ -40,6 +40,7 @@ const SLOTS: u16 = 16_384;
 /// The connections to one Redis.
 pub struct Link {
     number: u64,
+    made: Instant,
     spec: Arc<model::Redis>,
     background: Handle,
     pub(super) fast: Wire,
@@ -188,6 +189,7 @@ impl Link {
         }
         Self {
             number,
+            made: Instant::now(),
             spec,
             background,
             fast,
@@ -207,6 +209,11 @@ impl Link {
     /// Its number: each link of a Redis has a higher one than those before.
     pub const fn number(&self) -> u64 {
         self.number
+    }
+
+    /// How long it has been there.
+    pub fn age(&self) -> Duration {
+        self.made.elapsed()
     }
 
     /// Whether it goes to a primary. A replica is read, and its log is not to be trusted.

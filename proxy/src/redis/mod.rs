@@ -90,6 +90,8 @@ struct Trouble {
 pub struct Status {
     /// Whether there are connections.
     pub connected: bool,
+    /// For how long.
+    pub connected_for: Duration,
     /// Whether writes are taken by every server that is up.
     pub writable: bool,
     /// Servers of a Cluster that are not asked, of how many; 0 of 1 elsewhere.
@@ -169,6 +171,7 @@ impl Redis {
         });
         Status {
             connected: link.is_some(),
+            connected_for: link.as_ref().map_or(Duration::ZERO, |link| link.age()),
             writable: link.as_ref().is_some_and(|link| link.is_writable()) && !read_only,
             shards_open: open,
             shards,

@@ -130,9 +130,12 @@ impl Link {
 
     /// XREVRANGE + - COUNT 1: the position of the last record, [`StreamId::ZERO`] if there is none.
     pub async fn head(&self, stream: &[u8]) -> Result<StreamId, RedisError> {
-        let reply =
-            self.ask(Operation::Log, Ask::Read, stream, self.log_budget(), &head_command(stream)).await?;
-        head_of(reply)
+        self.head_within(stream, self.log_budget()).await
+    }
+
+    /// Likewise, within a budget.
+    pub async fn head_within(&self, stream: &[u8], budget: Duration) -> Result<StreamId, RedisError> {
+        head_of(self.ask(Operation::Log, Ask::Read, stream, budget, &head_command(stream)).await?)
     }
 
     /// XRANGE: up to `count` records from `first` to `last`, both included.

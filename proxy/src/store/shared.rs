@@ -12,7 +12,6 @@
 //! read or changed; nothing is ever searched or listed.
 
 use std::fmt::Write as _;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -31,7 +30,7 @@ use crate::cache::NamedCache;
 use crate::clock::Clock;
 use crate::config::model;
 use crate::purge::{Judgement, Known, Position, Stamp, Verdict};
-use crate::redis::{Link, Redis, RedisError, Script, StreamId};
+use crate::redis::{Link, Redis, RedisError, Script, Skip, StreamId};
 
 /// Jobs that wait in one lane; four lanes, so that one slow write does not hold up all.
 const LANE_MAX: usize = 256;
@@ -50,24 +49,20 @@ const HEAD_BYTES_MAX: usize = 256 << 10;
 const FIELDS_MAX: usize = 1024;
 const VARIANTS_MAX: usize = 64;
 
-/// Who keeps the log of purges, as far as this tier asks.
-pub trait Watermark: Send + Sync {
-    /// The stream whose head is read beside each value. `None`: nothing that comes through this link can be believed now.
-    fn stream(&self, link: u64) -> Option<Arc<[u8]>>;
-
-    /// Reads the log up to `head`; false: that did not succeed within `budget`.
-    fn reach<'w>(
-        &'w self,
-        head: StreamId,
-        budget: Duration,
-    ) -> Pin<Box<dyn Future<Output = bool> + Send + 'w>>;
+/// Where the log of purges is whose head says what a value must not be older than.
+#[derive(Debug, Clone)]
+pub struct LogHead {
+    /// The Redis.
+    pub redis: Arc<Redis>,
+    /// The stream.
+    pub stream: Arc<[u8]>,
 }
 
 /// A cache's tier in Redis.
 pub struct SharedTier {
     redis: Arc<Redis>,
     spec: model::SharedTier,
-    watermark: Arc<dyn Watermark>,
+    log: LogHead,
     lanes: Box<[mpsc::Sender<Job>]>,
     /// What is counted.
     pub counted: Arc<Counted>,
@@ -172,7 +167,7 @@ impl SharedTier {
     pub fn start(
         redis: Arc<Redis>,
         spec: model::SharedTier,
-        watermark: Arc<dyn Watermark>,
+        log: LogHead,
         clock: &Arc<dyn Clock>,
         background: &Handle,
     ) -> Arc<Self> {
@@ -190,12 +185,18 @@ impl SharedTier {
             sender
         });
         let lanes = lanes.collect();
-        Arc::new(Self { redis, spec, watermark, lanes, counted })
+        Arc::new(Self { redis, spec, log, lanes, counted })
     }
 
     /// What the configuration says.
     pub fn spec(&self) -> &model::SharedTier {
         &self.spec
+    }
+
+    /// Whether it is what would be started anew for this.
+    pub fn is(&self, spec: &model::SharedTier, redis: &Arc<Redis>, log: &LogHead) -> bool {
+        let same_log = Arc::ptr_eq(&self.log.redis, &log.redis) && self.log.stream == log.stream;
+        self.spec == *spec && Arc::ptr_eq(&self.redis, redis) && same_log
     }
 
     /// The Redis it is in.
@@ -229,13 +230,21 @@ impl SharedTier {
         now: Now,
     ) -> Result<bool, RedisError> {
         let link = self.redis.link()?;
-        let stream = self.watermark.stream(link.number()).ok_or(RedisError::Unexpected)?;
+        self.may_believe(cache)?;
         let until = Instant::now() + self.redis.spec().read_budget;
         let left = || until.saturating_duration_since(Instant::now());
-        let (value, head) = link.fetch_with_head(&self.name(Kind::Value, key), &stream, left()).await?;
+        let name = self.name(Kind::Value, key);
+        let (value, head) = if Arc::ptr_eq(&self.log.redis, &self.redis) {
+            link.fetch_with_head(&name, &self.log.stream, left()).await?
+        } else {
+            let log = self.log.redis.link()?;
+            let (value, head) =
+                tokio::join!(link.fetch(&name, left()), log.head_within(&self.log.stream, left()));
+            (value?, head?)
+        };
         let Some(value) = value else { return Ok(false) };
         // What is newer than all that is applied here may be about this very value.
-        if head > position(cache.purges.cursor()) && !self.watermark.reach(head, left()).await {
+        if !cache.purges.has_read(position(head), left()).await {
             one_more(&self.counted.ahead);
             return Ok(false);
         }
@@ -354,7 +363,7 @@ impl SharedTier {
         let mut wait = LOOK_MIN;
         let mut has_waited = false;
         loop {
-            match self.claim(key, holder).await {
+            match self.claim(cache, key, holder).await {
                 Ok(true) => {
                     // Whoever had it may have filled between our look and now.
                     if has_waited && self.look(cache, key, wanted, clock.now()).await == Looked::Found {
@@ -385,10 +394,15 @@ impl SharedTier {
         }
     }
 
-    async fn claim(&self, key: &[u8], holder: u128) -> Result<bool, RedisError> {
+    /// Nothing is read while the log of purges is not followed: somebody may have purged it.
+    fn may_believe(&self, cache: &NamedCache) -> Result<(), RedisError> {
+        if cache.purges.is_open() { Ok(()) } else { Err(RedisError::Skipped(Skip::Down)) }
+    }
+
+    async fn claim(&self, cache: &NamedCache, key: &[u8], holder: u128) -> Result<bool, RedisError> {
         let link = self.redis.link()?;
         // What could not be read afterwards is not waited for either.
-        self.watermark.stream(link.number()).ok_or(RedisError::Unexpected)?;
+        self.may_believe(cache)?;
         let name = self.name(Kind::Lease, key);
         link.claim(&name, &holder.to_be_bytes(), LEASE_FOR, self.redis.spec().read_budget).await
     }
@@ -449,8 +463,8 @@ fn since_received(terms: &Terms, now: Now) -> Duration {
     now.wall.duration_since(terms.received_wall()).unwrap_or_default()
 }
 
-fn position(position: Position) -> StreamId {
-    StreamId { millis: position.ms, sequence: position.seq }
+fn position(id: StreamId) -> Position {
+    Position { ms: id.millis, seq: id.sequence }
 }
 
 fn random() -> u128 {

@@ -93,7 +93,7 @@ fn the_primary_that_sentinels_name_and_the_next_one_after_it_died() {
     let mut primary = RedisServer::start();
     let replica = RedisServer::with(&["--replicaof", &format!("127.0.0.1 {}", primary.port())]);
     eventually("the replica follows", || {
-        replica.ask(&["INFO", "replication"]).text().contains("master_link_status:up")
+        replica.says(&["INFO", "replication"]).contains("master_link_status:up")
     });
     let sentinels = RedisServer::sentinels(&primary, 500);
     let list: Vec<String> =
@@ -106,10 +106,10 @@ fn the_primary_that_sentinels_name_and_the_next_one_after_it_died() {
     let next = connected.link_after(link.number());
     assert!(next.is_writable());
     eventually("the new primary is used", || connected.works());
-    assert!(replica.ask(&["INFO", "replication"]).text().contains("role:master"));
+    assert!(replica.says(&["INFO", "replication"]).contains("role:master"));
     // The old one comes back as a replica, and is not written to.
     primary.restart();
-    eventually("it follows", || primary.ask(&["ROLE"]).text().starts_with("slave"));
+    eventually("it follows", || primary.says(&["ROLE"]).starts_with("slave"));
     assert!(connected.works());
 }
 
@@ -118,7 +118,7 @@ fn a_manual_failover_ends_the_link_to_the_old_primary() {
     let primary = RedisServer::start();
     let replica = RedisServer::with(&["--replicaof", &format!("127.0.0.1 {}", primary.port())]);
     eventually("the replica follows", || {
-        replica.ask(&["INFO", "replication"]).text().contains("master_link_status:up")
+        replica.says(&["INFO", "replication"]).contains("master_link_status:up")
     });
     let sentinels = RedisServer::sentinels(&primary, 5000);
     let list: Vec<String> =
@@ -130,7 +130,7 @@ fn a_manual_failover_ends_the_link_to_the_old_primary() {
     let next = connected.link_after(link.number());
     eventually("the new primary is used", || connected.works());
     assert!(next.number() > link.number() && !link.is_alive());
-    assert!(replica.ask(&["ROLE"]).text().starts_with("master"));
+    assert!(replica.says(&["ROLE"]).starts_with("master"));
 }
 
 #[test]

@@ -315,6 +315,13 @@ impl RedisServer {
         self.client().ask(&parts).expect("the server answers")
     }
 
+    /// What it answers, as text; nothing if it does not: a server that changes its role closes connections.
+    pub fn says(&self, parts: &[&str]) -> String {
+        let parts: Vec<&[u8]> = parts.iter().map(|part| part.as_bytes()).collect();
+        let asked = Client::to(self.port).and_then(|mut client| client.ask(&parts));
+        asked.map(|value| value.text()).unwrap_or_default()
+    }
+
     /// All keys there are, in order.
     pub fn keys(&self) -> Vec<String> {
         let mut keys: Vec<String> = self.ask(&["KEYS", "*"]).list().iter().map(Value::text).collect();
