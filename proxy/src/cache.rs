@@ -22,6 +22,7 @@ use crate::collapse::Fills;
 use crate::compress::{self, Compressor};
 use crate::config::model;
 use crate::content::{Content, FillBudget};
+use crate::durable::bodies::Bodies;
 use crate::error::ProxyError;
 use crate::purge::{Known, Purges, Softened, Verdict};
 use crate::searches::Searches;
@@ -322,7 +323,15 @@ impl NamedCache {
         if let Some(shared) = &self.shared {
             shared.write_behind(self, key);
         }
+        if let Some(bodies) = self.bodies() {
+            bodies.write_behind(self, key);
+        }
         stored
+    }
+
+    /// The tier on disk.
+    pub fn bodies(&self) -> Option<&Arc<Bodies>> {
+        self.purges.bodies()
     }
 
     /// Takes over what another tier holds, on terms and with a stamp of its own. False: what is here is at least as new.

@@ -10,7 +10,7 @@ use crate::metrics::{Reading, Readings};
 use crate::origin::metrics::ServerState;
 use crate::proxy::Proxy;
 use crate::purge::order::{Named, Order};
-use crate::purge::{self, Target, Wait, triggers};
+use crate::purge::{self, Purges, Target, Wait, triggers};
 use crate::redis::Redis;
 use crate::redis::metrics::Operation;
 
@@ -119,6 +119,7 @@ impl Control for Proxy {
             "origins": origins,
             "redis": redis,
             "purges": self.purges.status(),
+            "data": data_status(&self.purges),
             "routes": snapshot.plans.iter().map(|plan| &*plan.route.name).collect::<Vec<_>>(),
         })
     }
@@ -142,6 +143,31 @@ impl Control for Proxy {
                 }
             }
         }
+        if let Some(journal) = self.purges.journal() {
+            into.note(Reading::StoreFailures, &[("file", "state")], journal.failures() as f64);
+        }
+        if let Some(bodies) = self.purges.bodies() {
+            let counted = bodies.counted();
+            into.note(
+                Reading::StoreBytes,
+                &[("file", "cache")],
+                counted.bytes.load(Ordering::Relaxed) as f64,
+            );
+            into.note(
+                Reading::StoreFailures,
+                &[("file", "cache")],
+                counted.failures.load(Ordering::Relaxed) as f64,
+            );
+            for (result, count) in [
+                ("hit", &counted.hits),
+                ("miss", &counted.misses),
+                ("skipped", &counted.skipped),
+                ("corrupt", &counted.corrupt),
+            ] {
+                into.note(Reading::StoreLookups, &[("result", result)], count.load(Ordering::Relaxed) as f64);
+            }
+        }
+        into.note(Reading::PurgesUnpublished, &[], self.purges.unpublished() as f64);
         for (name, redis) in &snapshot.redis {
             redis_readings(name, redis, into);
         }
@@ -205,6 +231,29 @@ fn redis_readings(name: &str, redis: &Redis, into: &mut Readings) {
 
 fn takes_requests(state: ServerState) -> bool {
     matches!(state, ServerState::Up | ServerState::Starting)
+}
+
+/// The embedded store; null: there is none.
+fn data_status(purges: &Purges) -> serde_json::Value {
+    let journal =
+        purges.journal().map(|journal| json!({ "off": journal.is_off(), "failures": journal.failures() }));
+    let Some(bodies) = purges.bodies() else {
+        return json!(journal.map(|journal| json!({ "journal": journal })));
+    };
+    let counted = bodies.counted();
+    let read = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
+    json!({
+        "journal": journal,
+        "off": bodies.is_off(),
+        "bytes": read(&counted.bytes),
+        "written": read(&counted.written),
+        "hits": read(&counted.hits),
+        "misses": read(&counted.misses),
+        "skipped": read(&counted.skipped),
+        "dropped": read(&counted.dropped),
+        "corrupt": read(&counted.corrupt),
+        "failures": read(&counted.failures),
+    })
 }
 
 impl Proxy {

@@ -369,6 +369,14 @@ labels! {
         RedisSkipped = "redis_skipped",
         /// How often the breaker opened; labels `redis`, `reason`.
         RedisOpened = "redis_breaker_opened",
+        /// Bytes of values on disk; label `file`.
+        StoreBytes = "store_bytes",
+        /// Commits to disk that failed; label `file`.
+        StoreFailures = "store_failures",
+        /// What came of looking on disk; label `result`.
+        StoreLookups = "store_lookups",
+        /// Own purges that the log has not taken.
+        PurgesUnpublished = "purges_unpublished",
     }
 }
 
@@ -389,6 +397,8 @@ impl Reading {
                 | Self::RedisSeconds
                 | Self::RedisSkipped
                 | Self::RedisOpened
+                | Self::StoreFailures
+                | Self::StoreLookups
         )
     }
 
@@ -419,6 +429,10 @@ impl Reading {
             Self::RedisOperations => "Commands sent to Redis.",
             Self::RedisSeconds => "Time from a command to its answer.",
             Self::RedisSkipped => "Commands that were not sent, because Redis is down, slow or read-only.",
+            Self::StoreBytes => "Bytes of values on disk.",
+            Self::StoreFailures => "Commits to disk that failed.",
+            Self::StoreLookups => "What came of looking for stored responses on disk.",
+            Self::PurgesUnpublished => "Purges of this proxy that the log has not taken yet.",
             Self::RedisOpened => "How often Redis was given up because of what it answered, or did not.",
         }
     }

@@ -528,15 +528,25 @@ impl Exchange {
     /// Looks into the tier behind memory. `Some`: it has put something into memory, and this is what the cache says now.
     async fn look_behind(&self, key: &[u8], facts: &RequestFacts) -> Option<Decision> {
         let cache = self.cache();
-        let tier = cache.shared.as_ref()?;
-        let looked = tier.look(cache, key, self.presented.fields(), self.clock()).await;
-        (looked == Looked::Found).then(|| self.found_behind(key, facts))
+        if let Some(tier) = &cache.shared
+            && tier.look(cache, key, self.presented.fields(), self.clock()).await == Looked::Found
+        {
+            return Some(self.found_behind(key, facts, Reason::Redis));
+        }
+        self.look_on_disk(key, facts).await
     }
 
-    fn found_behind(&self, key: &[u8], facts: &RequestFacts) -> Decision {
+    /// Likewise, on disk.
+    async fn look_on_disk(&self, key: &[u8], facts: &RequestFacts) -> Option<Decision> {
+        let cache = self.cache();
+        let found = cache.bodies()?.look(cache, key, self.presented.fields(), self.clock()).await;
+        found.then(|| self.found_behind(key, facts, Reason::Disk))
+    }
+
+    fn found_behind(&self, key: &[u8], facts: &RequestFacts, tier: Reason) -> Decision {
         match self.decide(key, facts) {
             Decision::Hit(mut hit) => {
-                hit.status.detail = hit.status.detail.or(Some(Reason::Redis));
+                hit.status.detail = hit.status.detail.or(Some(tier));
                 Decision::Hit(hit)
             }
             decision => decision,
@@ -546,11 +556,14 @@ impl Exchange {
     /// Likewise, for one who is about to fill. Where there is nothing, it gets the right to fill for all proxies, or waits for who has it.
     async fn behind_memory(&mut self, key: &[u8], facts: &RequestFacts) -> Option<Decision> {
         let cache = self.cache().clone();
-        let tier = cache.shared.as_ref()?;
+        let Some(tier) = &cache.shared else { return self.look_on_disk(key, facts).await };
         match tier.look(&cache, key, self.presented.fields(), self.clock()).await {
-            Looked::Found => return Some(self.found_behind(key, facts)),
-            Looked::Skipped => return None,
+            Looked::Found => return Some(self.found_behind(key, facts, Reason::Redis)),
+            Looked::Skipped => return self.look_on_disk(key, facts).await,
             Looked::Nothing => {}
+        }
+        if let Some(found) = self.look_on_disk(key, facts).await {
+            return Some(found);
         }
         let clock = &self.worker.proxy.clock;
         match tier.lease(&cache, key, self.presented.fields(), clock).await {
@@ -558,7 +571,7 @@ impl Exchange {
                 self.lease = lease;
                 None
             }
-            Leased::Found => match self.found_behind(key, facts) {
+            Leased::Found => match self.found_behind(key, facts, Reason::Redis) {
                 Decision::Hit(mut hit) => {
                     hit.status.collapsed = true;
                     Some(Decision::Hit(hit))

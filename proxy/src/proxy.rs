@@ -12,6 +12,7 @@ use crate::cache::NamedCache;
 use crate::clock::Clock;
 use crate::compress::Compressor;
 use crate::config::model::{Action, Config, Route};
+use crate::durable::bodies::Bodies;
 use crate::durable::journal::Journal;
 use crate::metrics::Metrics;
 use crate::origin::{Origin, OriginSetupError};
@@ -119,7 +120,18 @@ impl Proxy {
                 })
                 .ok()
         });
-        let purges = Arc::new(Purges::new(journal, place.is_some()));
+        let bodies = config.data.as_ref().zip(journal.as_ref()).and_then(|(data, journal)| {
+            if data.cache_size == 0 {
+                return None;
+            }
+            Bodies::open(&data.path, data.cache_size, journal.belongs_to_bodies(), clock.clone())
+                .inspect_err(|error| {
+                    let cause = std::error::Error::source(error).map(ToString::to_string);
+                    tracing::error!(%error, cause, "there is no tier on disk");
+                })
+                .ok()
+        });
+        let purges = Arc::new(Purges::new(journal, bodies, place.is_some()));
         let with =
             Surroundings { purges: &purges, clock: &clock, log: place.as_ref(), background: &background };
         let snapshot = Snapshot::build(config, None, &with)?;

@@ -5,6 +5,7 @@ mod balancing;
 mod cache_attacks;
 mod caching;
 mod configuration;
+mod durable;
 mod first_steps;
 mod framing;
 mod http2_attacks;

@@ -144,6 +144,8 @@ reasons! {
     // What was served in the origin's place.
     /// Another proxy has stored it; it came out of Redis and is in memory now.
     Redis = "redis",
+    /// It outlived an earlier process; it came from disk and is in memory now.
+    Disk = "disk",
     /// A stale response is served while a fresh one is fetched.
     StaleWhileRevalidate = "stale-while-revalidate",
     /// A stale response is served because the origin failed.

@@ -4,6 +4,7 @@
 mod check;
 mod doctor;
 mod purge;
+mod store;
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -62,6 +63,8 @@ enum Command {
     },
     /// Drop what is stored: for a URL, a tag, a path, or all of it
     Purge(purge::Arguments),
+    /// Look after the embedded store: check it, compact it, clear it
+    Store(store::Arguments),
     /// Look whether what the proxy depends on is well
     #[command(subcommand)]
     Doctor(doctor::Doctor),
@@ -96,6 +99,7 @@ pub fn main() -> ExitCode {
         (Some(Command::Demo { listen }), _) => run_demo(listen),
         (Some(Command::Purge(arguments)), _) => purge::purge(&arguments, &mut io::stdout().lock()),
         (Some(Command::Doctor(what)), _) => doctor::doctor(&what, &mut io::stdout().lock()),
+        (Some(Command::Store(arguments)), _) => store::store(&arguments, &mut io::stdout().lock()),
         (Some(Command::Reference), _) => print(&config::reference::markdown()),
         (None, Some(url)) => run_to(&url, arguments.listen.as_deref()),
         (None, None) => {

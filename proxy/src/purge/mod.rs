@@ -23,6 +23,7 @@ pub use purge_log::{
 use tokio::sync::{Notify, watch};
 use tokio::time::timeout_at;
 
+use crate::durable::bodies::Bodies;
 use crate::durable::journal::{Journal, Row};
 
 /// For what a purge is waited for.
@@ -66,6 +67,8 @@ pub struct Purges {
     id: String,
     log: Mutex<Log>,
     journal: Option<Arc<Journal>>,
+    /// The tier on disk: without the journal that goes with it, nothing in it could be judged.
+    bodies: Option<Arc<Bodies>>,
     began: Instant,
     shares: bool,
     /// The shared tier may be read.
@@ -119,13 +122,13 @@ impl Deref for Purges {
 
 impl Default for Purges {
     fn default() -> Self {
-        Self::new(None, false)
+        Self::new(None, None, false)
     }
 }
 
 impl Purges {
     /// Purges that survive this process if there is a journal, and that others hear of if they are `shared`; then a [`keeper`] carries them.
-    pub fn new(journal: Option<Arc<Journal>>, shared: bool) -> Self {
+    pub fn new(journal: Option<Arc<Journal>>, bodies: Option<Arc<Bodies>>, shared: bool) -> Self {
         let facts = Arc::new(Facts::default());
         let began = Instant::now();
         let kept = journal.as_ref().map(|journal| journal.kept());
@@ -168,6 +171,7 @@ impl Purges {
             id,
             log: Mutex::new(log),
             journal,
+            bodies,
             began,
             shares: shared,
             open: AtomicBool::new(false),
@@ -181,6 +185,16 @@ impl Purges {
     /// The name under which others know this proxy.
     pub fn id(&self) -> &str {
         &self.id
+    }
+
+    /// The tier on disk.
+    pub fn bodies(&self) -> Option<&Arc<Bodies>> {
+        self.bodies.as_ref()
+    }
+
+    /// The journal.
+    pub fn journal(&self) -> Option<&Arc<Journal>> {
+        self.journal.as_ref()
     }
 
     /// Whether purges are shared with other proxies.
