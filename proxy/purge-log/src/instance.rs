@@ -81,6 +81,8 @@ struct Recovery {
     since: u64,
     /// The log may have lost its end, or is new to us.
     changed: bool,
+    /// It has lost its end for certain, perhaps within one history: who has not read our mark may not know yet.
+    regressed: bool,
     /// A mark of this history has been seen or is not needed: records may be published.
     marked: bool,
     mark_in_flight: bool,
@@ -312,6 +314,7 @@ impl Instance {
             server,
             since: now,
             changed,
+            regressed,
             marked,
             mark_in_flight: false,
             upto,
@@ -495,11 +498,20 @@ impl Instance {
                 continue;
             }
             let of_this = said.filter(|said| said.history == recovery.server.history);
+            let of_this = of_this.filter(|said| !recovery.regressed || said.cursor >= recovery.upto);
             all_done &= of_this.is_some_and(|said| said.phase >= Phase::Done);
             any_open |= of_this.is_some_and(|said| said.phase == Phase::Open);
         }
         // Whoever is open has waited for all; nothing was lost since.
         recovery.agreed = all_done || any_open;
+        self.step(now);
+    }
+
+    /// Somebody has been open in the history that we are recovering in, be it there still or gone. It has waited for all; nothing was lost since.
+    pub fn heard_of_open(&mut self, now: u64) {
+        if let State::Recovering(recovery) = &mut self.state {
+            recovery.agreed |= !recovery.regressed;
+        }
         self.step(now);
     }
 

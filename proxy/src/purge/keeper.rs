@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use purge_log::instance::{KEY_MS, LEASE_MS, RENEW_EVERY_MS};
-use purge_log::{Announcement, Position, Published, Send, Server};
+use purge_log::{Announcement, Phase, Position, Published, Send, Server};
 use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
 
@@ -43,7 +43,7 @@ for at = 1, #peers, 2 do
     redis.call('HDEL', KEYS[1], peers[at])
   else
     answer[#answer + 1] = peers[at]
-    answer[#answer + 1] = (now < until_ms + 0) and said or ''
+    answer[#answer + 1] = (now < until_ms + 0) and said or '-' .. said
   end
 end
 local last, deleted = '0-0', '0-0'
@@ -237,14 +237,22 @@ impl Carrier {
         let now_ms = now_ms.text()?.parse().map_err(|_| RedisError::Unexpected)?;
         let renewed = Renewed { now_ms, head: place(head)?, deleted: place(deleted)? };
         let words = peers.clone().list()?;
+        let mut was_open = false;
         let peers = words.chunks_exact(2).map(|pair| {
             let said = pair[1].text()?;
-            Ok((pair[0].text()?.to_owned(), Announcement::parse(said)))
+            // After a hyphen: what one has said last whose lease has run out.
+            let last = Announcement::parse(said.trim_start_matches('-'));
+            was_open |=
+                last.as_ref().is_some_and(|last| last.phase == Phase::Open && *last.history == *history);
+            Ok((pair[0].text()?.to_owned(), last.filter(|_| !said.starts_with('-'))))
         });
         let peers = peers.collect::<Result<Vec<_>, RedisError>>()?;
         self.purges.with_instance(|instance| {
-            let peers = peers.iter().map(|(id, said)| (id.as_str(), said.as_ref()));
-            instance.heard(peers, self.now());
+            let said = peers.iter().map(|(id, said)| (id.as_str(), said.as_ref()));
+            instance.heard(said, self.now());
+            if was_open {
+                instance.heard_of_open(self.now());
+            }
         });
         let mut said = self.purges.said.lock();
         said.number += 1;
