@@ -779,7 +779,7 @@ fn path_and_query(parts: &Parts) -> &str {
 fn disposition(status: &CacheStatus) -> metrics::Disposition {
     use metrics::Disposition;
     if status.hit {
-        let fresh = matches!(status.detail, None | Some(Reason::Redis));
+        let fresh = matches!(status.detail, None | Some(Reason::Redis | Reason::Disk));
         return if fresh { Disposition::Hit } else { Disposition::HitStale };
     }
     if status.collapsed {
