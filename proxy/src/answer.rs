@@ -1,17 +1,27 @@
 //! What the service gives to a connection: an answer that is ready, or the boxed rest of a request.
 
+use std::cell::RefCell;
 use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use cache_semantics::cache_status::CACHE_STATUS;
 use http::Response;
 use http::header::{self, HeaderValue};
 
+use tokio_util::sync::ReusableBoxFuture;
+
 use crate::body::Body;
 use crate::store::{Content, StoredHead, StoredResponse};
+
+/// Memory of ended requests that a worker keeps for those to come.
+const SPARE_MAX: usize = 64;
+
+thread_local! {
+    static SPARE: RefCell<Vec<ReusableBoxFuture<'static, Response<Body>>>> = const { RefCell::new(Vec::new()) };
+}
 
 /// An answer. A hit is ready when the service returns, so that the hit path has no future to box, move or wake.
 pub enum Answer {
@@ -20,7 +30,7 @@ pub enum Answer {
     /// Ready; `None` once taken.
     Ready(Option<Response<Body>>),
     /// Still under way.
-    Pending(Pin<Box<dyn Future<Output = Response<Body>> + Send>>),
+    Pending(ReusableBoxFuture<'static, Response<Body>>),
 }
 
 /// A whole stored response as the answer to a GET. HTTP/1.1 writes it straight out of the store; for HTTP/2 it becomes a response.
@@ -86,7 +96,15 @@ impl Answer {
 
     /// An answer that takes its time.
     pub fn pending(future: impl Future<Output = Response<Body>> + Send + 'static) -> Self {
-        Self::Pending(Box::pin(future))
+        // Some kilobytes of one size: the allocator has no quick list for that, so there is one here.
+        let spare = SPARE.with_borrow_mut(Vec::pop);
+        Self::Pending(match spare {
+            Some(mut spare) => {
+                spare.set(future);
+                spare
+            }
+            None => ReusableBoxFuture::new(future),
+        })
     }
 }
 
@@ -103,7 +121,15 @@ impl Answer {
     /// Goes on with an answer that takes its time.
     pub fn poll_response(&mut self, context: &mut Context<'_>) -> Poll<Response<Body>> {
         if let Self::Pending(future) = self {
-            return future.as_mut().poll(context);
+            let response = ready!(future.poll(context));
+            if let Self::Pending(done) = std::mem::replace(self, Self::Ready(None)) {
+                SPARE.with_borrow_mut(|spare| {
+                    if spare.len() < SPARE_MAX {
+                        spare.push(done);
+                    }
+                });
+            }
+            return Poll::Ready(response);
         }
         Poll::Ready(self.take_ready().expect("an answer is polled until it is ready, and no further"))
     }

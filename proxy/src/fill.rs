@@ -26,7 +26,7 @@ use crate::collapse::FillToken;
 use crate::content::{Content, ContentReader, ContentWriter};
 use crate::error::ProxyError;
 use crate::metrics::FillEnd;
-use crate::origin::{Answered, OnInterim, Origin, OriginFields, Outgoing};
+use crate::origin::{Answered, OnInterim, Origin, OriginFields, Outgoing, OutgoingHead};
 use crate::pipeline::Worker;
 use crate::proxy::{PlanCache, Snapshot};
 use crate::purge::{FillStamp, Labels};
@@ -114,15 +114,17 @@ impl FillRequest {
             fields.set(name.clone(), value.clone());
         }
         Outgoing {
-            method: Method::GET,
-            target: self.target.clone(),
-            authority: self.authority.clone(),
-            fields,
+            head: OutgoingHead {
+                method: Method::GET,
+                target: self.target.clone(),
+                authority: self.authority.clone(),
+                fields,
+                takes_trailers: self.takes_trailers,
+                on_interim: self.on_interim.take(),
+                websocket: None,
+                client: self.client,
+            },
             body: Body::empty(),
-            takes_trailers: self.takes_trailers,
-            on_interim: self.on_interim.take(),
-            websocket: None,
-            client: self.client,
         }
     }
 }
@@ -247,8 +249,8 @@ impl Fill {
         origin: &Arc<Origin>,
         with_extra: bool,
     ) -> Result<Answered, crate::origin::OriginError> {
-        let outgoing = self.request.outgoing(with_extra);
-        let answered = origin.forward(self.worker.index, outgoing).await?;
+        let mut outgoing = self.request.outgoing(with_extra);
+        let answered = origin.forward(self.worker.index, &mut outgoing).await?;
         self.worker.metrics.origin_request(answered.response.status(), answered.head_after);
         Ok(answered)
     }

@@ -44,7 +44,7 @@ use crate::gate::{self, Authority, Gated, Rejection};
 use crate::identity;
 use crate::incoming::{Incoming, OnUpgrade, Received};
 use crate::metrics::{self, WorkerMetrics};
-use crate::origin::{self, Answered, OnInterim, Origin, OriginFields, Outgoing, Sender};
+use crate::origin::{self, Answered, OnInterim, Origin, OriginFields, Outgoing, OutgoingHead, Sender};
 use crate::proxy::{Plan, PlanCache, Proxy, Snapshot};
 use crate::purge::triggers::FOR_PROXIES;
 use crate::request_key::{Forwarded, ForwardedCookie, Presented, Scratch};
@@ -320,16 +320,20 @@ struct Outgo {
 }
 
 impl Exchange {
-    async fn run(mut self, step: Step, body: Incoming) -> Response<Body> {
-        let outgo = match step {
-            Step::Forward { status, facts } => self.forward(status, &facts, Some(body)).await,
-            // What a fill needs room for is not to burden what is only forwarded.
-            Step::Cached { decision, key, facts } => Box::pin(self.cached(decision, &key, &facts)).await,
-        };
-        // No interim response after the final one.
-        self.interim.close();
-        drop(self.connection.interim.take());
-        self.finish(outgo)
+    /// Goes on to the answer.
+    #[expect(clippy::manual_async_fn, reason = "an `async fn` holds its arguments twice, and this is the largest")]
+    fn run(mut self, step: Step, body: Incoming) -> impl Future<Output = Response<Body>> + Send + 'static {
+        async move {
+            let outgo = match step {
+                Step::Forward { status, facts } => self.forward(status, &facts, Some(body)).await,
+                // What a fill needs room for is not to burden what is only forwarded.
+                Step::Cached { decision, key, facts } => Box::pin(self.cached(decision, &key, &facts)).await,
+            };
+            // No interim response after the final one.
+            self.interim.close();
+            drop(self.connection.interim.take());
+            self.finish(outgo)
+        }
     }
 
     fn plan(&self) -> &Plan {
@@ -708,21 +712,23 @@ impl Exchange {
             }
             Some(_) | None => Body::empty(),
         };
-        let outgoing = Outgoing {
-            method: self.parts.method.clone(),
-            target: self.target.clone(),
-            authority: self.gated.authority.clone(),
-            fields: self.fields(),
+        let mut outgoing = Outgoing {
+            head: OutgoingHead {
+                method: self.parts.method.clone(),
+                target: self.target.clone(),
+                authority: self.gated.authority.clone(),
+                fields: self.fields(),
+                takes_trailers: self.gated.takes_trailers,
+                on_interim: self.on_interim(),
+                websocket,
+                client: self.addresses(),
+            },
             body,
-            takes_trailers: self.gated.takes_trailers,
-            on_interim: self.on_interim(),
-            websocket,
-            client: self.addresses(),
         };
         let origin = self.origin().clone();
         let index = self.worker.index;
         let requested = self.clock();
-        match self.interim.relay(pin!(origin.forward(index, outgoing))).await {
+        match self.interim.relay(pin!(origin.forward(index, &mut outgoing))).await {
             Ok(answered) => {
                 self.worker.metrics.origin_request(answered.response.status(), answered.head_after);
                 if !self.parts.method.is_safe() {

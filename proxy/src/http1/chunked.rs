@@ -214,11 +214,11 @@ mod tests {
 
     use super::*;
 
-    /// Feeds the bytes in pieces; the data, the trailers and what is left over, or the fault.
-    fn decode(
-        bytes: &[u8],
-        piece: usize,
-    ) -> Result<Option<(Vec<u8>, Option<HeaderMap>, Vec<u8>)>, ChunkFault> {
+    /// The data, the trailers and what is left over.
+    type Decoded = (Vec<u8>, Option<HeaderMap>, Vec<u8>);
+
+    /// Feeds the bytes in pieces.
+    fn decode(bytes: &[u8], piece: usize) -> Result<Option<Decoded>, ChunkFault> {
         let mut decoder = Decoder::new(1_000, 10);
         let (mut received, mut data) = (BytesMut::new(), Vec::new());
         for (at, come) in bytes.chunks(piece).enumerate() {

@@ -62,6 +62,14 @@ pub type Client = (SocketAddr, SocketAddr);
 
 /// A request on its way to an origin.
 pub struct Outgoing {
+    /// All but its content.
+    pub head: OutgoingHead,
+    /// Its content.
+    pub body: Body,
+}
+
+/// What is the same in every attempt.
+pub struct OutgoingHead {
     /// Its method.
     pub method: Method,
     /// Its target, as it is keyed.
@@ -70,8 +78,6 @@ pub struct Outgoing {
     pub authority: Authority,
     /// Its fields.
     pub fields: OriginFields,
-    /// Its content.
-    pub body: Body,
     /// Whether the client takes trailers.
     pub takes_trailers: bool,
     /// Who hears of a 103.
@@ -203,20 +209,22 @@ impl Origin {
 
     /// Sends a request and yields the answer as soon as its head is there. Runs on a worker's runtime.
     ///
-    /// Dropping the future, or the answer's content before its end, closes the connection.
+    /// Dropping the future, or the answer's content before its end, closes the connection. The request stays where it is, so that the future
+    /// is small; its content, and who hears of interim responses, are taken out of it.
     pub async fn forward(
         self: &Arc<Self>,
         worker: usize,
-        outgoing: Outgoing,
+        outgoing: &mut Outgoing,
     ) -> Result<Answered, OriginError> {
         let started = Instant::now();
         self.metrics.requests.fetch_add(1, Ordering::Relaxed);
         self.budget.pay();
-        let outcome = if outgoing.websocket.is_some() {
+        let Outgoing { head, body } = outgoing;
+        let outcome = if head.websocket.is_some() {
             // Boxed: it is rare, and larger than all the rest of this future.
-            Box::pin(self.upgrade(worker, outgoing)).await
+            Box::pin(self.upgrade(worker, head)).await
         } else {
-            self.exchange(worker, outgoing, started).await
+            self.exchange(worker, head, std::mem::take(body), started).await
         };
         let head_after = started.elapsed();
         match outcome {
@@ -235,33 +243,30 @@ impl Origin {
     async fn exchange(
         &self,
         worker: usize,
-        outgoing: Outgoing,
+        head: &mut OutgoingHead,
+        body: Body,
         started: Instant,
     ) -> Result<(Response<Body>, &Arc<Server>, u32), OriginError> {
-        let Outgoing { method, target, authority, fields, body, takes_trailers, on_interim, client, .. } =
-            outgoing;
-        let fields = fields.into_map();
-        if headers::is_loop(&fields) {
+        if headers::is_loop(head.fields.as_map()) {
             return Err(OriginFailure::Loop.into());
         }
-        let asked = Asked::of(&method, &fields);
-        let interims = Interims::new(self.limits.interim_responses, on_interim);
+        let asked = Asked::of(&head.method, head.fields.as_map());
+        let interims = Interims::new(self.limits.interim_responses, head.on_interim.take());
+        let head = &*head;
         // What has content is sent once: content is read once.
         let resendable =
-            self.spec.retry.attempts > 0 && body.is_end_stream() && retry::is_idempotent(&method);
-        let head =
-            RequestHead { method, target, authority, fields, takes_trailers, own_host: self.spec.own_host };
+            self.spec.retry.attempts > 0 && body.is_end_stream() && retry::is_idempotent(&head.method);
         let mut body = Some(body);
         let mut tried = Tried::default();
         let mut attempts = 1;
-        let mut chosen = self.choose(&tried, &head, started).ok_or(OriginFailure::NoServer)?;
+        let mut chosen = self.choose(&tried, head, started).ok_or(OriginFailure::NoServer)?;
 
         loop {
             let (server, probe) = chosen;
             let fresh = tried.was_stale(server.index);
             let now = if attempts == 1 && !fresh { started } else { Instant::now() };
-            let attempt = Attempt { worker, client, fresh, asked: &asked, interims: &interims, now };
-            let failed = match self.attempt(server.server, &head, &mut body, &attempt).await {
+            let attempt = Attempt { worker, fresh, asked: &asked, interims: &interims, now };
+            let failed = match self.attempt(server.server, head, &mut body, &attempt).await {
                 Ok(response) => {
                     server.server.health.succeeded();
                     return Ok((response, server.server, attempts));
@@ -288,7 +293,7 @@ impl Origin {
                 return Err(error);
             }
             chosen = if elsewhere {
-                let Some(other) = self.choose(&tried, &head, Instant::now()) else { return Err(error) };
+                let Some(other) = self.choose(&tried, head, Instant::now()) else { return Err(error) };
                 other
             } else {
                 (server, None)
@@ -307,7 +312,7 @@ impl Origin {
     async fn attempt(
         &self,
         server: &Arc<Server>,
-        head: &RequestHead,
+        head: &OutgoingHead,
         body: &mut Option<Body>,
         attempt: &Attempt<'_>,
     ) -> Result<Response<Body>, FailedAttempt> {
@@ -316,7 +321,7 @@ impl Origin {
         let line = match (!attempt.fresh).then(|| server.kept(attempt.worker, attempt.now)).flatten() {
             Some(line) => line,
             // Boxed: connecting is rare, and a large future.
-            None => match Box::pin(server.line(attempt.worker, attempt.client, attempt.fresh)).await {
+            None => match Box::pin(server.line(attempt.worker, head.client, attempt.fresh)).await {
                 Ok(line) => line,
                 Err(error) => return Err(FailedAttempt { error, kept: false }),
             },
@@ -325,7 +330,7 @@ impl Origin {
         match line {
             Line::Http1(mut connection) => {
                 let kept = connection.kept;
-                let host = head.host(server);
+                let host = head.host(server, self.spec.own_host);
                 let request = head.http1(&host);
                 let answer =
                     connection.exchange(request, body, attempt.interims, patience, attempt.now).await;
@@ -342,7 +347,7 @@ impl Origin {
             }
             Line::Http2(stream) => {
                 let request = head
-                    .http2(server, body.take().unwrap_or_default())
+                    .http2(server, self.spec.own_host, body.take().unwrap_or_default())
                     .map_err(|failed| FailedAttempt::of(failed, false))?;
                 let answer = stream.exchange(request, body, attempt.interims, patience).await;
                 let (response, guard) = answer.map_err(|failed| FailedAttempt::of(failed, true))?;
@@ -359,7 +364,7 @@ impl Origin {
     fn choose(
         &self,
         tried: &Tried,
-        head: &RequestHead,
+        head: &OutgoingHead,
         now: Instant,
     ) -> Option<(Chosen<'_>, Option<Probe<'_>>)> {
         let at = |index: usize| Chosen { index, server: &self.servers[index] };
@@ -431,7 +436,6 @@ impl Tried {
 /// What one attempt needs besides the request.
 struct Attempt<'a> {
     worker: usize,
-    client: Option<Client>,
     /// Only a new connection will do.
     fresh: bool,
     asked: &'a Asked,
@@ -457,19 +461,9 @@ impl FailedAttempt {
     }
 }
 
-/// What is the same in every attempt.
-struct RequestHead {
-    method: Method,
-    target: PathAndQuery,
-    authority: Authority,
-    fields: HeaderMap,
-    takes_trailers: bool,
-    own_host: bool,
-}
-
-impl RequestHead {
-    fn host(&self, server: &Server) -> HeaderValue {
-        if self.own_host { server.authority.clone() } else { self.authority.to_value() }
+impl OutgoingHead {
+    fn host(&self, server: &Server, own_host: bool) -> HeaderValue {
+        if own_host { server.authority.clone() } else { self.authority.to_value() }
     }
 
     fn http1<'r>(&'r self, host: &'r HeaderValue) -> http1::RequestHead<'r> {
@@ -477,7 +471,7 @@ impl RequestHead {
             method: &self.method,
             target: &self.target,
             host,
-            fields: &self.fields,
+            fields: self.fields.as_map(),
             takes_trailers: self.takes_trailers,
             websocket: None,
         }
@@ -492,8 +486,8 @@ impl RequestHead {
         hasher.finish()
     }
 
-    fn http2(&self, server: &Server, body: Body) -> Result<Request<Body>, http1::Failed> {
-        let mut fields = self.fields.clone();
+    fn http2(&self, server: &Server, own_host: bool, body: Body) -> Result<Request<Body>, http1::Failed> {
+        let mut fields = self.fields.as_map().clone();
         frame(&self.method, &mut fields, &body);
         for name in [header::HOST, header::TRANSFER_ENCODING, header::CONNECTION] {
             fields.remove(name);
@@ -503,7 +497,7 @@ impl RequestHead {
         }
         let mut uri = http::uri::Parts::default();
         uri.scheme = Some(if server.connector.tls.is_some() { Scheme::HTTPS } else { Scheme::HTTP });
-        uri.authority = http::uri::Authority::try_from(self.host(server).as_bytes()).ok();
+        uri.authority = http::uri::Authority::try_from(self.host(server, own_host).as_bytes()).ok();
         uri.path_and_query = Some(self.target.clone());
         let mut request = Request::new(body);
         *request.method_mut() = self.method.clone();

@@ -21,7 +21,7 @@ use super::http1::{self, Http1, Patience};
 use super::http2;
 use super::interim::Interims;
 use super::server::{InFlight, Line, Server};
-use super::{FailedAttempt, Origin, Outgoing, RequestHead, Tried, tunnel};
+use super::{FailedAttempt, Origin, OutgoingHead, Tried, tunnel};
 use crate::body::Body;
 use crate::config::model::OriginProtocol;
 use crate::gate::{self, Asked, WebSocketAsk};
@@ -41,43 +41,37 @@ impl Origin {
     pub(super) async fn upgrade(
         self: &Arc<Self>,
         worker: usize,
-        outgoing: Outgoing,
+        head: &mut OutgoingHead,
     ) -> Result<(Response<Body>, &Arc<Server>, u32), OriginError> {
-        let Outgoing { target, authority, fields, client, websocket, .. } = outgoing;
-        let Some((ask, client_side)) = websocket else { return Err(OriginFailure::Upgrade.into()) };
-        let mut fields = fields.into_map();
-        for name in [header::SEC_WEBSOCKET_KEY, header::SEC_WEBSOCKET_ACCEPT, header::SEC_WEBSOCKET_VERSION] {
-            fields.remove(name);
-        }
-        fields.insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
-        let asked = Asked { upgrade: true, ..Asked::of(&Method::GET, &fields) };
-        let mut head = RequestHead {
-            method: Method::GET,
-            target,
-            authority,
-            fields,
-            takes_trailers: false,
-            own_host: self.spec.own_host,
+        let Some((ask, client_side)) = head.websocket.take() else {
+            return Err(OriginFailure::Upgrade.into());
         };
+        for name in [header::SEC_WEBSOCKET_KEY, header::SEC_WEBSOCKET_ACCEPT] {
+            head.fields.remove(&name);
+        }
+        head.fields.set(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+        head.takes_trailers = false;
+        let over_http2 = self.spec.protocol == OriginProtocol::Http2;
+        head.method = if over_http2 { Method::CONNECT } else { Method::GET };
+        let (head, own_host) = (&*head, self.spec.own_host);
+        let asked = Asked { upgrade: true, ..Asked::of(&Method::GET, head.fields.as_map()) };
         let (chosen, _probe) =
-            self.choose(&Tried::default(), &head, Instant::now()).ok_or(OriginFailure::NoServer)?;
+            self.choose(&Tried::default(), head, Instant::now()).ok_or(OriginFailure::NoServer)?;
         let server = chosen.server;
         let named = |error: OriginError| error.at(Arc::clone(&server.name));
-        let over_http2 = self.spec.protocol == OriginProtocol::Http2;
         let in_flight = server.begin();
         let interims = Interims::new(self.limits.interim_responses, None);
         let patience = Patience { first_byte: self.spec.timeouts.first_byte, idle: self.spec.timeouts.idle };
 
         let (mut parts, accepted) = if over_http2 {
-            head.method = Method::CONNECT;
-            let Line::Http2(stream) = server.line(worker, client, false).await.map_err(named)? else {
+            let Line::Http2(stream) = server.line(worker, head.client, false).await.map_err(named)? else {
                 return Err(named(OriginFailure::Upgrade.into()));
             };
             if !stream.waits_for_extended_connect(self.spec.timeouts.connect).await {
                 return Err(named(OriginFailure::Upgrade.into()));
             }
             let mut request =
-                head.http2(server, Body::empty()).map_err(|failed| named(failed.failure.into()))?;
+                head.http2(server, own_host, Body::empty()).map_err(|failed| named(failed.failure.into()))?;
             request.extensions_mut().insert(hyper::ext::Protocol::from_static("websocket"));
             let answer = stream.exchange(request, &mut None, &interims, patience).await;
             let (mut response, guard) =
@@ -99,8 +93,8 @@ impl Origin {
                 WebSocketAsk::Upgrade(key) => key.clone(),
                 WebSocketAsk::ExtendedConnect => new_key().ok_or(OriginFailure::Upgrade)?,
             };
-            let mut connection = server.tunnel_connection(worker, client).await.map_err(named)?;
-            let host = head.host(server);
+            let mut connection = server.tunnel_connection(worker, head.client).await.map_err(named)?;
+            let host = head.host(server, own_host);
             let request = http1::RequestHead { websocket: Some(&key), ..head.http1(&host) };
             let answer = connection.exchange(request, &mut None, &interims, patience, Instant::now()).await;
             let answer = answer.map_err(|failed| named(FailedAttempt::of(failed, false).error))?;

@@ -131,7 +131,7 @@ async fn the_clients_own_fault_is_not_the_origins() {
     ];
     for (error, failure) in cases {
         let body = Body::stream(OneError(Some(error)));
-        let outcome = origin.forward(0, outgoing(Method::POST, "/", &[], body)).await;
+        let outcome = origin.forward(0, &mut outgoing(Method::POST, "/", &[], body)).await;
         assert_eq!(outcome.unwrap_err().failure, failure);
     }
 }
@@ -162,7 +162,7 @@ async fn a_refused_request_goes_to_another_server_within_the_budget() {
     let origin = origin(vec![at(nobody().await), scripted.server()], |spec| spec.max_failures = 0);
     let mut failed = 0;
     for _ in 0..100 {
-        match origin.forward(0, outgoing(Method::POST, "/", &[], Body::full("body".into()))).await {
+        match origin.forward(0, &mut outgoing(Method::POST, "/", &[], Body::full("body".into()))).await {
             Ok(answered) => drop(text(answered).await),
             Err(error) => {
                 assert_eq!(error.failure, OriginFailure::Refused);
@@ -217,9 +217,9 @@ async fn early_hints_are_told_and_other_interim_responses_are_not() {
     let told = Arc::new(Mutex::new(Vec::new()));
     let hear = Arc::clone(&told);
     let mut request = outgoing(Method::GET, "/", &[], Body::empty());
-    request.on_interim =
+    request.head.on_interim =
         Some(Box::new(move |status, fields| hear.lock().unwrap().push((status.as_u16(), fields.clone()))));
-    assert_eq!(text(origin.forward(0, request).await.unwrap()).await, "true");
+    assert_eq!(text(origin.forward(0, &mut request).await.unwrap()).await, "true");
     let told = told.lock().unwrap();
     assert_eq!(told.len(), 1);
     assert_eq!(told[0].0, 103);

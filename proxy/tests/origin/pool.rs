@@ -107,7 +107,7 @@ async fn a_connection_closed_while_idle_costs_nobody_an_answer() {
     let origin = origin(vec![scripted.server()], |_| {});
     for method in [Method::GET, Method::POST, Method::GET] {
         let answered =
-            origin.forward(0, outgoing(method, "/", &[], Body::full("body".into()))).await.unwrap();
+            origin.forward(0, &mut outgoing(method, "/", &[], Body::full("body".into()))).await.unwrap();
         assert_eq!((answered.attempts, text(answered).await.as_str()), (1, "true"));
         heard.recv().await.unwrap();
     }
@@ -142,8 +142,8 @@ async fn a_post_is_not_repeated_once_it_was_sent() {
     })
     .await;
     let origin = origin(vec![scripted.server()], |_| {});
-    let request = outgoing(Method::POST, "/", &[], Body::full("body".into()));
-    assert_eq!(origin.forward(0, request).await.unwrap_err().failure, OriginFailure::Closed);
+    let mut request = outgoing(Method::POST, "/", &[], Body::full("body".into()));
+    assert_eq!(origin.forward(0, &mut request).await.unwrap_err().failure, OriginFailure::Closed);
     assert_eq!(scripted.connections(), 1);
 }
 
@@ -178,7 +178,7 @@ async fn a_head_answer_with_content_is_not_the_next_answer() {
     .await;
     let origin = origin(vec![scripted.server()], |_| {});
     for _ in 0..2 {
-        let answered = origin.forward(0, outgoing(Method::HEAD, "/", &[], Body::empty())).await.unwrap();
+        let answered = origin.forward(0, &mut outgoing(Method::HEAD, "/", &[], Body::empty())).await.unwrap();
         assert_eq!(answered.response.headers()["content-length"], "4");
         assert_eq!(text(answered).await, "");
     }
@@ -216,7 +216,7 @@ async fn an_early_answer_reaches_the_client_and_ends_the_connection() {
     let origin = origin(vec![scripted.server()], |_| {});
     let (feed, body) = fed();
     feed.send(Bytes::from_static(b"some of it")).await.unwrap();
-    let answered = origin.forward(0, outgoing(Method::POST, "/", &[], body)).await.unwrap();
+    let answered = origin.forward(0, &mut outgoing(Method::POST, "/", &[], body)).await.unwrap();
     assert_eq!(answered.response.status(), StatusCode::PAYLOAD_TOO_LARGE);
     assert_eq!(text(answered).await, "big");
     assert_eq!(origin.describe().servers[0].connections, 0, "the request was not sent whole");
@@ -232,7 +232,7 @@ async fn an_early_answer_survives_an_origin_that_stops_reading() {
     .await;
     let origin = origin(vec![scripted.server()], |_| {});
     let answered = origin
-        .forward(0, outgoing(Method::POST, "/", &[], Body::full(Bytes::from(vec![b'x'; 4 << 20]))))
+        .forward(0, &mut outgoing(Method::POST, "/", &[], Body::full(Bytes::from(vec![b'x'; 4 << 20]))))
         .await
         .unwrap();
     assert_eq!(answered.response.status(), StatusCode::PAYLOAD_TOO_LARGE);
@@ -298,7 +298,8 @@ async fn a_worker_gets_the_place_of_anothers_idle_connection() {
     let limits = weir::config::model::Limits::default();
     let origin = weir::origin::Origin::new(spec, &limits, 2, &tokio::runtime::Handle::current()).unwrap();
     for worker in [0, 1, 0] {
-        let answered = origin.forward(worker, outgoing(Method::GET, "/", &[], Body::empty())).await.unwrap();
+        let answered =
+            origin.forward(worker, &mut outgoing(Method::GET, "/", &[], Body::empty())).await.unwrap();
         assert_eq!(text(answered).await, "true");
     }
     assert_eq!(scripted.connections(), 3);

@@ -40,7 +40,7 @@ async fn seen(
     })
     .await;
     let origin = origin(vec![scripted.server()], |_| {});
-    origin.forward(0, outgoing(method, "/a?b=%2F", fields, body)).await.unwrap();
+    origin.forward(0, &mut outgoing(method, "/a?b=%2F", fields, body)).await.unwrap();
     let request = seen.recv().await.unwrap();
     let (head, content) = request.split_once("\r\n\r\n").unwrap();
     let mut lines: Vec<String> = head.split("\r\n").map(str::to_owned).collect();
@@ -115,9 +115,9 @@ async fn trailers_of_an_answer_pass_without_what_may_not_be_there() {
     let origin = origin(vec![scripted.server()], |_| {});
     for _ in 0..2 {
         let mut request = outgoing(Method::GET, "/", &[], Body::empty());
-        request.takes_trailers = true;
+        request.head.takes_trailers = true;
         let collected =
-            origin.forward(0, request).await.unwrap().response.into_body().collect().await.unwrap();
+            origin.forward(0, &mut request).await.unwrap().response.into_body().collect().await.unwrap();
         let trailers = collected.trailers().unwrap();
         assert_eq!((trailers.len(), &trailers["x-sum"]), (1, &HeaderValue::from_static("1")));
     }
@@ -166,8 +166,9 @@ async fn an_origin_may_ask_who_the_connection_is_for() {
         let origin = origin(vec![scripted.server()], |spec| spec.proxy_protocol = Some(version));
         for _ in 0..2 {
             let mut request = outgoing(Method::GET, "/", &[], Body::empty());
-            request.client = Some(("192.0.2.1:4711".parse().unwrap(), "198.51.100.1:443".parse().unwrap()));
-            assert_eq!(text(origin.forward(0, request).await.unwrap()).await, "true");
+            request.head.client =
+                Some(("192.0.2.1:4711".parse().unwrap(), "198.51.100.1:443".parse().unwrap()));
+            assert_eq!(text(origin.forward(0, &mut request).await.unwrap()).await, "true");
         }
         assert_eq!(scripted.connections(), 2, "a connection is for one client only");
     }
@@ -295,8 +296,8 @@ async fn grpc_streams_both_ways_at_once() {
     let (feed, body) = fed();
     let mut request =
         outgoing(Method::POST, "/chat.Chat/Talk", &[("content-type", "application/grpc")], body);
-    request.takes_trailers = true;
-    let mut answer = origin.forward(0, request).await.unwrap().response.into_body();
+    request.head.takes_trailers = true;
+    let mut answer = origin.forward(0, &mut request).await.unwrap().response.into_body();
     for piece in ["one", "two", "three"] {
         feed.send(Bytes::from_static(piece.as_bytes())).await.unwrap();
         let echoed = answer.frame().await.unwrap().unwrap().into_data().unwrap();
@@ -316,8 +317,8 @@ async fn many_requests_share_one_http2_connection() {
         let origin = Arc::clone(&origin);
         asked.push(tokio::spawn(async move {
             let mut request = outgoing(Method::POST, "/", &[], Body::full("hello".into()));
-            request.takes_trailers = true;
-            text(origin.forward(0, request).await.unwrap()).await
+            request.head.takes_trailers = true;
+            text(origin.forward(0, &mut request).await.unwrap()).await
         }));
     }
     for answer in asked {
@@ -410,16 +411,16 @@ async fn pass(
         authority: &gated.authority,
         version: parts.version,
     };
-    out.fields = weir::origin::headers::make(parts.headers, &sender);
-    out.takes_trailers = gated.takes_trailers;
-    out.websocket = gated.websocket.map(|ask| (ask, client_side));
-    if out.websocket.is_none() {
+    out.head.fields = weir::origin::headers::make(parts.headers, &sender);
+    out.head.takes_trailers = gated.takes_trailers;
+    out.head.websocket = gated.websocket.map(|ask| (ask, client_side));
+    if out.head.websocket.is_none() {
         out.body = match weir::origin::content::from_client(incoming, limit, &limits) {
             Ok(body) => body,
             Err(error) => return told(error.into()),
         };
     }
-    match origin.forward(0, out).await {
+    match origin.forward(0, &mut out).await {
         Ok(answered) => Ok(answered.response),
         Err(error) => told(error.into()),
     }

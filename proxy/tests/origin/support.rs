@@ -16,7 +16,7 @@ use tokio::runtime::Handle;
 use weir::body::Body;
 use weir::config::model::{self, Limits, OriginAddress, OriginServer};
 use weir::gate::Authority;
-use weir::origin::{Answered, Origin, OriginError, Outgoing, Sender, headers};
+use weir::origin::{Answered, Origin, OriginError, Outgoing, OutgoingHead, Sender, headers};
 
 /// A scripted origin: each connection is handed to the script with its number, counted from 0.
 pub(crate) struct Scripted {
@@ -171,20 +171,22 @@ pub(crate) fn outgoing(
     };
     let fields = headers::make(fields, &sender);
     Outgoing {
-        method,
-        target: target.parse().unwrap(),
-        authority,
-        fields,
+        head: OutgoingHead {
+            method,
+            target: target.parse().unwrap(),
+            authority,
+            fields,
+            takes_trailers: false,
+            on_interim: None,
+            websocket: None,
+            client: None,
+        },
         body,
-        takes_trailers: false,
-        on_interim: None,
-        websocket: None,
-        client: None,
     }
 }
 
 pub(crate) async fn get(origin: &Arc<Origin>, target: &str) -> Result<Answered, OriginError> {
-    origin.forward(0, outgoing(Method::GET, target, &[], Body::empty())).await
+    origin.forward(0, &mut outgoing(Method::GET, target, &[], Body::empty())).await
 }
 
 /// The text of an answer, read to its end.
