@@ -321,7 +321,10 @@ struct Outgo {
 
 impl Exchange {
     /// Goes on to the answer.
-    #[expect(clippy::manual_async_fn, reason = "an `async fn` holds its arguments twice, and this is the largest")]
+    #[expect(
+        clippy::manual_async_fn,
+        reason = "an `async fn` holds its arguments twice, and this is the largest"
+    )]
     fn run(mut self, step: Step, body: Incoming) -> impl Future<Output = Response<Body>> + Send + 'static {
         async move {
             let outgo = match step {

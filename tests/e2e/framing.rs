@@ -155,6 +155,45 @@ fn content_length_with_transfer_encoding_smuggles_nothing() {
 }
 
 #[test]
+fn content_that_nobody_reads_is_no_request() {
+    // Answered here, so that the content stays where it is; then it is skipped, or the connection ends.
+    let range = Range::new();
+    let fields = |length: &str| {
+        format!("OPTIONS /attack HTTP/1.1\r\nHost: weir.test\r\nMax-Forwards: 0\r\n{length}\r\n\r\n")
+    };
+    let whole = format!("{}{SMUGGLED}", fields(&format!("Content-Length: {}", SMUGGLED.len())));
+    let responses = range.tolerates("a length", whole, &[200]);
+    assert_eq!(responses.len(), 2, "it was at hand, and is skipped");
+    let chunks =
+        format!("{}{:x}\r\n{SMUGGLED}\r\n0\r\n\r\n", fields("Transfer-Encoding: chunked"), SMUGGLED.len());
+    let responses = range.tolerates("chunks", chunks, &[200]);
+    assert_eq!(responses.len(), 2, "it was at hand, and is skipped");
+    assert_eq!(range.origin.count_of("/attack"), 0);
+
+    let mut client = range.weir.client();
+    client.send(fields("Content-Length: 100000"));
+    let response = client.expect_response("OPTIONS");
+    assert_eq!((response.status, response.header("connection")), (200, Some("close")), "it has not come");
+}
+
+#[test]
+fn a_fragment_in_a_target_is_refused() {
+    let range = Range::new();
+    range.rejects("a fragment", "GET /attack#part HTTP/1.1\r\nHost: weir.test\r\n\r\n", REJECTED);
+    assert_eq!(range.origin.count_of("/attack"), 0);
+}
+
+#[test]
+fn chunked_requests_share_a_connection() {
+    let range = Range::new();
+    let mut client = range.weir.client();
+    for part in ["one", "two"] {
+        client.send(post("Transfer-Encoding: chunked", &format!("3\r\n{part}\r\n0\r\n\r\n")));
+        assert_eq!(client.expect_response("POST").text(), format!("POST /attack [{part}]"));
+    }
+}
+
+#[test]
 fn only_chunked_is_a_transfer_encoding() {
     let range = Range::new();
     let rows = [

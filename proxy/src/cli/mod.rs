@@ -62,7 +62,7 @@ enum Command {
         listen: Option<std::net::SocketAddr>,
     },
     /// Drop what is stored: for a URL, a tag, a path, or all of it
-    Purge(purge::Arguments),
+    Purge(Box<purge::Arguments>),
     /// Look after the embedded store: check it, compact it, clear it
     Store(store::Arguments),
     /// Look whether what the proxy depends on is well

@@ -20,6 +20,8 @@ const WAITING_MAX: usize = 16 << 10;
 pub(crate) struct Out {
     bytes: Vec<u8>,
     written: usize,
+    /// What was written may lie in a buffer of TLS.
+    unflushed: bool,
     /// Counts what is written, and wraps around.
     total: u64,
     large: Bytes,
@@ -69,7 +71,7 @@ impl Out {
 
     /// Whether nothing waits.
     pub(crate) fn is_empty(&self) -> bool {
-        self.bytes.len() == self.written && self.large.is_empty() && self.tail.is_empty()
+        self.bytes.len() == self.written && self.large.is_empty() && self.tail.is_empty() && !self.unflushed
     }
 
     /// Bytes written in all.
@@ -110,13 +112,17 @@ impl Out {
             if spare.capacity() <= 4 * WAITING_MAX {
                 SPARE.set(spare);
             }
-            return Pin::new(io).poll_flush(context);
+        }
+        if self.unflushed {
+            ready!(Pin::new(io).poll_flush(context))?;
+            self.unflushed = false;
         }
         Poll::Ready(Ok(()))
     }
 
     fn advance(&mut self, mut written: usize) {
         self.total = self.total.wrapping_add(written as u64);
+        self.unflushed = true;
         let first = (self.bytes.len() - self.written).min(written);
         self.written += first;
         written -= first;
@@ -127,5 +133,75 @@ impl Out {
             let _ = self.large.split_to(large);
         }
         self.tail = &self.tail[written - large..];
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, BufWriter, duplex};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn all_of_it_leaves_in_order_however_little_is_taken_at_a_time() {
+        let (mut far, near) = duplex(7);
+        // Keeps bytes back until it is flushed, as TLS does.
+        let mut near = BufWriter::with_capacity(64, near);
+        let large = Bytes::from(vec![b'x'; COPIED_MAX + 1]);
+        let mut out = Out::default();
+        out.bytes().extend_from_slice(b"head ");
+        out.data(Bytes::from_static(b"small "));
+        out.chunk(large.clone());
+        assert!(out.is_full() && !out.is_empty());
+        let reading = tokio::spawn(async move {
+            let mut all = Vec::new();
+            far.read_to_end(&mut all).await.unwrap();
+            all
+        });
+        std::future::poll_fn(|context| out.poll_write(&mut near, context)).await.unwrap();
+        assert!(out.is_empty());
+        out.chunk(Bytes::from_static(b"end"));
+        std::future::poll_fn(|context| out.poll_write(&mut near, context)).await.unwrap();
+        assert!(near.buffer().is_empty(), "nothing is kept back");
+        pin!(near.shutdown()).await.unwrap();
+        drop(near);
+        let expected = [b"head small 2001\r\n", &large[..], b"\r\n3\r\nend\r\n"].concat();
+        assert_eq!(reading.await.unwrap(), expected);
+    }
+
+    #[test]
+    fn a_flush_that_has_to_wait_is_not_forgotten() {
+        /// Takes every write, and flushes when it is asked for the second time.
+        struct Lazy(u32);
+
+        impl AsyncWrite for Lazy {
+            fn poll_write(
+                self: Pin<&mut Self>,
+                _: &mut Context<'_>,
+                bytes: &[u8],
+            ) -> Poll<io::Result<usize>> {
+                Poll::Ready(Ok(bytes.len()))
+            }
+
+            fn poll_flush(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+                self.0 += 1;
+                if self.0 < 2 { Poll::Pending } else { Poll::Ready(Ok(())) }
+            }
+
+            fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+                Poll::Ready(Ok(()))
+            }
+        }
+
+        let mut context = Context::from_waker(std::task::Waker::noop());
+        let (mut out, mut lazy) = (Out::default(), Lazy(0));
+        out.data(Bytes::from_static(b"x"));
+        assert!(out.poll_write(&mut lazy, &mut context).is_pending());
+        assert!(!out.is_empty());
+        assert!(out.poll_write(&mut lazy, &mut context).is_ready());
+        assert_eq!(lazy.0, 2);
+        assert!(out.is_empty());
     }
 }

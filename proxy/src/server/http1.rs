@@ -85,6 +85,8 @@ pub(super) async fn serve<S: Serve>(io: &mut Io, own: Own<'_, S>) -> Ended {
         // Its answer.
         let under_way = UnderWay::begin(driver.own.connection, asked.framing != Framing::None);
         let mut answer = driver.own.serve.serve(&mut driver.request, driver.own.connection);
+        // Content that the answer has left where it was is read by nobody.
+        driver.request.content = Incoming::default();
         let (body, sent) = if let Answer::Stored(Some(stored)) = &answer {
             let last = driver.is_last(&asked, &mut incoming);
             write_stored(&mut driver.out, stored, &asked, last)
@@ -255,6 +257,7 @@ impl<S: Serve> Driver<'_, S> {
         let probe = |bytes: &[u8]| head::probe_request(bytes, limits.head_fields);
         let Some(end) = self.search.end(&self.received, limits.head_bytes, probe)? else { return Ok(None) };
         let head = self.received.split_to(end).freeze();
+        self.request.upgrade = None;
         let parts = &mut self.request.parts;
         parts.headers.clear();
         let (line, seen) = head::parse_request(&head, limits.head_fields, &mut parts.headers)?;
