@@ -259,8 +259,16 @@ mod tests {
 
     #[test]
     fn a_write_purges_its_models_and_its_url() {
+        /// Method, target, status, fields of the answer, and what is purged.
+        type Case = (
+            &'static str,
+            &'static str,
+            u16,
+            &'static [(&'static str, &'static str)],
+            &'static [&'static str],
+        );
         #[rustfmt::skip]
-        let cases: [(&str, &str, u16, &[(&str, &str)], &[&str]); 10] = [
+        let cases: [Case; 10] = [
             ("PUT", "/api/posts/7", 200, &[],
                 &["url http://a.example/api/posts/7", "url http://a.example/posts/7", "glob home_page_data_*", "glob blog_posts_*", "tag post:7"]),
             ("POST", "/admin/main/post/7/change/", 302, &[("location", "/admin/main/post/")],
