@@ -506,6 +506,8 @@ impl Resolver<'_> {
             Some((methods, path)) => (methods, path.trim_start()),
             None => ("", text),
         };
+        // What was filled in from outside may be a secret.
+        let show = |text: &str| if at.value.filled { at.value.shown.clone() } else { text.to_owned() };
         let mut methods = Vec::new();
         for word in words.split('|').filter(|word| !word.is_empty()) {
             let known = ["POST", "PUT", "PATCH", "DELETE"];
@@ -520,7 +522,7 @@ impl Resolver<'_> {
                         "write methods that change something, as in \"PUT|DELETE /api/posts/{id}\"".to_owned()
                     }
                 };
-                self.wrong_with_help(&at.span, format!("`{word}` is no method that writes"), help);
+                self.wrong_with_help(&at.span, format!("`{}` is no method that writes", show(word)), help);
                 return None;
             };
             methods.push(method);
@@ -530,7 +532,7 @@ impl Resolver<'_> {
             Err(error) => {
                 self.wrong_with_help(
                     &at.span,
-                    format!("`{path}` is not a path: {error}"),
+                    format!("`{}` is not a path: {error}", show(path)),
                     "write methods and a path, as in \"PUT|DELETE /api/posts/{id}\"",
                 );
                 None
