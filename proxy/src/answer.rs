@@ -95,6 +95,7 @@ impl Answer {
     }
 
     /// An answer that takes its time.
+    #[inline]
     pub fn pending(future: impl Future<Output = Response<Body>> + Send + 'static) -> Self {
         // Some kilobytes of one size: the allocator has no quick list for that, so there is one here.
         let spare = SPARE.with_borrow_mut(Vec::pop);

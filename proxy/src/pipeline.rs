@@ -730,7 +730,8 @@ impl Exchange {
         };
         let origin = self.origin().clone();
         let index = self.worker.index;
-        let requested = self.clock();
+        // A moment early, which makes what is stored of it older, and never younger.
+        let requested = self.now;
         match self.interim.relay(pin!(origin.forward(index, &mut outgoing))).await {
             Ok(answered) => {
                 self.worker.metrics.origin_request(answered.response.status(), answered.head_after);

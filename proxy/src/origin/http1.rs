@@ -31,6 +31,9 @@ use crate::http1::head::{self, HeadFault, HeadSearch};
 use crate::http1::out::Out;
 use crate::http1::receive;
 
+/// An idle connection keeps no larger buffer than this.
+const KEPT_BYTES_MAX: usize = 4 << 10;
+
 /// A connection, idle or with one request on it.
 pub(super) struct Http1 {
     io: Stream,
@@ -435,7 +438,10 @@ fn go_home(mut connection: Box<Http1>, home: &Home, close_after: bool) {
     }
     if !close_after && connection.owes_nothing() {
         connection.kept = true;
-        connection.received = BytesMut::new();
+        // The buffer of a small answer serves the next one, once that has left; a large one is not worth keeping.
+        if connection.received.capacity() > KEPT_BYTES_MAX {
+            connection.received = BytesMut::new();
+        }
         connection.idle_since = Instant::now();
         server.keep(home.worker, connection);
     }
