@@ -493,6 +493,11 @@ mod tests {
             let folder = tempfile::tempdir().unwrap();
             drop(Journal::open(folder.path(), "alone").unwrap());
             let path = folder.path().join("state.db");
+            // All of it in the one file, whenever the journal's own thread has ended.
+            let connection = Connection::open(&path).unwrap();
+            connection.busy_timeout(std::time::Duration::from_secs(5)).unwrap();
+            connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).unwrap();
+            drop(connection);
             for beside in ["state.db-wal", "state.db-shm"] {
                 let _ = std::fs::remove_file(folder.path().join(beside));
             }
