@@ -286,7 +286,10 @@ impl Terms {
     pub fn softened(mut self, since_ms: u64, grace: Option<Duration>, now: Now) -> Terms {
         let since = from_millis(since_ms).min(now.wall);
         let held_by_then = since.duration_since(self.received_wall()).unwrap_or_default();
-        self.lifetime = self.lifetime.min(self.initial_age.saturating_add(nanos(held_by_then)));
+        let age_then = self.initial_age.saturating_add(nanos(held_by_then));
+        // The wall clock is kept in milliseconds: what it says may be a moment more than the age is by now.
+        let age_now = nanos(self.current_age(now));
+        self.lifetime = self.lifetime.min(age_then).min(age_now);
         if let Some(grace) = grace {
             self.stale_while_revalidate = nanos(grace);
         }
@@ -594,6 +597,21 @@ mod tests {
 
     fn overriding(what: Override) -> Policy {
         Policy { overrides: Overrides::default().with(what), ..Policy::default() }
+    }
+
+    #[test]
+    fn what_is_softened_is_stale_at_once_whatever_the_wall_clock_rounds() {
+        let mut received = start();
+        received.wall += Duration::from_micros(999);
+        let terms = stored_at(received, "cache-control: max-age=60 | etag: \"a\"");
+        for micros in [0, 1, 500, 1_001, 2_500_000] {
+            let now = received.after(Duration::from_micros(micros));
+            let since = now.wall.duration_since(std::time::UNIX_EPOCH).unwrap().as_millis();
+            for ahead in [0, 1, 60_000] {
+                let since_ms = u64::try_from(since).unwrap() + ahead;
+                assert!(!terms.softened(since_ms, None, now).is_fresh(now), "{micros} us, {ahead} ms ahead");
+            }
+        }
     }
 
     #[test]
