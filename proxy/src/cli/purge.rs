@@ -109,7 +109,7 @@ pub(super) fn purge(arguments: &Arguments, out: &mut impl Write) -> Result<(), F
 
 /// The receipt, for people.
 fn said(receipt: &serde_json::Value) -> String {
-    let purged = receipt.get("purged").map(ToString::to_string).unwrap_or_default();
+    let purged = receipt.get("purged").and_then(serde_json::Value::as_object).map(named).unwrap_or_default();
     let id = receipt.get("id").and_then(serde_json::Value::as_str).unwrap_or("?");
     let mut text = format!("purged {purged} ({id})");
     match receipt.get("position").and_then(serde_json::Value::as_str) {
@@ -128,6 +128,23 @@ fn said(receipt: &serde_json::Value) -> String {
         text.push_str(&format!("\nnot yet applied by {ids}"));
     }
     text
+}
+
+/// What was purged: URLs as they are, everything else after its kind.
+fn named(purged: &serde_json::Map<String, serde_json::Value>) -> String {
+    let mut names = Vec::new();
+    for (kind, value) in purged.iter().filter(|(kind, _)| !matches!(&***kind, "soft" | "refresh" | "wait")) {
+        let one = |value: &serde_json::Value| match (kind.as_str(), value.as_str()) {
+            ("url", Some(url)) => url.to_owned(),
+            (kind, Some(text)) => format!("{kind} {text}"),
+            (kind, None) => kind.to_owned(),
+        };
+        match value.as_array() {
+            Some(several) => names.extend(several.iter().map(one)),
+            None => names.push(one(value)),
+        }
+    }
+    names.join(", ")
 }
 
 impl Arguments {
