@@ -20,7 +20,7 @@ RUSTFLAGS="--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-
     cargo build --release --quiet --locked --target "$host"
 
 if [ $# -eq 0 ]; then
-    set -- $(sed -n 's/^name = "\([a-z_]*\)"$/\1/p' Cargo.toml)
+    set -- $(sed -n 's/^name = "\([a-z0-9_]*\)"$/\1/p' Cargo.toml)
 fi
 for target in "$@"; do
     mkdir -p "corpus/$target" "artifacts/$target"
