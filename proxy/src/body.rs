@@ -4,7 +4,6 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::HeaderMap;
 use http_body::{Frame, SizeHint};
 
 /// What a parser, a library or the operating system said.
@@ -218,9 +217,4 @@ impl std::fmt::Debug for Body {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         out.debug_struct("Body").field("exact_len", &self.exact_len()).finish_non_exhaustive()
     }
-}
-
-/// Trailer fields as a frame.
-pub fn trailers(fields: HeaderMap) -> Frame<Bytes> {
-    Frame::trailers(fields)
 }
