@@ -14,7 +14,7 @@ use cache_semantics::range::Part;
 use cache_semantics::storable::{self, RequestFacts, Terms};
 use cache_semantics::tags::{self, TagLimits, Tags};
 use cache_semantics::validation::{self, Conditional, Selected, Validators};
-use cache_semantics::vary::{Fields, Variant, VaryRule};
+use cache_semantics::vary::{Variant, VaryRule};
 use http::header;
 use http::{HeaderMap, Method, Response, StatusCode};
 use http_body_util::BodyExt;
@@ -30,7 +30,7 @@ use crate::origin::{Answered, OnInterim, Origin, OriginFields, Outgoing, Outgoin
 use crate::pipeline::Worker;
 use crate::proxy::{PlanCache, Snapshot};
 use crate::purge::{FillStamp, Labels};
-use crate::request_key::ForwardedCookie;
+use crate::request_key::PresentedFields;
 use crate::store::shared::Lease;
 use crate::store::{Origins, StoredResponse};
 
@@ -64,26 +64,6 @@ pub struct Fill {
     pub token: Option<FillToken<Outcome>>,
     /// The stamp of the fetch.
     pub stamp: FillStamp,
-}
-
-/// The fields of a request as they count for `Vary`: as presented, but for cookies that are not forwarded.
-pub struct PresentedFields {
-    /// The fields.
-    pub headers: HeaderMap,
-    /// What is forwarded as `Cookie`.
-    pub cookie: ForwardedCookie,
-}
-
-impl PresentedFields {
-    /// As `cache_semantics` takes them.
-    pub fn fields(&self) -> Fields<'_> {
-        let fields = Fields::of(&self.headers);
-        match &self.cookie {
-            ForwardedCookie::AsPresented => fields,
-            ForwardedCookie::None => fields.with_cookie(b""),
-            ForwardedCookie::Only(cookies) => fields.with_cookie(cookies.as_bytes()),
-        }
-    }
 }
 
 /// What a fill sends: all that is needed to make the request, and to make it again without conditions.

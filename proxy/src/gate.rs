@@ -988,13 +988,12 @@ pub struct Asked {
 
 impl Asked {
     /// Reads it off the request that goes out.
-    pub fn of(method: &Method, headers: &HeaderMap) -> Self {
+    pub fn of(method: &Method, has: impl Fn(HeaderName) -> bool) -> Self {
         Self {
             head: method == Method::HEAD,
-            conditional: headers.contains_key(header::IF_NONE_MATCH)
-                || headers.contains_key(header::IF_MODIFIED_SINCE),
-            range: headers.contains_key(header::RANGE),
-            upgrade: headers.contains_key(header::UPGRADE),
+            conditional: has(header::IF_NONE_MATCH) || has(header::IF_MODIFIED_SINCE),
+            range: has(header::RANGE),
+            upgrade: has(header::UPGRADE),
         }
     }
 }

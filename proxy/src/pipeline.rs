@@ -39,15 +39,17 @@ use crate::cache::{Arriving, Decision, Hit, NamedCache, Outcome, Wanted};
 use crate::collapse::{FillToken, Join};
 use crate::config::model::{Action, FixedAnswer, HeaderEdits, Route};
 use crate::error::{ProxyError, Recipient};
-use crate::fill::{self, Fill, FillRequest, PresentedFields, Told};
+use crate::fill::{self, Fill, FillRequest, Told};
 use crate::gate::{self, Authority, Gated, Rejection};
 use crate::identity;
 use crate::incoming::{Incoming, OnUpgrade, Received};
 use crate::metrics::{self, WorkerMetrics};
-use crate::origin::{self, Answered, OnInterim, Origin, OriginFields, Outgoing, OutgoingHead, Sender};
+use crate::origin::{
+    self, Answered, HearsInterim, OnInterim, Origin, OriginFields, Outgoing, OutgoingHead, Sender,
+};
 use crate::proxy::{Plan, PlanCache, Proxy, Snapshot};
 use crate::purge::triggers::FOR_PROXIES;
-use crate::request_key::{Forwarded, ForwardedCookie, Presented, Scratch};
+use crate::request_key::{Forwarded, ForwardedCookie, Presented, PresentedFields, Scratch};
 use crate::respond;
 use crate::routes::{self, Bindings, NoRoute, RequestView};
 use crate::server::Serve;
@@ -234,7 +236,7 @@ fn serve(worker: &Arc<Worker>, request: &mut Received, connection: &Arc<Connecti
         target: forwarded.target,
         presented,
         tags,
-        interim: Arc::new(InterimRelay::default()),
+        interim: Arc::new(InterimRelay::new(connection.clone())),
         parts,
         lease: None,
         upgrade,

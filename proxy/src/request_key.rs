@@ -15,6 +15,7 @@ use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue};
 
 use crate::config::model::{Rewrite, RouteCache};
+use crate::http1::spare;
 use crate::routes::Bindings;
 
 /// How a route makes keys and requests.
@@ -56,6 +57,38 @@ pub struct Scratch {
     cookies: Vec<u8>,
 }
 
+/// The fields of a request as they came, and what of its cookies goes on.
+#[derive(Debug, Default)]
+pub struct PresentedFields {
+    /// The fields.
+    pub headers: HeaderMap,
+    /// What is forwarded as `Cookie`.
+    pub cookie: ForwardedCookie,
+}
+
+impl PresentedFields {
+    /// Fields of which all is forwarded.
+    pub fn whole(headers: HeaderMap) -> Arc<Self> {
+        Arc::new(Self { headers, cookie: ForwardedCookie::AsPresented })
+    }
+
+    /// As they count for `Vary`: as presented, but for cookies that are not forwarded.
+    pub fn fields(&self) -> Fields<'_> {
+        let fields = Fields::of(&self.headers);
+        match &self.cookie {
+            ForwardedCookie::AsPresented => fields,
+            ForwardedCookie::None => fields.with_cookie(b""),
+            ForwardedCookie::Only(cookies) => fields.with_cookie(cookies.as_bytes()),
+        }
+    }
+}
+
+impl Drop for PresentedFields {
+    fn drop(&mut self) {
+        spare::put(std::mem::take(&mut self.headers));
+    }
+}
+
 /// What of a request is forwarded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Forwarded {
@@ -66,9 +99,10 @@ pub struct Forwarded {
 }
 
 /// What becomes of the `Cookie` of a request.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum ForwardedCookie {
     /// It is forwarded as it came.
+    #[default]
     AsPresented,
     /// None is forwarded.
     None,

@@ -8,3 +8,4 @@ pub mod content;
 pub mod head;
 pub(crate) mod out;
 pub(crate) mod receive;
+pub(crate) mod spare;

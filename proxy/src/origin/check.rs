@@ -7,7 +7,7 @@ use tokio::time::{Instant, timeout};
 
 use super::error::OriginError;
 use super::health::Streak;
-use super::http1::{HeadLimits, Http1, Patience, RequestHead};
+use super::http1::{HeadLimits, Http1, Lines, Patience, RequestHead};
 use super::http2::Http2;
 use super::interim::Interims;
 use super::server::Server;
@@ -65,7 +65,7 @@ async fn ask(server: &Arc<Server>, check: &HealthCheck) -> Result<bool, OriginEr
             method: request.method(),
             target: request.uri().path_and_query().ok_or(super::OriginFailure::Malformed)?,
             host: &server.authority,
-            fields: request.headers(),
+            fields: Lines::Map(request.headers()),
             takes_trailers: false,
             websocket: None,
         };

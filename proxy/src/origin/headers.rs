@@ -1,49 +1,67 @@
-//! The fields that an origin sees: made anew from the gated ones, and what this proxy says of the client itself.
+//! The fields that an origin sees: the gated ones that the client presented, and what this proxy says of the client itself.
+//!
+//! They are written straight onto the wire: a request that is only passed on is not copied into a map of its own first.
 
 use std::fmt::Write as _;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use http::Version;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
-use http::uri::Scheme;
 
 use crate::config::model::HeaderEdits;
 use crate::gate::{self, Authority, PSEUDONYM};
+use crate::http1::head;
 use crate::identity::{X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO};
+use crate::request_key::{ForwardedCookie, PresentedFields};
 
-/// Fields of a request on its way to an origin. Only [`make`] makes them.
-#[derive(Debug, Clone, Default)]
-pub struct OriginFields(HeaderMap);
+/// Fields of a request on its way to an origin.
+#[derive(Debug, Clone)]
+pub struct OriginFields {
+    presented: Arc<PresentedFields>,
+    sender: Sender,
+    /// What neither the client nor this proxy says.
+    removed: Vec<HeaderName>,
+    /// What is said instead of what the client presented.
+    set: Vec<(HeaderName, HeaderValue)>,
+}
 
 /// Who sends, as far as an origin is told.
 #[derive(Debug, Clone, Copy)]
-pub struct Sender<'a> {
+pub struct Sender {
     /// The peer's address: the client, or the trusted proxy it came through. `None`: a Unix socket.
     pub peer: Option<IpAddr>,
     /// Whether the peer's own `Forwarded` and `X-Forwarded-*` are passed on, with a hop added.
     pub trusted: bool,
-    /// The scheme that the client used.
-    pub scheme: &'a Scheme,
-    /// The host that the client asked for.
-    pub authority: &'a Authority,
+    /// Whether the client used `https`.
+    pub https: bool,
     /// The version that the request came in.
     pub version: Version,
 }
 
+/// The value of a field that an origin sees.
+#[derive(Debug, Clone, Copy)]
+enum Value<'v> {
+    /// As the client presented it, or as a route sets it.
+    Given(&'v HeaderValue),
+    /// Made here.
+    Made(&'v [u8]),
+}
+
 impl OriginFields {
-    /// The fields.
-    pub fn as_map(&self) -> &HeaderMap {
-        &self.0
+    /// What is sent of these fields; the cookies as far as they are forwarded.
+    pub fn new(presented: Arc<PresentedFields>, sender: Sender) -> Self {
+        Self { presented, sender, removed: Vec::new(), set: Vec::new() }
     }
 
     /// Applies what a route says; removing comes first. Fields of one connection and `Host` are not a route's to set.
     pub fn edit(&mut self, edits: &HeaderEdits) {
         for name in &edits.remove {
-            self.0.remove(name);
+            self.remove(name);
         }
         for (name, value) in &edits.set {
             if !gate::is_hop_by_hop(name) {
-                self.0.insert(name, value.clone());
+                self.replace(name.clone(), value.clone());
             }
         }
     }
@@ -51,14 +69,142 @@ impl OriginFields {
     /// Sets one field: a condition of a validation, a cookie that a route declares.
     pub fn set(&mut self, name: HeaderName, value: HeaderValue) {
         debug_assert!(!gate::is_hop_by_hop(&name), "only end-to-end fields are set by the proxy's own steps");
-        self.0.insert(name, value);
+        self.replace(name, value);
+    }
+
+    fn replace(&mut self, name: HeaderName, value: HeaderValue) {
+        self.set.retain(|(set, _)| *set != name);
+        self.set.push((name, value));
     }
 
     /// Removes a field.
     pub fn remove(&mut self, name: &HeaderName) {
-        self.0.remove(name);
+        self.set.retain(|(set, _)| set != name);
+        if !self.removed.contains(name) {
+            self.removed.push(name.clone());
+        }
+    }
+
+    /// Whether a field is among them; not for those that this proxy adds itself.
+    pub(super) fn contains(&self, name: &HeaderName) -> bool {
+        self.set.iter().any(|(set, _)| set == name)
+            || (self.presented.headers.contains_key(name) && self.passes(name))
+    }
+
+    /// Whether the request has been through here too often. RFC 9110 §7.6.3: `Via` serves "for ... avoiding request loops".
+    pub(super) fn is_loop(&self) -> bool {
+        // This time counts too.
+        times_passed(&self.presented.headers) >= LOOPS_MAX
+    }
+
+    /// Writes the field lines, but for those that say how long the content is, and `Host`.
+    pub(super) fn write(&self, authority: &Authority, out: &mut Vec<u8>) {
+        self.each(authority, |name, value| {
+            if !matches!(*name, header::HOST | header::CONTENT_LENGTH | header::TRANSFER_ENCODING) {
+                head::write_field(out, name.as_str(), value.as_bytes());
+            }
+        });
+    }
+
+    /// The same fields as a map.
+    pub fn to_map(&self, authority: &Authority) -> HeaderMap {
+        let mut map = HeaderMap::with_capacity(self.presented.headers.len() + self.set.len() + ADDED);
+        self.each(authority, |name, value| {
+            let value = match value {
+                Value::Given(value) => Some(value.clone()),
+                Value::Made(bytes) => HeaderValue::from_bytes(bytes).ok(),
+            };
+            if let Some(value) = value {
+                map.append(name, value);
+            }
+        });
+        map
+    }
+
+    /// Each field line in its order: the client's, this proxy's own, and what was set.
+    fn each(&self, authority: &Authority, mut line: impl FnMut(&HeaderName, Value<'_>)) {
+        for (name, value) in &self.presented.headers {
+            if self.passes(name) {
+                line(name, Value::Given(value));
+            }
+        }
+        if let ForwardedCookie::Only(cookies) = &self.presented.cookie
+            && self.is_own(&header::COOKIE)
+        {
+            line(&header::COOKIE, Value::Given(cookies));
+        }
+        let Sender { peer, https, version, .. } = self.sender;
+        let mut node = Short::default();
+        if let Some(peer) = peer {
+            write!(node, "{peer}").expect("an address has at most 46 characters");
+            self.list(&X_FORWARDED_FOR, node.as_bytes(), &mut line);
+        }
+        for (name, value) in [
+            (X_FORWARDED_PROTO, if https { &b"https"[..] } else { b"http" }),
+            (X_FORWARDED_HOST, authority.as_bytes()),
+        ] {
+            if self.is_own(&name) && !self.keeps(&name) {
+                line(&name, Value::Made(value));
+            }
+        }
+        let element = forwarded(&self.sender, authority, node.as_bytes());
+        self.list(&header::FORWARDED, element.as_bytes(), &mut line);
+        if self.is_own(&header::VIA) {
+            line(&header::VIA, Value::Given(&gate::via(version)));
+        }
+        for (name, value) in &self.set {
+            line(name, Value::Given(value));
+        }
+    }
+
+    /// Adds an entry at the right end of a list that a trusted peer began, keeping it one line.
+    fn list(&self, name: &HeaderName, entry: &[u8], line: &mut impl FnMut(&HeaderName, Value<'_>)) {
+        if !self.is_own(name) {
+            return;
+        }
+        if self.keeps(name) {
+            let lines = self.presented.headers.get_all(name).iter().map(HeaderValue::as_bytes);
+            let list: Vec<&[u8]> = lines.chain([entry]).collect();
+            line(name, Value::Made(&list.join(&b", "[..])));
+        } else {
+            line(name, Value::Made(entry));
+        }
+    }
+
+    /// Whether what the client presented under this name goes on as it came.
+    fn passes(&self, name: &HeaderName) -> bool {
+        match *name {
+            header::COOKIE if self.presented.cookie != ForwardedCookie::AsPresented => false,
+            header::FORWARDED => false,
+            _ if self.sender.trusted => {
+                (*name != X_FORWARDED_FOR || self.sender.peer.is_none()) && self.is_own(name)
+            }
+            _ => !is_routing(name) && self.is_own(name),
+        }
+    }
+
+    /// Whether what a trusted peer said under this name is kept.
+    fn keeps(&self, name: &HeaderName) -> bool {
+        self.sender.trusted && self.presented.headers.contains_key(name)
+    }
+
+    /// Whether a name is neither removed nor set.
+    fn is_own(&self, name: &HeaderName) -> bool {
+        !self.removed.contains(name) && !self.set.iter().any(|(set, _)| set == name)
     }
 }
+
+impl Value<'_> {
+    fn as_bytes(&self) -> &[u8] {
+        match self {
+            Self::Given(value) => value.as_bytes(),
+            Self::Made(bytes) => bytes,
+        }
+    }
+}
+
+/// How many fields this proxy adds at most.
+const ADDED: usize = 6;
 
 /// Names by which a client could tell an origin to read another host, path, method or client than the one that asks.
 const ROUTING: [&str; 28] = [
@@ -95,62 +241,20 @@ const ROUTING: [&str; 28] = [
 /// How often a request may pass a proxy of this kind before it is taken for a loop.
 const LOOPS_MAX: usize = 8;
 
-/// Makes the fields that go to an origin out of gated ones.
-pub fn make(mut fields: HeaderMap, sender: &Sender<'_>) -> OriginFields {
-    if !sender.trusted {
-        remove_routing(&mut fields);
-    }
-    let mut node = Short::default();
-    if let Some(peer) = sender.peer {
-        write!(node, "{peer}").expect("an address has at most 46 characters");
-        append_to_list(&mut fields, X_FORWARDED_FOR, node.as_bytes());
-    }
-    if !sender.trusted || !fields.contains_key(X_FORWARDED_PROTO) {
-        let proto = if *sender.scheme == Scheme::HTTPS { "https" } else { "http" };
-        fields.insert(X_FORWARDED_PROTO, HeaderValue::from_static(proto));
-    }
-    if !sender.trusted || !fields.contains_key(X_FORWARDED_HOST) {
-        fields.insert(X_FORWARDED_HOST, sender.authority.to_value());
-    }
-    append_to_list(&mut fields, header::FORWARDED, forwarded(sender, node.as_bytes()).as_bytes());
-    fields.append(header::VIA, gate::via(sender.version));
-    OriginFields(fields)
-}
-
-/// Removes what an untrusted client may not say. One pass; a request that says none of it pays no more.
-fn remove_routing(fields: &mut HeaderMap) {
-    let is_routing = |name: &HeaderName| {
-        let text = name.as_str();
-        ROUTING.binary_search(&text).is_ok()
+/// Whether a name is one that an untrusted client may not say.
+fn is_routing(name: &HeaderName) -> bool {
+    let text = name.as_str();
+    // Most names begin with another letter than any of these.
+    matches!(text.as_bytes(), [b'c' | b'f' | b'p' | b't' | b'x', ..])
+        && (ROUTING.binary_search(&text).is_ok()
             || text.starts_with("x-forwarded-")
-            || text.starts_with("x-original-")
-    };
-    if fields.keys().any(is_routing) {
-        let found: Vec<HeaderName> = fields.keys().filter(|name| is_routing(name)).cloned().collect();
-        for name in found {
-            fields.remove(name);
-        }
-    }
-}
-
-/// Adds an entry at the right end of a list, keeping it one line.
-fn append_to_list(fields: &mut HeaderMap, name: HeaderName, entry: &[u8]) {
-    let value = if fields.contains_key(&name) {
-        let lines = fields.get_all(&name).iter().map(HeaderValue::as_bytes);
-        let list: Vec<&[u8]> = lines.chain([entry]).collect();
-        HeaderValue::try_from(list.join(&b", "[..]))
-    } else {
-        HeaderValue::from_bytes(entry)
-    };
-    if let Ok(value) = value {
-        fields.insert(name, value);
-    }
+            || text.starts_with("x-original-"))
 }
 
 /// One element of `Forwarded` (RFC 7239 §4).
-fn forwarded(sender: &Sender<'_>, node: &[u8]) -> Short {
+fn forwarded(sender: &Sender, authority: &Authority, node: &[u8]) -> Short {
     let mut element = Short::default();
-    let host = sender.authority.as_bytes();
+    let host = authority.as_bytes();
     let quote: &[u8] = if host.iter().any(|byte| matches!(byte, b':' | b'[')) { b"\"" } else { b"" };
     // RFC 7239 §4: "Note that an IPv6 address is always enclosed in square brackets", and therefore quoted.
     let (open, node, close): (&[u8], _, &[u8]) = match sender.peer {
@@ -158,7 +262,7 @@ fn forwarded(sender: &Sender<'_>, node: &[u8]) -> Short {
         Some(IpAddr::V6(_)) => (b"\"[", node, b"]\""),
         None => (b"", &b"unknown"[..], b""),
     };
-    let scheme = sender.scheme.as_str().as_bytes();
+    let scheme: &[u8] = if sender.https { b"https" } else { b"http" };
     for part in [b"for=", open, node, close, b";host=", quote, host, quote, b";proto=", scheme] {
         element.push(part);
     }
@@ -198,15 +302,14 @@ impl std::fmt::Write for Short {
     }
 }
 
-/// Whether the request has been here so often that it must be going round.
-pub(super) fn is_loop(fields: &HeaderMap) -> bool {
+/// How often these fields say that a proxy of this kind was passed.
+fn times_passed(fields: &HeaderMap) -> usize {
     fields
         .get_all(header::VIA)
         .iter()
         .flat_map(|line| line.as_bytes().split(|&byte| byte == b','))
         .filter(|hop| hop.trim_ascii().rsplit(|&byte| byte == b' ').next() == Some(PSEUDONYM.as_bytes()))
         .count()
-        > LOOPS_MAX
 }
 
 #[cfg(test)]
@@ -227,11 +330,10 @@ mod tests {
         let sender = Sender {
             peer: peer.map(|peer| peer.parse().unwrap()),
             trusted,
-            scheme: &Scheme::HTTP,
-            authority: &authority,
+            https: false,
             version: Version::HTTP_11,
         };
-        make(fields, &sender).as_map().clone()
+        OriginFields::new(PresentedFields::whole(fields), sender).to_map(&authority)
     }
 
     #[test]
@@ -272,8 +374,11 @@ mod tests {
 
     #[test]
     fn a_request_that_comes_back_again_and_again_goes_round() {
+        let sender = Sender { peer: None, trusted: false, https: false, version: Version::HTTP_11 };
+        let is_loop =
+            |fields: &HeaderMap| OriginFields::new(PresentedFields::whole(fields.clone()), sender).is_loop();
         let mut fields = HeaderMap::new();
-        for _ in 0..=LOOPS_MAX {
+        for _ in 0..LOOPS_MAX {
             assert!(!is_loop(&fields));
             fields.append(header::VIA, HeaderValue::from_static("1.1 weir"));
         }
@@ -282,13 +387,54 @@ mod tests {
         assert!(!is_loop(&fields));
     }
 
+    #[test]
+    fn what_a_route_sets_and_removes_counts_more_than_what_anybody_says() {
+        let presented = [("x-a", "client's"), ("x-b", "client's"), ("x-a", "twice"), ("via", "1.1 other")]
+            .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)));
+        let sender = Sender { peer: None, trusted: false, https: true, version: Version::HTTP_11 };
+        let authority = Authority::from_field(&HeaderValue::from_static("shop.example"), false).unwrap();
+        let mut fields = OriginFields::new(PresentedFields::whole(presented.into_iter().collect()), sender);
+        let plain = fields.to_map(&authority);
+        assert_eq!(plain.get_all("x-a").iter().count(), 2);
+        assert_eq!(plain.get_all("via").iter().collect::<Vec<_>>(), ["1.1 other", "1.1 weir"]);
+        assert_eq!(plain["x-forwarded-proto"], "https");
+        fields.edit(&HeaderEdits {
+            remove: vec![HeaderName::from_static("x-b"), X_FORWARDED_PROTO, header::VIA],
+            set: vec![
+                (HeaderName::from_static("x-a"), HeaderValue::from_static("route's")),
+                (X_FORWARDED_HOST, HeaderValue::from_static("inner.example")),
+                (header::CONNECTION, HeaderValue::from_static("close")),
+            ],
+        });
+        let edited = fields.to_map(&authority);
+        assert_eq!(edited.get_all("x-a").iter().collect::<Vec<_>>(), ["route's"]);
+        assert_eq!(edited.get_all("x-forwarded-host").iter().collect::<Vec<_>>(), ["inner.example"]);
+        for name in ["x-b", "x-forwarded-proto", "via", "connection"] {
+            assert!(!edited.contains_key(name), "{name}");
+        }
+        let mut written = Vec::new();
+        fields.write(&authority, &mut written);
+        let lines: String =
+            edited.iter().map(|(name, value)| format!("{name}: {}\r\n", value.to_str().unwrap())).collect();
+        assert_eq!(sorted(&String::from_utf8(written).unwrap()), sorted(&lines));
+        fields.remove(&HeaderName::from_static("x-a"));
+        assert!(!fields.contains(&HeaderName::from_static("x-a")));
+        assert!(!fields.to_map(&authority).contains_key("x-a"));
+    }
+
+    fn sorted(text: &str) -> Vec<&str> {
+        let mut lines: Vec<_> = text.lines().collect();
+        lines.sort_unstable();
+        lines
+    }
+
     proptest::proptest! {
         /// What is made for an origin can be read by the next proxy, and says the same of the client.
         #[test]
         fn the_next_proxy_understands_what_is_made(peer: std::net::IpAddr, host in "[a-z]{1,20}(\\.[a-z]{1,10}){0,3}(:[1-9][0-9]{0,3})?") {
             let authority = Authority::from_field(&HeaderValue::from_str(&host).unwrap(), false).unwrap();
-            let sender = Sender { peer: Some(peer), trusted: false, scheme: &Scheme::HTTP, authority: &authority, version: Version::HTTP_2 };
-            let fields = make(HeaderMap::new(), &sender).as_map().clone();
+            let sender = Sender { peer: Some(peer), trusted: false, https: false, version: Version::HTTP_2 };
+            let fields = OriginFields::new(PresentedFields::whole(HeaderMap::new()), sender).to_map(&authority);
             let hops = crate::identity::parse_forwarded(&fields).unwrap();
             proptest::prop_assert_eq!(hops[0].client, Some(peer));
             proptest::prop_assert_eq!(hops[0].host.as_deref(), Some(authority.as_str()));

@@ -12,24 +12,25 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::header::{self, HeaderMap, HeaderValue};
+use http::header::{HeaderMap, HeaderValue};
 use http::uri::PathAndQuery;
 use http::{Method, Response, StatusCode, response};
 use http_body::{Body as _, Frame, SizeHint};
 use tokio::time::Instant;
 
 use super::error::OriginFailure;
+use super::headers::OriginFields;
 use super::interim::Interims;
 use super::io::{Stream, Unasked};
 use super::server::{InFlight, Permit};
 use super::watch::Watch;
 use crate::body::{Body, BodyError, Cause};
-use crate::gate::{self, ResponseFault};
+use crate::gate::{self, Authority, ResponseFault};
 use crate::http1::chunked;
 use crate::http1::content::{self, Framing, Piece, Reader};
 use crate::http1::head::{self, HeadFault, HeadSearch};
 use crate::http1::out::Out;
-use crate::http1::receive;
+use crate::http1::{receive, spare};
 
 /// An idle connection keeps no larger buffer than this.
 const KEPT_BYTES_MAX: usize = 4 << 10;
@@ -89,10 +90,32 @@ pub(super) struct RequestHead<'r> {
     pub(super) target: &'r PathAndQuery,
     pub(super) host: &'r HeaderValue,
     /// End-to-end fields; what they say of the length is not repeated.
-    pub(super) fields: &'r HeaderMap,
+    pub(super) fields: Lines<'r>,
     pub(super) takes_trailers: bool,
     /// The key of a WebSocket handshake (RFC 6455 §4.1).
     pub(super) websocket: Option<&'r HeaderValue>,
+}
+
+/// Where the fields of a request are taken from.
+#[derive(Clone, Copy)]
+pub(super) enum Lines<'r> {
+    /// Those of a client, and what this proxy says.
+    Made(&'r OriginFields, &'r Authority),
+    /// A request of our own.
+    Map(&'r HeaderMap),
+}
+
+impl Lines<'_> {
+    fn write(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::Made(fields, authority) => fields.write(authority, out),
+            Self::Map(fields) => {
+                for (name, value) in *fields {
+                    head::write_field(out, name.as_str(), value.as_bytes());
+                }
+            }
+        }
+    }
 }
 
 /// An answer whose content has not been read.
@@ -131,12 +154,7 @@ impl RequestHead<'_> {
     fn write(&self, out: &mut Vec<u8>, length: Option<u64>) {
         head::write_request_line(out, self.method, self.target);
         head::write_field(out, "host", self.host.as_bytes());
-        for (name, value) in self.fields {
-            match *name {
-                header::HOST | header::CONTENT_LENGTH | header::TRANSFER_ENCODING => {}
-                _ => head::write_field(out, name.as_str(), value.as_bytes()),
-            }
-        }
+        self.fields.write(out);
         match length {
             // RFC 9110 §8.6: a method that gives content a meaning says "0" where there is none; others say nothing.
             Some(0) if !matches!(*self.method, Method::POST | Method::PUT | Method::PATCH) => {}
@@ -343,6 +361,7 @@ impl Http1 {
 
     fn read_head(&self, bytes: &Bytes, head_request: bool, upgrade: bool) -> Result<Answer, Failed> {
         let (mut head, ()) = Response::new(()).into_parts();
+        head.headers = spare::take();
         let (line, seen) = head::parse_response(bytes, self.limits.fields, &mut head.headers)?;
         (head.status, head.version) = (line.status, line.version);
         let framing = if upgrade && line.status == StatusCode::SWITCHING_PROTOCOLS {

@@ -54,8 +54,14 @@ use resolve::Addresses;
 use retry::Budget;
 use server::{Bounds, Line, Server, Speaks};
 
-/// Told of each 103 (Early Hints), as it arrives.
-pub type OnInterim = Box<dyn Fn(StatusCode, &HeaderMap) + Send + Sync>;
+/// Who hears of interim responses.
+pub type OnInterim = Arc<dyn HearsInterim>;
+
+/// Is told of each 103 (Early Hints), as it arrives.
+pub trait HearsInterim: Send + Sync {
+    /// Takes one note of; it is told within the task that reads the connection, and does not wait.
+    fn hear(&self, status: StatusCode, headers: &HeaderMap);
+}
 
 /// The client's address, and our own that it connected to.
 pub type Client = (SocketAddr, SocketAddr);
@@ -247,10 +253,10 @@ impl Origin {
         body: Body,
         started: Instant,
     ) -> Result<(Response<Body>, &Arc<Server>, u32), OriginError> {
-        if headers::is_loop(head.fields.as_map()) {
+        if head.fields.is_loop() {
             return Err(OriginFailure::Loop.into());
         }
-        let asked = Asked::of(&head.method, head.fields.as_map());
+        let asked = head.asked(&head.method);
         let interims = Interims::new(self.limits.interim_responses, head.on_interim.take());
         let head = &*head;
         // What has content is sent once: content is read once.
@@ -462,6 +468,11 @@ impl FailedAttempt {
 }
 
 impl OutgoingHead {
+    /// What the answer depends on, of a request of this method.
+    fn asked(&self, method: &Method) -> Asked {
+        Asked::of(method, |name| self.fields.contains(&name))
+    }
+
     fn host(&self, server: &Server, own_host: bool) -> HeaderValue {
         if own_host { server.authority.clone() } else { self.authority.to_value() }
     }
@@ -471,7 +482,7 @@ impl OutgoingHead {
             method: &self.method,
             target: &self.target,
             host,
-            fields: self.fields.as_map(),
+            fields: http1::Lines::Made(&self.fields, &self.authority),
             takes_trailers: self.takes_trailers,
             websocket: None,
         }
@@ -487,7 +498,7 @@ impl OutgoingHead {
     }
 
     fn http2(&self, server: &Server, own_host: bool, body: Body) -> Result<Request<Body>, http1::Failed> {
-        let mut fields = self.fields.as_map().clone();
+        let mut fields = self.fields.to_map(&self.authority);
         frame(&self.method, &mut fields, &body);
         for name in [header::HOST, header::TRANSFER_ENCODING, header::CONNECTION] {
             fields.remove(name);

@@ -54,7 +54,7 @@ impl Origin {
         let over_http2 = self.spec.protocol == OriginProtocol::Http2;
         head.method = if over_http2 { Method::CONNECT } else { Method::GET };
         let (head, own_host) = (&*head, self.spec.own_host);
-        let asked = Asked { upgrade: true, ..Asked::of(&Method::GET, head.fields.as_map()) };
+        let asked = Asked { upgrade: true, ..head.asked(&Method::GET) };
         let (chosen, _probe) =
             self.choose(&Tried::default(), head, Instant::now()).ok_or(OriginFailure::NoServer)?;
         let server = chosen.server;

@@ -3,29 +3,15 @@
 use super::*;
 
 /// Hands interim responses of the origin to the client's connection, until the final one is made.
-#[derive(Default)]
 pub(super) struct InterimRelay {
+    connection: Arc<Connection>,
     closed: AtomicBool,
     arrived: Notify,
 }
 
 impl InterimRelay {
-    pub(super) fn push(&self, connection: &Connection, status: StatusCode, headers: &HeaderMap) {
-        if self.closed.load(Ordering::Relaxed) {
-            return;
-        }
-        let mut head =
-            format!("HTTP/1.1 {} {}\r\n", status.as_u16(), status.canonical_reason().unwrap_or_default())
-                .into_bytes();
-        for (name, value) in headers {
-            head.extend_from_slice(name.as_str().as_bytes());
-            head.extend_from_slice(b": ");
-            head.extend_from_slice(value.as_bytes());
-            head.extend_from_slice(b"\r\n");
-        }
-        head.extend_from_slice(b"\r\n");
-        connection.interim.push(&head);
-        self.arrived.notify_one();
+    pub(super) fn new(connection: Arc<Connection>) -> Self {
+        Self { connection, closed: AtomicBool::new(false), arrived: Notify::new() }
     }
 
     pub(super) fn close(&self) {
@@ -42,5 +28,25 @@ impl InterimRelay {
                 () = self.arrived.notified() => {}
             }
         }
+    }
+}
+
+impl HearsInterim for InterimRelay {
+    fn hear(&self, status: StatusCode, headers: &HeaderMap) {
+        if self.closed.load(Ordering::Relaxed) {
+            return;
+        }
+        let mut head =
+            format!("HTTP/1.1 {} {}\r\n", status.as_u16(), status.canonical_reason().unwrap_or_default())
+                .into_bytes();
+        for (name, value) in headers {
+            head.extend_from_slice(name.as_str().as_bytes());
+            head.extend_from_slice(b": ");
+            head.extend_from_slice(value.as_bytes());
+            head.extend_from_slice(b"\r\n");
+        }
+        head.extend_from_slice(b"\r\n");
+        self.connection.interim.push(&head);
+        self.arrived.notify_one();
     }
 }

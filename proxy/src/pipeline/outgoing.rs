@@ -2,9 +2,6 @@
 
 use super::*;
 
-/// What is added to a client's fields on their way to an origin: `Forwarded`, `X-Forwarded-*`, `Via`, and what a route sets.
-const FIELDS_ADDED: usize = 8;
-
 impl Exchange {
     pub(super) fn new_fill(
         &mut self,
@@ -75,22 +72,10 @@ impl Exchange {
         let sender = Sender {
             peer: self.connection.peer.map(|peer| peer.ip().to_canonical()),
             trusted: identity.peer_is_trusted(),
-            scheme: &self.scheme,
-            authority: &self.gated.authority,
+            https: self.scheme == http::uri::Scheme::HTTPS,
             version: self.parts.version,
         };
-        // With room for what is added, so that the map does not grow four times.
-        let given = &self.presented.headers;
-        let mut fields = HeaderMap::with_capacity(given.len() + FIELDS_ADDED);
-        for (name, value) in given {
-            fields.append(name, value.clone());
-        }
-        let mut fields = origin::headers::make(fields, &sender);
-        match &self.presented.cookie {
-            ForwardedCookie::AsPresented => {}
-            ForwardedCookie::None => fields.remove(&header::COOKIE),
-            ForwardedCookie::Only(cookies) => fields.set(header::COOKIE, cookies.clone()),
-        }
+        let mut fields = OriginFields::new(self.presented.clone(), sender);
         fields.edit(&self.route().request_headers);
         fields
     }
@@ -122,8 +107,7 @@ impl Exchange {
         if self.parts.version != Version::HTTP_11 {
             return None;
         }
-        let (relay, connection) = (self.interim.clone(), self.connection.clone());
-        Some(Box::new(move |status, headers| relay.push(&connection, status, headers)))
+        Some(self.interim.clone())
     }
 }
 

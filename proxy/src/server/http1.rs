@@ -36,7 +36,7 @@ use crate::http1::chunked;
 use crate::http1::content::{self, Framing, Piece, Reader};
 use crate::http1::head::{self, HeadSearch, Seen};
 use crate::http1::out::{COPIED_MAX, Out};
-use crate::http1::receive;
+use crate::http1::{receive, spare};
 use crate::incoming::{Incoming, OnUpgrade, Received};
 
 /// How a connection ended.
@@ -101,6 +101,7 @@ pub(super) async fn serve<S: Serve>(io: &mut Io, own: Own<'_, S>) -> Ended {
             let (parts, body) = response.into_parts();
             let last = driver.is_last(&asked, &mut incoming);
             let sent = write_head(driver.out.bytes(), parts.status, &parts.headers, &body, &asked, last);
+            spare::put(parts.headers);
             if parts.status == StatusCode::SWITCHING_PROTOCOLS {
                 drop(under_way);
                 return match (driver.flushed().await, tunnel) {
@@ -260,6 +261,9 @@ impl<S: Serve> Driver<'_, S> {
         self.request.upgrade = None;
         let parts = &mut self.request.parts;
         parts.headers.clear();
+        if parts.headers.capacity() == 0 {
+            parts.headers = spare::take();
+        }
         let (line, seen) = head::parse_request(&head, limits.head_fields, &mut parts.headers)?;
         (parts.method, parts.uri, parts.version) = (line.method, line.target, line.version);
         Ok(Some(Asked {

@@ -5,11 +5,11 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::Method;
+use http::{HeaderMap, Method, StatusCode};
 use http_body_util::BodyExt as _;
 use weir::body::{Body, BodyError};
 use weir::gate::ResponseFault;
-use weir::origin::OriginFailure;
+use weir::origin::{HearsInterim, OriginFailure};
 
 use crate::support::*;
 
@@ -206,6 +206,16 @@ async fn a_storm_of_interim_responses_ends() {
     assert_eq!(failure, OriginFailure::Answer(ResponseFault::TooManyInterim));
 }
 
+/// Notes what it hears.
+#[derive(Default)]
+struct Notes(Mutex<Vec<(u16, HeaderMap)>>);
+
+impl HearsInterim for Notes {
+    fn hear(&self, status: StatusCode, headers: &HeaderMap) {
+        self.0.lock().unwrap().push((status.as_u16(), headers.clone()));
+    }
+}
+
 #[tokio::test]
 async fn early_hints_are_told_and_other_interim_responses_are_not() {
     let scripted = says(
@@ -214,13 +224,11 @@ async fn early_hints_are_told_and_other_interim_responses_are_not() {
     )
     .await;
     let origin = origin(vec![scripted.server()], |_| {});
-    let told = Arc::new(Mutex::new(Vec::new()));
-    let hear = Arc::clone(&told);
+    let told = Arc::new(Notes::default());
     let mut request = outgoing(Method::GET, "/", &[], Body::empty());
-    request.head.on_interim =
-        Some(Box::new(move |status, fields| hear.lock().unwrap().push((status.as_u16(), fields.clone()))));
+    request.head.on_interim = Some(told.clone());
     assert_eq!(text(origin.forward(0, &mut request).await.unwrap()).await, "true");
-    let told = told.lock().unwrap();
+    let told = told.0.lock().unwrap();
     assert_eq!(told.len(), 1);
     assert_eq!(told[0].0, 103);
     assert_eq!(told[0].1.len(), 1);

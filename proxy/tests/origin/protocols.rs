@@ -18,7 +18,8 @@ use tokio_rustls::TlsAcceptor;
 use weir::body::Body;
 use weir::config::model::{HealthCheck, OriginAddress, OriginProtocol, OriginServer};
 use weir::gate;
-use weir::origin::{Origin, OriginFailure};
+use weir::origin::{Origin, OriginFailure, OriginFields, Sender};
+use weir::request_key::PresentedFields;
 
 use crate::support::*;
 
@@ -404,14 +405,9 @@ async fn pass(
         Err(rejection) => return told(rejection.into()),
     };
     let mut out = outgoing(parts.method, parts.uri.path(), &[], Body::empty());
-    let sender = weir::origin::Sender {
-        peer: None,
-        trusted: false,
-        scheme: &http::uri::Scheme::HTTP,
-        authority: &gated.authority,
-        version: parts.version,
-    };
-    out.head.fields = weir::origin::headers::make(parts.headers, &sender);
+    let sender = Sender { peer: None, trusted: false, https: false, version: parts.version };
+    out.head.fields = OriginFields::new(PresentedFields::whole(parts.headers), sender);
+    out.head.authority = gated.authority;
     out.head.takes_trailers = gated.takes_trailers;
     out.head.websocket = gated.websocket.map(|ask| (ask, client_side));
     if out.head.websocket.is_none() {

@@ -16,7 +16,8 @@ use tokio::runtime::Handle;
 use weir::body::Body;
 use weir::config::model::{self, Limits, OriginAddress, OriginServer};
 use weir::gate::Authority;
-use weir::origin::{Answered, Origin, OriginError, Outgoing, OutgoingHead, Sender, headers};
+use weir::origin::{Answered, Origin, OriginError, OriginFields, Outgoing, OutgoingHead, Sender};
+use weir::request_key::PresentedFields;
 
 /// A scripted origin: each connection is handed to the script with its number, counted from 0.
 pub(crate) struct Scripted {
@@ -162,14 +163,9 @@ pub(crate) fn outgoing(
         .iter()
         .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)))
         .collect();
-    let sender = Sender {
-        peer: Some([192, 0, 2, 1].into()),
-        trusted: false,
-        scheme: &http::uri::Scheme::HTTP,
-        authority: &authority,
-        version: Version::HTTP_11,
-    };
-    let fields = headers::make(fields, &sender);
+    let sender =
+        Sender { peer: Some([192, 0, 2, 1].into()), trusted: false, https: false, version: Version::HTTP_11 };
+    let fields = OriginFields::new(PresentedFields::whole(fields), sender);
     Outgoing {
         head: OutgoingHead {
             method,
