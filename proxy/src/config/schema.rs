@@ -315,11 +315,11 @@ table! {
 }
 
 table! {
-    /// A request that failed before the first byte of an answer is tried once more if it is safe or idempotent, and has no body.
+    /// A request that failed before the first byte of an answer is tried once more if it is safe or idempotent, and has no body; any request, where not one byte of it was sent.
     Retry in "retry = { … }" {
         /// Further attempts; 0: none.
         attempts: Whole<0, 10> = "1",
-        /// Retries as a share of all requests, so that trouble is not multiplied.
+        /// Retries as a share of all requests, so that trouble is not multiplied. Going to another server because one takes no connection is not counted: nobody has had the work.
         budget: Share = "\"10%\"",
     }
 }

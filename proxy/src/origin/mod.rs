@@ -304,7 +304,8 @@ impl Origin {
             } else {
                 (server, None)
             };
-            if !self.budget.take() {
+            // Where no connection came about, no server has had the work: trying another one multiplies nothing.
+            if !error.failure.before_sending() && !self.budget.take() {
                 self.metrics.retries_refused.fetch_add(1, Ordering::Relaxed);
                 return Err(error);
             }
