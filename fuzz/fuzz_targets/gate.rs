@@ -21,7 +21,8 @@ fuzz_target!(|data: &[u8]| {
         _ => Version::HTTP_11,
     };
     parts.headers = weir_fuzz::headers(fields);
-    let facts = RequestFacts { tls: framed.len() % 2 == 0, body_len: framed.first().map(|byte| u64::from(*byte)) };
+    let facts =
+        RequestFacts { tls: framed.len() % 2 == 0, body_len: framed.first().map(|byte| u64::from(*byte)) };
     let Ok(gated) = check_request(&mut parts, &facts, &Limits::default()) else { return };
 
     assert!(parts.uri.scheme().is_none() && parts.uri.authority().is_none());

@@ -10,7 +10,8 @@ fuzz_target!(|data: &[u8]| {
     let pairs = parts.chunks_exact(2).map(|pair| (pair[0], pair[1]));
     let published = Published::from_fields(pairs);
     let fields = published.to_fields();
-    let again = Published::from_fields(fields.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())));
+    let again =
+        Published::from_fields(fields.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())));
     assert_eq!(again, published, "what is written is read as it was meant");
     if let Ok(text) = std::str::from_utf8(data) {
         if let Some(said) = Announcement::parse(text) {

@@ -4,10 +4,10 @@
 
 use std::sync::Arc;
 
+use cache_semantics::glob::Glob;
 use http::{HeaderMap, Method};
 use libfuzzer_sys::fuzz_target;
 use weir::config::model::{Action, Route};
-use weir::routes::glob::Glob;
 use weir::routes::path::{PathPattern, canonical};
 use weir::routes::template::Template;
 use weir::routes::{HostPattern, Matcher, RequestView, Routes};

@@ -3,7 +3,6 @@
 //! Matching costs tens of nanoseconds and allocates nothing for plain paths. A path that servers may read in more than one way is matched
 //! in each of them, and refused unless all select the same route; `path.rs` says why.
 
-pub mod glob;
 pub mod path;
 pub mod template;
 
@@ -14,9 +13,9 @@ use std::sync::Arc;
 use http::{HeaderMap, HeaderName, Method};
 use ipnet::IpNet;
 
-use self::glob::Glob;
 use self::path::{PathPattern, Readings};
 use crate::config::model::Route;
+use cache_semantics::glob::Glob;
 
 /// What of a request decides about its route.
 #[derive(Debug, Clone, Copy)]

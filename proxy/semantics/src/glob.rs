@@ -1,64 +1,86 @@
-//! Patterns with `*` for names: query parameters, cookies, tags.
+//! Patterns with `*`: for names of query parameters, cookies and tags, for hosts, paths and field values.
+//!
+//! There is no `?` and no `[…]`: both are common in what is matched here, and a pattern that silently means something else than it says
+//! protects nobody.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// A pattern in which `*` stands for any characters, also none. Case counts.
+/// A pattern in which `*` stands for any run of bytes, also none, and everything else for itself.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Glob(Box<str>);
+pub struct Glob {
+    text: Box<str>,
+    /// Where the only `*` stands: nearly all globs have one, and need no search.
+    only_star: Option<usize>,
+}
 
 impl Glob {
     /// The pattern; any text is one.
     #[must_use]
     pub fn new(pattern: &str) -> Glob {
-        Glob(pattern.into())
+        let only_star = pattern.find('*').filter(|at| pattern.rfind('*') == Some(*at));
+        Glob { text: pattern.into(), only_star }
     }
 
     /// As it was written.
     #[must_use]
     pub fn as_str(&self) -> &str {
-        &self.0
+        &self.text
     }
 
     /// Whether it has no `*`, so that it matches itself alone.
     #[must_use]
     pub fn is_literal(&self) -> bool {
-        !self.0.contains('*')
+        !self.text.contains('*')
     }
 
-    /// Whether it matches `text` as a whole. Takes time in proportion to the product of the lengths at worst.
+    /// Whether it matches `subject` as a whole. Takes time in proportion to the product of the lengths at worst.
     #[must_use]
-    pub fn matches(&self, text: &str) -> bool {
-        let (pattern, text) = (self.0.as_bytes(), text.as_bytes());
-        let (mut p, mut t) = (0, 0);
-        let mut retry: Option<(usize, usize)> = None;
-        while t < text.len() {
-            match pattern.get(p) {
-                Some(b'*') => {
-                    retry = Some((p, t));
-                    p += 1;
-                }
-                Some(byte) if *byte == text[t] => {
-                    p += 1;
-                    t += 1;
-                }
-                // Let the last star take one more character.
-                _ => match &mut retry {
-                    Some((star, from)) => {
-                        *from += 1;
-                        (p, t) = (*star + 1, *from);
-                    }
-                    None => return false,
-                },
+    pub fn matches(&self, subject: impl AsRef<[u8]>) -> bool {
+        let subject = subject.as_ref();
+        if let Some(at) = self.only_star {
+            let (before, after) = (&self.text.as_bytes()[..at], &self.text.as_bytes()[at + 1..]);
+            return subject.strip_prefix(before).is_some_and(|rest| rest.ends_with(after));
+        }
+        matches(self.text.as_bytes(), subject, |one, other| one == other)
+    }
+
+    /// As [`Self::matches`], ASCII letters of either case being equal.
+    #[must_use]
+    pub fn matches_ignoring_case(&self, subject: impl AsRef<[u8]>) -> bool {
+        matches(self.text.as_bytes(), subject.as_ref(), |one, other| one.eq_ignore_ascii_case(&other))
+    }
+}
+
+/// Remembering the last `*` is enough: an earlier one can always give what a later one can.
+fn matches(pattern: &[u8], subject: &[u8], equal: impl Fn(u8, u8) -> bool) -> bool {
+    let (mut at, mut from) = (0, 0);
+    let mut retry: Option<(usize, usize)> = None;
+    while from < subject.len() {
+        match pattern.get(at) {
+            Some(b'*') => {
+                retry = Some((at + 1, from));
+                at += 1;
+            }
+            Some(&byte) if equal(byte, subject[from]) => {
+                at += 1;
+                from += 1;
+            }
+            // Let the last star take one more byte.
+            _ => {
+                let Some((after_star, taken)) = retry else { return false };
+                at = after_star;
+                from = taken + 1;
+                retry = Some((after_star, from));
             }
         }
-        pattern[p..].iter().all(|byte| *byte == b'*')
     }
+    pattern[at..].iter().all(|&byte| byte == b'*')
 }
 
 impl fmt::Display for Glob {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.text)
     }
 }
 
@@ -77,46 +99,58 @@ mod tests {
     use super::*;
 
     #[test]
-    fn stars_stand_for_anything() {
+    fn stars_stand_for_any_run() {
         #[rustfmt::skip]
         let cases = [
-            ("utm_*",  "utm_source", true),
-            ("utm_*",  "utm_",       true),
-            ("utm_*",  "utm",        false),
-            ("gclid",  "gclid",      true),
-            ("gclid",  "gclid2",     false),
-            ("gclid",  "GCLID",      false),
-            ("*",      "",           true),
-            ("",       "",           true),
-            ("",       "a",          false),
-            ("*a*b*",  "xxaxxbxx",   true),
-            ("*a*b*",  "xxbxxaxx",   false),
-            ("a*a",    "a",          false),
-            ("a*a",    "aa",         true),
-            ("*ab",    "aab",        true),
-            ("**",     "x",          true),
+            // pattern  subject          matches
+            ("",        "",              true),
+            ("",        "a",             false),
+            ("*",       "",              true),
+            ("*",       "anything/else", true),
+            ("**",      "x",             true),
+            ("utm_*",   "utm_source",    true),
+            ("utm_*",   "utm_",          true),
+            ("utm_*",   "utm",           false),
+            ("gclid",   "gclid",         true),
+            ("gclid",   "gclid2",        false),
+            ("gclid",   "GCLID",         false),
+            ("*.css",   "a.css.css",     true),
+            ("*.css",   "a.css.gz",      false),
+            ("a*b*c",   "a-b-b-c",       true),
+            ("a*b*c",   "a-c-b",         false),
+            ("*a*b*",   "xxaxxbxx",      true),
+            ("*a*b*",   "xxbxxaxx",      false),
+            ("a*a",     "a",             false),
+            ("a*a",     "aa",            true),
+            ("*ab",     "aab",           true),
+            ("a?c",     "abc",           false),
+            ("a?c",     "a?c",           true),
         ];
-        for (pattern, text, expected) in cases {
-            assert_eq!(Glob::new(pattern).matches(text), expected, "{pattern} {text}");
+        for (pattern, subject, expected) in cases {
+            assert_eq!(Glob::new(pattern).matches(subject), expected, "{pattern} on {subject}");
         }
+        assert!(Glob::new("Moz*").matches_ignoring_case("mozilla"));
         assert!(Glob::new("a").is_literal() && !Glob::new("a*").is_literal());
         assert_eq!("utm_*".parse::<Glob>().unwrap().to_string(), "utm_*");
     }
 
+    /// The definition itself, exponential and obvious.
+    fn by_definition(pattern: &[u8], subject: &[u8]) -> bool {
+        match pattern.split_first() {
+            None => subject.is_empty(),
+            Some((b'*', rest)) => (0..=subject.len()).any(|taken| by_definition(rest, &subject[taken..])),
+            Some((byte, rest)) => {
+                subject.split_first().is_some_and(|(first, tail)| first == byte && by_definition(rest, tail))
+            }
+        }
+    }
+
     proptest! {
         #[test]
-        fn it_agrees_with_the_plain_definition(pattern in "[ab*]{0,6}", text in "[ab]{0,8}") {
-            fn matches(pattern: &[u8], text: &[u8]) -> bool {
-                match (pattern, text) {
-                    ([], []) => true,
-                    ([b'*', rest @ ..], _) => {
-                        matches(rest, text) || (!text.is_empty() && matches(pattern, &text[1..]))
-                    }
-                    ([a, pattern @ ..], [b, text @ ..]) => a == b && matches(pattern, text),
-                    _ => false,
-                }
-            }
-            prop_assert_eq!(Glob::new(&pattern).matches(&text), matches(pattern.as_bytes(), text.as_bytes()));
+        fn it_agrees_with_the_plain_definition(pattern in "[ab*]{0,7}", subject in "[ab]{0,9}") {
+            let expected = by_definition(pattern.as_bytes(), subject.as_bytes());
+            prop_assert_eq!(Glob::new(&pattern).matches(&subject), expected);
+            prop_assert_eq!(Glob::new(&pattern).matches_ignoring_case(subject.to_uppercase()), expected);
         }
     }
 }

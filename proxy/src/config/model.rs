@@ -15,10 +15,10 @@ use ipnet::IpNet;
 
 use crate::redis::url::RedisUrl;
 use crate::routes::Matcher;
-use crate::routes::glob::Glob;
 use crate::routes::path::PathPattern;
 use crate::routes::template::Template;
 use crate::store::wire::Compression;
+use cache_semantics::glob::Glob;
 
 /// The whole configuration of one proxy.
 #[derive(Debug, Clone)]

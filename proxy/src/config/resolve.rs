@@ -21,11 +21,11 @@ use super::model::{
 use super::schema;
 use super::units::show_duration;
 use crate::redis::url::Place;
-use crate::routes::glob::Glob;
 use crate::routes::path::PathPattern;
 use crate::routes::template::Template;
 use crate::routes::{Condition, HostPattern, Matcher, Routes};
 use crate::store::wire::Compression;
+use cache_semantics::glob::Glob;
 
 /// Where clients connect unless told otherwise: this machine only, because a safe default asks before it opens a door.
 pub(super) const LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);

@@ -7,7 +7,7 @@
 
 use std::fmt;
 
-use super::glob::Glob;
+use cache_semantics::glob::Glob;
 
 /// A compiled path pattern.
 ///
