@@ -3,6 +3,7 @@
 //! The decisions themselves are `cache_semantics`'; here they meet the memory tier, the purges and the fills. Nothing here waits.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -51,6 +52,8 @@ pub struct NamedCache {
     uncacheable_of: ahash::RandomState,
     /// Encodings under way, so that each is made once.
     encoding: Arc<EncodingsUnderWay>,
+    variants_max: usize,
+    variants_dropped: Arc<AtomicU64>,
     /// The tier behind memory, shared with other proxies.
     pub shared: Option<Arc<SharedTier>>,
 }
@@ -153,6 +156,8 @@ impl NamedCache {
             uncacheable: Arc::new(quick_cache::sync::Cache::new(UNCACHEABLE_MAX)),
             uncacheable_of: ahash::RandomState::default(),
             encoding: Arc::default(),
+            variants_max: limits.variants,
+            variants_dropped: Arc::default(),
             shared: None,
             spec,
         }
@@ -164,7 +169,7 @@ impl NamedCache {
     }
 
     /// The same cache, with all that it holds, under another description. `None`: what it holds cannot be kept under it.
-    pub fn described_as(&self, spec: &model::Cache) -> Option<Self> {
+    pub fn described_as(&self, spec: &model::Cache, limits: &model::Limits) -> Option<Self> {
         let keeps = self.spec.enabled == spec.enabled
             && self.spec.version == spec.version
             && self.memory.resize(spec.max_memory, spec.max_entries, spec.max_body);
@@ -180,6 +185,8 @@ impl NamedCache {
                 uncacheable: self.uncacheable.clone(),
                 uncacheable_of: self.uncacheable_of.clone(),
                 encoding: self.encoding.clone(),
+                variants_max: limits.variants,
+                variants_dropped: self.variants_dropped.clone(),
                 shared: None,
             }
         })
@@ -216,14 +223,17 @@ impl NamedCache {
         policy: &Policy,
         now: Now,
     ) -> Decision {
-        let miss = |fwd| Decision::Miss { status: CacheStatus::forwarded(fwd), others: Vec::new() };
+        let purged = Decision::Miss {
+            status: CacheStatus::forwarded(Fwd::UriMiss).because(Reason::Purged),
+            others: Vec::new(),
+        };
         let selected = match variants {
-            [only] if self.is_purged(key, only) => return miss(Fwd::UriMiss),
+            [only] if self.is_purged(key, only) => return purged,
             [only] => only.variant.matches(wanted.fields).then_some(only),
             several => {
                 let valid = || several.iter().filter(|stored| !self.is_purged(key, stored));
                 if valid().next().is_none() {
-                    return miss(Fwd::UriMiss);
+                    return purged;
                 }
                 vary::select(valid().map(|stored| &stored.variant), wanted.fields)
                     .and_then(|position| valid().nth(position))
@@ -249,9 +259,11 @@ impl NamedCache {
         }
         // Nearly always nothing new was purged, and this costs one comparison.
         let softened;
+        let mut because = None;
         let stored = match stored.check(&self.purges, &self.spec.name, key) {
             Verdict::Softened(how) => {
                 softened = self.soften(key, stored, how, now);
+                because = Some(Reason::SoftPurged);
                 &softened
             }
             Verdict::Valid(_) | Verdict::Purged => stored,
@@ -275,7 +287,7 @@ impl NamedCache {
                     Some(Reason::RequestNoCache | Reason::RequestMaxAge | Reason::RequestMinFresh)
                 );
                 let mut status = CacheStatus::forwarded(if asked { Fwd::Request } else { Fwd::Stale });
-                status.detail = why;
+                status.detail = why.or(because);
                 Decision::Validate { stored: stored.clone(), status }
             }
             Disposition::NotAllowed { why } => {
@@ -310,11 +322,30 @@ impl NamedCache {
             let kept = present
                 .iter()
                 .filter(|old| !self.is_purged(key, old) && !old.variant.is_replaced_by(&response.variant));
-            let newer = std::iter::once(response.clone());
-            newer.chain(kept.cloned()).take(VARIANTS_MAX).collect()
+            self.bounded(std::iter::once(response.clone()).chain(kept.cloned()))
         });
         self.searches.note(key, &response);
         response
+    }
+
+    /// As many variants of one key as are allowed, the newest first.
+    fn bounded(&self, mut variants: impl Iterator<Item = Arc<StoredResponse>>) -> Vec<Arc<StoredResponse>> {
+        let kept = variants.by_ref().take(self.variants_max).collect();
+        let dropped = variants.count();
+        if dropped > 0 {
+            self.variants_dropped.fetch_add(dropped as u64, Ordering::Relaxed);
+        }
+        kept
+    }
+
+    /// How many variants of one key are kept.
+    pub fn variants_max(&self) -> usize {
+        self.variants_max
+    }
+
+    /// How many variants were dropped because their key had too many.
+    pub fn variants_dropped(&self) -> u64 {
+        self.variants_dropped.load(Ordering::Relaxed)
     }
 
     /// Stores a response, and has it written to the tier behind memory, behind the answer.
@@ -350,7 +381,7 @@ impl NamedCache {
             let kept = present
                 .iter()
                 .filter(|old| !self.is_purged(key, old) && !old.variant.is_replaced_by(&response.variant));
-            std::iter::once(response.clone()).chain(kept.cloned()).take(VARIANTS_MAX).collect()
+            self.bounded(std::iter::once(response.clone()).chain(kept.cloned()))
         });
         if taken {
             self.searches.note(key, &response);
@@ -511,8 +542,6 @@ fn fill_budget(spec: &model::Cache) -> u64 {
     (spec.max_memory / 4).max(1 << 20)
 }
 
-/// Variants of one key.
-const VARIANTS_MAX: usize = 64;
 /// Content smaller than this is not worth compressing: it fits one packet anyway.
 const COMPRESS_MIN: u64 = 1024;
 /// Encodings under way at once.

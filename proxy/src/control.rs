@@ -135,6 +135,7 @@ impl Control for Proxy {
             into.note(Reading::CacheEntries, &labels, cache.memory().entries() as f64);
             into.note(Reading::CacheBytes, &labels, cache.memory().bytes() as f64);
             into.note(Reading::CacheBytesMax, &labels, cache.spec().max_memory as f64);
+            into.note(Reading::CacheVariantsDropped, &labels, cache.variants_dropped() as f64);
             into.note(Reading::Fills, &labels, cache.fills.len() as f64);
             into.note(Reading::Waiters, &labels, cache.fills.waiting() as f64);
             if let Some(shared) = &cache.shared {

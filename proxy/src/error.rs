@@ -10,7 +10,8 @@ use http::header::{self, HeaderValue};
 use http::{Method, Response, StatusCode, Version};
 
 use crate::body::{Body, BodyError};
-use crate::gate::{PSEUDONYM, Rejection};
+use crate::gate::{PSEUDONYM, Rejection, ResponseFault};
+use crate::metrics::Limit;
 use crate::origin::{OriginError, OriginFailure};
 
 /// Why a request was not answered as it was meant.
@@ -125,6 +126,22 @@ impl From<BodyError> for ProxyError {
 }
 
 impl ProxyError {
+    /// Which limit it ran into, if that is what happened.
+    pub fn limit(&self) -> Option<Limit> {
+        match self {
+            Self::Rejected(Rejection::TargetTooLong) => Some(Limit::Line),
+            Self::Rejected(Rejection::HeadTooLarge | Rejection::TooManyFields) => Some(Limit::HeadSize),
+            Self::ContentTooLarge { .. } => Some(Limit::BodySize),
+            Self::Origin(error) => match error.failure {
+                OriginFailure::ContentTooLarge { .. } => Some(Limit::BodySize),
+                OriginFailure::QueueFull | OriginFailure::QueueTimeout => Some(Limit::OriginQueue),
+                OriginFailure::Answer(ResponseFault::TooManyInterim) => Some(Limit::Interim),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
     /// The status that the client sees.
     pub fn status(&self) -> StatusCode {
         self.told().status

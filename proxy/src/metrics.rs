@@ -224,8 +224,6 @@ labels! {
         BodySize = "body-bytes",
         /// Waiters on one fill.
         Waiters = "waiters",
-        /// Variants of one URL.
-        Variants = "variants",
         /// Requests that waited for an origin's connection.
         OriginQueue = "origin-queue",
         /// Interim responses of one origin answer.
@@ -323,6 +321,8 @@ labels! {
         CacheBytes = "cache_bytes",
         /// Bytes that may be held; label `cache`.
         CacheBytesMax = "cache_max_bytes",
+        /// Variants that were dropped because their URL had too many; label `cache`.
+        CacheVariantsDropped = "cache_variants_dropped",
         /// Fills under way; label `cache`.
         Fills = "cache_fills_in_progress",
         /// Requests that wait for a fill; label `cache`.
@@ -392,6 +392,7 @@ impl Reading {
                 | Self::OriginStaleConnections
                 | Self::OriginConnectionsOpened
                 | Self::CacheShared
+                | Self::CacheVariantsDropped
                 | Self::RedisConnects
                 | Self::RedisOperations
                 | Self::RedisSeconds
@@ -407,6 +408,9 @@ impl Reading {
             Self::CacheEntries => "Stored responses.",
             Self::CacheBytes => "Bytes held by stored responses, keys and overhead.",
             Self::CacheBytesMax => "Bytes that may be held.",
+            Self::CacheVariantsDropped => {
+                "Stored variants dropped because their URL had more than `variants` of [server.limits]."
+            }
             Self::Fills => "Fetches under way whose answer is to be stored.",
             Self::Waiters => "Requests that wait for another request's fill.",
             Self::CacheShared => "What came of looking for stored responses in Redis, and of writing them.",

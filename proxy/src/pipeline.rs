@@ -665,12 +665,12 @@ impl Exchange {
     ) -> Outgo {
         self.stale_on_error(key, facts, status, stale, OriginFailure::NoAnswer)
             .or_else(|| self.fallback(status))
-            .unwrap_or_else(|| self.error(&error, status.because(Reason::OriginFailed)))
+            .unwrap_or_else(|| self.error(&error, status.because(why_no_answer(&error))))
     }
 
     fn error(&self, error: &ProxyError, status: CacheStatus) -> Outgo {
         Outgo {
-            response: error.to_response(&recipient(&self.parts, &self.presented.headers)),
+            response: self.worker.told(error, &recipient(&self.parts, &self.presented.headers)),
             status,
             server: None,
         }
@@ -752,7 +752,8 @@ impl Exchange {
             }
             Err(error) => {
                 let error = ProxyError::Origin(error);
-                self.fallback(status).unwrap_or_else(|| self.error(&error, status))
+                let because = status.because(why_no_answer(&error));
+                self.fallback(status).unwrap_or_else(|| self.error(&error, because))
             }
         }
     }
@@ -776,6 +777,14 @@ impl Exchange {
             server,
         };
         self.worker.ended(&request, response)
+    }
+}
+
+/// Why there is no answer.
+fn why_no_answer(error: &ProxyError) -> Reason {
+    match error {
+        ProxyError::Origin(error) if error.failure == origin::OriginFailure::NoServer => Reason::OriginDown,
+        _ => Reason::OriginFailed,
     }
 }
 

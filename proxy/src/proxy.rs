@@ -264,7 +264,7 @@ impl Snapshot {
         let mut caches = BTreeMap::new();
         for (name, spec) in &config.caches {
             let kept = before.and_then(|before| before.caches.get(name));
-            let cache = kept.and_then(|kept| kept.described_as(spec));
+            let cache = kept.and_then(|kept| kept.described_as(spec, limits));
             let mut cache = cache.unwrap_or_else(|| NamedCache::new(spec.clone(), limits, purges.clone()));
             cache.shared = spec.shared.as_ref().and_then(|shared| {
                 let (redis, log) = (redis.get(&shared.redis)?, log.as_ref()?);

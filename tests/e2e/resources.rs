@@ -234,3 +234,43 @@ fn four_gibibytes_pass_through_a_small_budget_at_once() {
     let grown = largest.saturating_sub(before);
     assert!(grown < 96 << 20, "{grown} bytes more while 4 GiB passed");
 }
+
+#[test]
+fn as_many_variants_of_a_url_are_kept_as_the_configuration_says() {
+    let origin = Origin::start(|request| {
+        let language = request.header("accept-language").unwrap_or_default().to_owned();
+        Reply::ok(language).header("Cache-Control", "max-age=60").header("Vary", "X-Shade, Accept-Language")
+    });
+    let weir = limited(&origin, "variants = 2");
+    let ask = |shade: &str| weir.client().ask("GET", "/paint", &[("X-Shade", shade)], b"");
+    for shade in ["red", "green", "blue"] {
+        assert_eq!(ask(shade).status, 200);
+    }
+    assert_eq!(origin.count(), 3);
+    assert_eq!(weir.metric("cache_variants_dropped_total", &["default"]), 1.0);
+    for shade in ["green", "blue"] {
+        ask(shade);
+    }
+    assert_eq!(origin.count(), 3, "the two stored last are there");
+    ask("red");
+    assert_eq!(origin.count(), 4, "the one stored first is not");
+}
+
+#[test]
+fn each_limit_that_refuses_a_request_is_counted() {
+    let origin = Origin::echo();
+    let limits = "line_bytes = \"256B\"\nhead_bytes = \"1KiB\"\nhead_fields = 10\nbody_bytes = \"16B\"";
+    let weir = limited(&origin, limits);
+    let hit = |limit: &str| weir.metric("limits_hit_total", &[&format!("\"{limit}\"")]);
+    assert_eq!(weir.get(&format!("/{}", "x".repeat(300))).status, 414);
+    assert_eq!(hit("line-bytes"), 1.0);
+    let large = "x".repeat(2_000);
+    assert_eq!(weir.client().ask("GET", "/", &[("X-Large", &large)], b"").status, 431);
+    let many: Vec<(String, &str)> = (0..20).map(|number| (format!("X-{number}"), "x")).collect();
+    let many: Vec<(&str, &str)> = many.iter().map(|(name, value)| (name.as_str(), *value)).collect();
+    assert_eq!(weir.client().ask("GET", "/", &many, b"").status, 431);
+    assert_eq!(hit("head-size"), 2.0);
+    assert_eq!(weir.client().ask("POST", "/", &[], b"more than sixteen bytes").status, 413);
+    assert_eq!(hit("body-bytes"), 1.0);
+    assert_eq!(origin.count(), 0);
+}

@@ -101,21 +101,11 @@ reasons! {
     ArrivedStale = "arrived-stale",
     /// The partial response does not say which part of what it is.
     BadPart = "bad-part",
-    /// The response contradicts itself about its length, or was cut short.
-    Incomplete = "incomplete",
     // What this cache cannot or will not hold.
     /// The body is larger than the cache holds.
     BodyTooLarge = "body-too-large",
     /// The head of the response is larger than the cache holds.
     HeadTooLarge = "head-too-large",
-    /// The URI has as many variants as are kept.
-    VariantLimit = "variant-limit",
-    /// The cache has no room.
-    NoRoom = "no-room",
-    /// Something was purged while the response was on its way.
-    Purged = "purged",
-    /// An unsafe request went to the same URI while the response was on its way.
-    Invalidated = "invalidated",
     // Why the cache was not consulted, or what it holds not used.
     /// The route does not use the cache.
     RouteOff = "route-off",
@@ -123,8 +113,6 @@ reasons! {
     RequestBody = "request-body",
     /// The request asks for an upgrade of the connection.
     Upgrade = "upgrade",
-    /// The request asks for ranges that are passed to the origin.
-    Range = "range",
     /// The response to such requests was found uncacheable a short while ago.
     KnownUncacheable = "known-uncacheable",
     /// The request says `no-cache`.
@@ -137,10 +125,10 @@ reasons! {
     OnlyIfCached = "only-if-cached",
     /// The stored response says `no-cache`.
     NoCache = "no-cache",
+    /// What was stored has been purged.
+    Purged = "purged",
     /// The stored response has been purged softly.
     SoftPurged = "soft-purged",
-    /// The key of the request is longer than the cache takes.
-    KeyTooLong = "key-too-long",
     // What was served in the origin's place.
     /// Another proxy has stored it; it came out of Redis and is in memory now.
     Redis = "redis",
@@ -158,34 +146,10 @@ reasons! {
     OriginFailed = "origin-failed",
     /// No origin server is in service.
     OriginDown = "origin-down",
-    /// Too much is under way; the request was refused.
-    Overload = "overload",
     /// The gate refused the request.
     Refused = "refused",
     /// The route answers by itself.
     RouteAnswer = "route-answer",
-}
-
-impl Reason {
-    /// Whether the reason lies in this one request, so that it says nothing against what is stored for others: that stays, stale
-    /// or not, for the next request that may use or validate it.
-    #[must_use]
-    pub const fn is_of_request(self) -> bool {
-        matches!(
-            self,
-            Reason::Method
-                | Reason::RequestNoStore
-                | Reason::Authorization
-                | Reason::Cookie
-                | Reason::RequestBody
-                | Reason::Upgrade
-                | Reason::Range
-                | Reason::RequestNoCache
-                | Reason::RequestMaxAge
-                | Reason::RequestMinFresh
-                | Reason::OnlyIfCached
-        )
-    }
 }
 
 impl Reason {
@@ -248,6 +212,12 @@ impl CacheStatus {
             collapsed: false,
             detail: None,
         }
+    }
+
+    /// An answer that has nothing to do with the cache, and why.
+    #[must_use]
+    pub const fn beside(reason: Reason) -> CacheStatus {
+        CacheStatus { fwd: None, ..CacheStatus::forwarded(Fwd::Bypass) }.because(reason)
     }
 
     /// With a reason.

@@ -128,7 +128,7 @@ table! {
         interim_responses: Whole<0, 1_000> = "16",
         /// Requests that wait for one fill; more go to the origin on their own.
         waiters: Whole<0, 10_000_000> = "10000",
-        /// Stored variants of one URL (`Vary`); the one used least recently goes first.
+        /// Stored variants of one URL (`Vary`); the one stored longest ago goes first.
         variants: Whole<1, 10_000> = "64",
         /// The TLS handshake, or the PROXY header.
         handshake_timeout: Lifetime = "\"10s\"",

@@ -15,6 +15,14 @@ pub(super) struct Asked<'r> {
 }
 
 impl Worker {
+    /// Makes the answer that tells an error, and counts the limit that it ran into.
+    pub(super) fn told(&self, error: &ProxyError, to: &Recipient<'_>) -> Response<Body> {
+        if let Some(limit) = error.limit() {
+            self.metrics.limit(limit);
+        }
+        error.to_response(to)
+    }
+
     /// Counts a request and logs it: at once where the whole answer is there, else at the end of its content.
     pub(super) fn ended(self: &Arc<Self>, request: &Asked<'_>, response: Response<Body>) -> Response<Body> {
         let ending = self.ending(request, response.status(), response.headers().get(CACHE_STATUS));

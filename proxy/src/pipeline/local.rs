@@ -66,7 +66,7 @@ impl Local<'_> {
     }
 
     pub(super) fn error(&self, error: &ProxyError, reason: Reason) -> Response<Body> {
-        let mut response = error.to_response(&recipient(self.parts, &self.parts.headers));
+        let mut response = self.worker.told(error, &recipient(self.parts, &self.parts.headers));
         let status = CacheStatus::forwarded(Fwd::Bypass).because(reason);
         respond::put_status(response.headers_mut(), status);
         self.finish(response, metrics::Disposition::Local)
@@ -74,7 +74,7 @@ impl Local<'_> {
 
     /// A refusal of what is no request.
     pub(super) fn refusal(&self, rejection: Rejection) -> Response<Body> {
-        let response = ProxyError::from(rejection).to_response(&recipient(self.parts, &self.parts.headers));
+        let response = self.worker.told(&rejection.into(), &recipient(self.parts, &self.parts.headers));
         self.worker.metrics.disposition(metrics::Disposition::Local);
         let method = metrics::MethodClass::Other;
         self.worker.metrics.request(method, response.status(), Duration::ZERO);
@@ -82,7 +82,12 @@ impl Local<'_> {
     }
 
     pub(super) fn fixed(&self, fixed: &FixedAnswer) -> Response<Body> {
-        self.finish(fixed_answer(fixed, &self.parts.method), metrics::Disposition::Local)
+        self.route_answer(fixed_answer(fixed, &self.parts.method))
+    }
+
+    fn route_answer(&self, mut response: Response<Body>) -> Response<Body> {
+        respond::put_status(response.headers_mut(), CacheStatus::beside(Reason::RouteAnswer));
+        self.finish(response, metrics::Disposition::Local)
     }
 
     pub(super) fn redirect_to_https(&self, authority: &Authority) -> Response<Body> {
@@ -101,7 +106,7 @@ impl Local<'_> {
         let mut response = Response::new(Body::empty());
         *response.status_mut() = status;
         response.headers_mut().insert(header::LOCATION, location);
-        self.finish(response, metrics::Disposition::Local)
+        self.route_answer(response)
     }
 
     /// `OPTIONS` that is not to go further (RFC 9110 §7.6.2).

@@ -253,7 +253,7 @@ impl SharedTier {
             body_bytes: cache.spec().max_body,
             head_bytes: HEAD_BYTES_MAX,
             fields: FIELDS_MAX,
-            variants: VARIANTS_MAX,
+            variants: VARIANTS_MAX.max(cache.variants_max()),
         };
         let read = match wire::read(&value, key, &limits, now) {
             Ok(read) => read,
