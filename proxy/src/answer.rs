@@ -14,6 +14,7 @@ use http::header::{self, HeaderValue};
 use tokio_util::sync::ReusableBoxFuture;
 
 use crate::body::Body;
+use crate::limit::{self, Said};
 use crate::store::{Content, StoredHead, StoredResponse};
 
 /// Memory of ended requests that a worker keeps for those to come.
@@ -44,6 +45,8 @@ pub struct StoredAnswer {
     pub age: u64,
     /// What `Cache-Status` says.
     pub status: HeaderValue,
+    /// What is said of limits.
+    pub said: Said,
 }
 
 impl StoredAnswer {
@@ -78,6 +81,7 @@ impl StoredAnswer {
         let mut fields = self.head().to_map(2);
         fields.insert(header::AGE, HeaderValue::from(self.age));
         fields.insert(CACHE_STATUS, self.status);
+        limit::say(&mut fields, self.said);
         *response.headers_mut() = fields;
         response
     }

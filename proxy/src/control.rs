@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use serde_json::json;
 
 use crate::admin::{Control, PurgeError, Purging, Readiness};
+use crate::limit::Limiter;
 use crate::metrics::{Reading, Readings};
 use crate::origin::metrics::ServerState;
 use crate::proxy::Proxy;
@@ -169,6 +170,9 @@ impl Control for Proxy {
             }
         }
         into.note(Reading::PurgesUnpublished, &[], self.purges.unpublished() as f64);
+        for (name, limiter) in &snapshot.limits {
+            limit_readings(name, limiter, into);
+        }
         for (name, redis) in &snapshot.redis {
             redis_readings(name, redis, into);
         }
@@ -195,6 +199,23 @@ impl Control for Proxy {
                 into.note(Reading::OriginServerRequests, &labels, server.requests as f64);
             }
         }
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "as above")]
+fn limit_readings(name: &str, limiter: &Limiter, into: &mut Readings) {
+    let labels = [("limit", name)];
+    for (decision, by, count) in limiter.decisions() {
+        let labels = [labels[0], ("decision", decision), ("by", by)];
+        into.note(Reading::LimitDecisions, &labels, count as f64);
+    }
+    into.note(Reading::LimitForgotten, &labels, limiter.forgotten() as f64);
+    let (requests, sockets, waiting) = limiter.at_once();
+    into.note(Reading::LimitRequests, &labels, requests as f64);
+    into.note(Reading::LimitSockets, &labels, sockets as f64);
+    into.note(Reading::LimitWaiting, &labels, waiting as f64);
+    if let Some(proxies) = limiter.proxies() {
+        into.note(Reading::LimitProxies, &labels, proxies as f64);
     }
 }
 

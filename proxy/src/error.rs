@@ -11,6 +11,7 @@ use http::{Method, Response, StatusCode, Version};
 
 use crate::body::{Body, BodyError};
 use crate::gate::{PSEUDONYM, Rejection, ResponseFault};
+use crate::limit::{Refused, Why};
 use crate::metrics::Limit;
 use crate::origin::{OriginError, OriginFailure};
 
@@ -50,6 +51,9 @@ pub enum ProxyError {
     /// The fill that this request waited for was given up.
     #[error("the fill was given up")]
     FillEnded,
+    /// A limit of the operator's lets it not pass.
+    #[error("{}", told_of_limit(.0))]
+    Limited(Box<Refused>),
     /// More work than the limits allow.
     #[error("the proxy is at its limits")]
     Overloaded,
@@ -238,6 +242,7 @@ impl ProxyError {
                 "fill-ended",
                 "see the log for why the fill was given up",
             ),
+            Self::Limited(refused) => Self::told_of_refused(refused),
             Self::Overloaded => later(
                 1,
                 told(
@@ -265,6 +270,46 @@ impl ProxyError {
                 "internal",
                 "please report this with the line of the log",
             )),
+        }
+    }
+
+    /// RFC 6585 §4: 429 for too many in a time. Too many at once is no fault of this one request: 503.
+    fn told_of_refused(refused: &Refused) -> Told {
+        let (status, fault, code, help) = match refused.why {
+            Why::Rate => (
+                StatusCode::TOO_MANY_REQUESTS,
+                Fault::Client,
+                "rate-limited",
+                "send fewer requests: `RateLimit` says how many may pass, `Retry-After` when to come back",
+            ),
+            Why::AtOnce => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                Fault::Client,
+                "too-many-at-once",
+                "wait for the answers to earlier requests before sending more",
+            ),
+            Why::Denied => (
+                StatusCode::FORBIDDEN,
+                Fault::Client,
+                "address-denied",
+                "requests from this address are not taken",
+            ),
+            Why::Closed => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                Fault::Proxy,
+                "limit-unknown",
+                "bring back the Redis of the limit, or let it fail in another way: `when_redis_is_down`",
+            ),
+        };
+        let retry_after_s = u32::try_from(refused.retry_after_s).unwrap_or(u32::MAX);
+        Told {
+            status,
+            fault,
+            proxy_error: "http_request_denied",
+            code,
+            help,
+            close: false,
+            retry_after_s: (retry_after_s > 0).then_some(retry_after_s),
         }
     }
 
@@ -317,7 +362,8 @@ impl ProxyError {
             Fault::Origin | Fault::Proxy => public_detail(told.status).to_owned(),
         };
         let html = prefers_html(to.accept);
-        let text = if html { page(&told, &detail) } else { problem(&told, &detail) };
+        let refused = if let Self::Limited(refused) = self { Some(&**refused) } else { None };
+        let text = if html { page(&told, &detail) } else { problem(&told, &detail, refused) };
         let content_type = if html { "text/html; charset=utf-8" } else { "application/problem+json" };
 
         let mut response = Response::new(Body::empty());
@@ -340,6 +386,9 @@ impl ProxyError {
         }
         if let Some(seconds) = told.retry_after_s {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if let Some(refused) = refused {
+            crate::limit::say(headers, refused.said.clone());
         }
         if told.close && to.version < Version::HTTP_2 {
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
@@ -366,8 +415,24 @@ fn public_detail(status: StatusCode) -> &'static str {
     }
 }
 
-/// RFC 9457. `type` is left out: `about:blank`, so that the title is the status phrase.
-fn problem(told: &Told, detail: &str) -> String {
+/// What a client is told that comes too much.
+fn told_of_limit(refused: &Refused) -> String {
+    match refused.why {
+        Why::Rate => match &refused.violated[..] {
+            [] => "there have been too many requests".to_owned(),
+            names => format!("there have been more requests than `{}` lets pass", names.join("` and `")),
+        },
+        Why::AtOnce => format!("there are as many requests under way as `{}` allows", refused.limit),
+        Why::Denied => "this address is not served".to_owned(),
+        Why::Closed => format!("the limit `{}` cannot be asked", refused.limit),
+    }
+}
+
+/// draft-ietf-httpapi-ratelimit-headers-11 §5: the problem type of a quota that is used up.
+const QUOTA_EXCEEDED: &str = "https://iana.org/assignments/http-problem-types#quota-exceeded";
+
+/// RFC 9457. `type` is left out: `about:blank`, so that the title is the status phrase; except for a quota, which has a type of its own.
+fn problem(told: &Told, detail: &str, refused: Option<&Refused>) -> String {
     let mut members = serde_json::json!({
         "title": told.status.canonical_reason().unwrap_or("Error"),
         "status": told.status.as_u16(),
@@ -376,6 +441,11 @@ fn problem(told: &Told, detail: &str) -> String {
     });
     if told.fault == Fault::Client {
         members["help"] = told.help.into();
+    }
+    if let Some(refused) = refused.filter(|refused| refused.why == Why::Rate) {
+        members["type"] = QUOTA_EXCEEDED.into();
+        let names: Vec<&str> = refused.violated.iter().map(|name| &**name).collect();
+        members["violated-policies"] = names.into();
     }
     let mut text = members.to_string();
     text.push('\n');

@@ -20,6 +20,7 @@ pub mod gate;
 pub mod http1;
 pub mod identity;
 pub mod incoming;
+pub mod limit;
 pub(crate) mod lines;
 pub mod metrics;
 pub mod origin;

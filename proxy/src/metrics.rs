@@ -375,6 +375,18 @@ labels! {
         StoreFailures = "store_failures",
         /// What came of looking on disk; label `result`.
         StoreLookups = "store_lookups",
+        /// What a limit has decided; labels `limit`, `decision`, `by`.
+        LimitDecisions = "limit_decisions",
+        /// Keys that a limit forgot although they had used something; label `limit`.
+        LimitForgotten = "limit_keys_forgotten",
+        /// Requests under way under a limit; label `limit`.
+        LimitRequests = "limit_requests_in_progress",
+        /// WebSockets open under a limit; label `limit`.
+        LimitSockets = "limit_websockets_open",
+        /// Requests that wait for a place; label `limit`.
+        LimitWaiting = "limit_requests_waiting",
+        /// Proxies that share a limit; label `limit`.
+        LimitProxies = "limit_proxies",
         /// Own purges that the log has not taken.
         PurgesUnpublished = "purges_unpublished",
     }
@@ -400,6 +412,8 @@ impl Reading {
                 | Self::RedisOpened
                 | Self::StoreFailures
                 | Self::StoreLookups
+                | Self::LimitDecisions
+                | Self::LimitForgotten
         )
     }
 
@@ -436,6 +450,12 @@ impl Reading {
             Self::StoreBytes => "Bytes of values on disk.",
             Self::StoreFailures => "Commits to disk that failed.",
             Self::StoreLookups => "What came of looking for stored responses on disk.",
+            Self::LimitDecisions => "What limits have decided, and in which way the decision was come to.",
+            Self::LimitForgotten => "Keys that were forgotten although they had used something.",
+            Self::LimitRequests => "Requests under way that a limit counts.",
+            Self::LimitSockets => "Open WebSockets that a limit counts.",
+            Self::LimitWaiting => "Requests that wait for a place under a limit.",
+            Self::LimitProxies => "Proxies among which a limit is shared.",
             Self::PurgesUnpublished => "Purges of this proxy that the log has not taken yet.",
             Self::RedisOpened => "How often Redis was given up because of what it answered, or did not.",
         }

@@ -43,9 +43,11 @@ use crate::fill::{self, Fill, FillRequest, Told};
 use crate::gate::{self, Authority, Gated, Rejection};
 use crate::identity;
 use crate::incoming::{Incoming, OnUpgrade, Received};
+use crate::limit::{self, Admission, Held, Said};
 use crate::metrics::{self, WorkerMetrics};
 use crate::origin::{
     self, Answered, HearsInterim, OnInterim, Origin, OriginFields, Outgoing, OutgoingHead, Sender,
+    TunnelTerms,
 };
 use crate::proxy::{Plan, PlanCache, Proxy, Snapshot};
 use crate::purge::triggers::FOR_PROXIES;
@@ -85,7 +87,7 @@ impl Pipeline {
 
 impl Serve for Pipeline {
     fn serve(&self, request: &mut Received, connection: &Arc<Connection>) -> Answer {
-        serve(&self.0, request, connection)
+        arrive(&self.0, request, connection)
     }
 
     fn refuse(&self, rejection: Rejection, connection: &Arc<Connection>) -> Response<Body> {
@@ -99,7 +101,7 @@ thread_local! {
 }
 
 /// Answers one request. A fresh hit is answered before this returns; everything that waits goes on in an [`Exchange`].
-fn serve(worker: &Arc<Worker>, request: &mut Received, connection: &Arc<Connection>) -> Answer {
+fn arrive(worker: &Arc<Worker>, request: &mut Received, connection: &Arc<Connection>) -> Answer {
     let now = worker.proxy.clock.now();
     let snapshot = worker.proxy.snapshot();
     let parts = &mut request.parts;
@@ -110,11 +112,36 @@ fn serve(worker: &Arc<Worker>, request: &mut Received, connection: &Arc<Connecti
     let gated = match gate::check_request(parts, &received, &snapshot.config.server.limits) {
         Ok(gated) => gated,
         Err(rejection) => {
-            let local =
-                Local { worker, connection, parts, authority: None, trusted, now, route: None, close: true };
+            let said = Said::new();
+            let local = Local {
+                worker,
+                connection,
+                parts,
+                authority: None,
+                trusted,
+                now,
+                route: None,
+                close: true,
+                said,
+            };
             return Answer::ready(local.error(&rejection.into(), Reason::Refused));
         }
     };
+    serve(worker, request, connection, &snapshot, now, gated, None)
+}
+
+/// A request that passed the gate. `admitted`: its limits have been asked, and this is to be said of them.
+fn serve(
+    worker: &Arc<Worker>,
+    request: &mut Received,
+    connection: &Arc<Connection>,
+    snapshot: &Arc<Snapshot>,
+    now: Now,
+    gated: Gated,
+    admitted: Option<Said>,
+) -> Answer {
+    let trusted = &snapshot.config.server.trusted_proxies;
+    let parts = &request.parts;
     let mut local = Local {
         worker,
         connection,
@@ -124,6 +151,7 @@ fn serve(worker: &Arc<Worker>, request: &mut Received, connection: &Arc<Connecti
         now,
         route: None,
         close: false,
+        said: admitted.clone().unwrap_or_default(),
     };
     if gated.answer_here {
         return Answer::ready(local.options());
@@ -152,6 +180,27 @@ fn serve(worker: &Arc<Worker>, request: &mut Received, connection: &Arc<Connecti
     };
     let plan = &snapshot.plans[found.index];
     local.route = Some(&plan.route);
+
+    // The limits: decided here, unless Redis has to be asked.
+    if admitted.is_none() && !plan.limits.is_empty() {
+        match limit::admit(&plan.limits, &asking(identity, &parts.headers, &plan.route), now) {
+            Admission::Admitted(said) => local.said = said,
+            Admission::Refused(refused) => {
+                return Answer::ready(local.error(&ProxyError::Limited(refused), Reason::Refused));
+            }
+            Admission::Ask(asked) => {
+                return Answer::pending(serve_when_admitted(
+                    worker.clone(),
+                    std::mem::take(request),
+                    connection.clone(),
+                    Arc::clone(snapshot),
+                    now,
+                    gated,
+                    asked,
+                ));
+            }
+        }
+    }
 
     // What the route answers by itself.
     match &plan.route.action {
@@ -222,12 +271,13 @@ fn serve(worker: &Arc<Worker>, request: &mut Received, connection: &Arc<Connecti
     // Beyond the memory tier.
     let tags = tags_of(plan, found.bindings);
     let index = found.index;
+    let said = std::mem::take(&mut local.said);
     let Received { mut parts, content, upgrade } = std::mem::take(request);
     let headers = std::mem::take(&mut parts.headers);
     let presented = Arc::new(PresentedFields { headers, cookie: forwarded.cookie });
     let exchange = Exchange {
         worker: worker.clone(),
-        snapshot: Arc::clone(&snapshot),
+        snapshot: Arc::clone(snapshot),
         plan: index,
         connection: connection.clone(),
         scheme,
@@ -240,8 +290,49 @@ fn serve(worker: &Arc<Worker>, request: &mut Received, connection: &Arc<Connecti
         parts,
         lease: None,
         upgrade,
+        said,
+        held: Vec::new(),
     };
     Answer::pending(exchange.run(step, content))
+}
+
+/// Goes on with a request when its limits have been asked.
+async fn serve_when_admitted(
+    worker: Arc<Worker>,
+    mut request: Received,
+    connection: Arc<Connection>,
+    snapshot: Arc<Snapshot>,
+    now: Now,
+    gated: Gated,
+    asked: limit::Asked,
+) -> Response<Body> {
+    let mut answer = match asked.answered(&*worker.proxy.clock).await {
+        Ok(said) => serve(&worker, &mut request, &connection, &snapshot, now, gated, Some(said)),
+        Err(refused) => {
+            let local = Local {
+                worker: &worker,
+                connection: &connection,
+                parts: &request.parts,
+                authority: Some(&gated.authority),
+                trusted: &snapshot.config.server.trusted_proxies,
+                now,
+                route: None,
+                close: false,
+                said: Said::new(),
+            };
+            return local.error(&ProxyError::Limited(refused), Reason::Refused);
+        }
+    };
+    std::future::poll_fn(|context| answer.poll_response(context)).await
+}
+
+/// What limits are told of a request.
+fn asking<'r>(
+    identity: identity::Identity<'r>,
+    headers: &'r HeaderMap,
+    route: &'r Route,
+) -> limit::Asking<'r> {
+    limit::Asking { identity, headers, route: &route.name, session: None, user: None, plugin: None }
 }
 
 /// Answers what is no request: counted, and not logged, for nothing of it can be told.
@@ -257,6 +348,7 @@ fn refuse(worker: &Arc<Worker>, rejection: Rejection, connection: &Arc<Connectio
         now: worker.proxy.clock.now(),
         route: None,
         close: true,
+        said: Said::new(),
     };
     local.refusal(rejection)
 }
@@ -304,6 +396,10 @@ struct Exchange {
     /// The right to fill for all proxies, for the fill that is about to begin.
     lease: Option<Lease>,
     upgrade: Option<OnUpgrade>,
+    /// What is said of limits.
+    said: Said,
+    /// Its places in limits that count how many are there at once.
+    held: Vec<Held>,
 }
 
 /// What is to be done with it.
@@ -329,16 +425,52 @@ impl Exchange {
     )]
     fn run(mut self, step: Step, body: Incoming) -> impl Future<Output = Response<Body>> + Send + 'static {
         async move {
-            let outgo = match step {
-                Step::Forward { status, facts } => self.forward(status, &facts, Some(body)).await,
+            let refused = if limit::holds(&self.plan().limits, self.gated.websocket.is_some()) {
+                Box::pin(self.hold()).await.err()
+            } else {
+                None
+            };
+            let outgo = match (refused, step) {
+                (Some(refused), _) => self.refused(refused),
+                (None, Step::Forward { status, facts }) => self.forward(status, &facts, Some(body)).await,
                 // What a fill needs room for is not to burden what is only forwarded.
-                Step::Cached { decision, key, facts } => Box::pin(self.cached(decision, &key, &facts)).await,
+                (None, Step::Cached { decision, key, facts }) => {
+                    Box::pin(self.cached(decision, &key, &facts)).await
+                }
             };
             // No interim response after the final one.
             self.interim.close();
             drop(self.connection.interim.take());
             self.finish(outgo)
         }
+    }
+
+    fn asking(&self) -> limit::Asking<'_> {
+        let (headers, trusted) = (&self.presented.headers, &self.snapshot.config.server.trusted_proxies);
+        asking(identity::of(&self.connection, headers, trusted), headers, self.route())
+    }
+
+    /// Takes a place in limits that count how many are there at once.
+    async fn hold(&mut self) -> Result<(), Box<limit::Refused>> {
+        let websocket = self.gated.websocket.is_some();
+        self.held = limit::hold(&self.plan().limits, &self.asking(), websocket).await?;
+        Ok(())
+    }
+
+    /// Charges for asking the origin, where a limit charges for nothing else.
+    async fn charge_miss(&mut self) -> Result<(), ProxyError> {
+        if self.plan().limits.is_empty() {
+            return Ok(());
+        }
+        let asked = limit::when_missed(&self.plan().limits, &self.asking());
+        let said = Box::pin(asked.answered(&*self.worker.proxy.clock)).await.map_err(ProxyError::Limited)?;
+        self.said.extend(said);
+        Ok(())
+    }
+
+    fn refused(&self, refused: Box<limit::Refused>) -> Outgo {
+        let status = CacheStatus::forwarded(Fwd::Bypass).because(Reason::Refused);
+        self.error(&ProxyError::Limited(refused), status)
     }
 
     fn plan(&self) -> &Plan {
@@ -600,6 +732,10 @@ impl Exchange {
         stale: Option<&Arc<StoredResponse>>,
         token: Option<FillToken<Outcome>>,
     ) -> Told {
+        if let Err(error) = self.charge_miss().await {
+            // Whoever waits is not refused with this one: another leads.
+            return Told::Failed(error);
+        }
         let fill = self.new_fill(key, facts, status, candidates, stale, token);
         if fill.token.is_none() {
             return self.interim.relay(pin!(fill.here())).await;
@@ -663,6 +799,10 @@ impl Exchange {
         stale: Option<&Arc<StoredResponse>>,
         error: ProxyError,
     ) -> Outgo {
+        // RFC 5861 §4 is about errors of the origin.
+        if matches!(error, ProxyError::Limited(_)) {
+            return self.error(&error, status.because(Reason::Refused));
+        }
         self.stale_on_error(key, facts, status, stale, OriginFailure::NoAnswer)
             .or_else(|| self.fallback(status))
             .unwrap_or_else(|| self.error(&error, status.because(why_no_answer(&error))))
@@ -690,6 +830,9 @@ impl Exchange {
 
     /// Forwards the request as it is, and tells the cache what an unsafe one has changed.
     async fn forward(&mut self, status: CacheStatus, facts: &RequestFacts, body: Option<Incoming>) -> Outgo {
+        if let Err(error) = self.charge_miss().await {
+            return self.error(&error, status.because(Reason::Refused));
+        }
         let websocket = match self.gated.websocket.take() {
             Some(_) if !self.route().websocket => {
                 return self.error(&ProxyError::WebSocketNotAllowed, status);
@@ -699,7 +842,11 @@ impl Exchange {
                     return self
                         .error(&ProxyError::Internal { what: "a connection that can be upgraded" }, status);
                 };
-                Some((ask, upgrade))
+                let terms = TunnelTerms {
+                    held: std::mem::take(&mut self.held),
+                    meter: limit::meter(&self.plan().limits),
+                };
+                Some((ask, upgrade, terms))
             }
             None => None,
         };
@@ -758,13 +905,15 @@ impl Exchange {
         }
     }
 
-    fn finish(&self, outgo: Outgo) -> Response<Body> {
+    fn finish(&mut self, outgo: Outgo) -> Response<Body> {
         let Outgo { mut response, status, server } = outgo;
         for name in &FOR_PROXIES {
             response.headers_mut().remove(name);
         }
         edit(response.headers_mut(), &self.route().response_headers);
         respond::put_status(response.headers_mut(), status);
+        limit::say(response.headers_mut(), std::mem::take(&mut self.said));
+        let held = std::mem::take(&mut self.held);
         self.worker.metrics.disposition(disposition(&status));
         let request = Asked {
             connection: &self.connection,
@@ -776,7 +925,7 @@ impl Exchange {
             route: Some(self.route()),
             server,
         };
-        self.worker.ended(&request, response)
+        self.worker.ended(&request, response, held)
     }
 }
 

@@ -14,6 +14,7 @@ use crate::compress::Compressor;
 use crate::config::model::{Action, Config, Route};
 use crate::durable::bodies::Bodies;
 use crate::durable::journal::Journal;
+use crate::limit::{self, Limiter, PlanLimit};
 use crate::metrics::Metrics;
 use crate::origin::{Origin, OriginSetupError};
 use crate::purge::keeper::{self, Keeper};
@@ -54,6 +55,8 @@ pub struct Snapshot {
     pub redis: BTreeMap<Arc<str>, Arc<Redis>>,
     /// Caches by name.
     pub caches: BTreeMap<Arc<str>, Arc<NamedCache>>,
+    /// Limits by name.
+    pub limits: BTreeMap<Arc<str>, Arc<Limiter>>,
     /// Whether any route looks at the client's address.
     pub asks_client: bool,
 }
@@ -68,6 +71,8 @@ pub struct Plan {
     pub key: KeyRule,
     /// Its use of a cache.
     pub cache: Option<PlanCache>,
+    /// What it is limited by.
+    pub limits: Vec<PlanLimit>,
     /// What purges know by, of what it stores without tags.
     pub labels: Arc<Labels>,
 }
@@ -277,10 +282,15 @@ impl Snapshot {
             });
             caches.insert(name.clone(), Arc::new(cache));
         }
-        let plans = config.routes.iter().map(|route| Plan::new(route, &origins, &caches)).collect();
+        let limits = limit::build(&config.limits, before.map(|before| &before.limits), &redis, background);
+        let plan = |route: &Arc<Route>| Plan {
+            limits: limit::of_route(&route.limits, &limits),
+            ..Plan::new(route, &origins, &caches)
+        };
+        let plans = config.routes.iter().map(plan).collect();
         let asks_client = config.routes.iter().any(|route| !route.matcher.clients.is_empty());
         let routes = Routes::new(config.routes.clone());
-        Ok(Self { config, routes, plans, origins, redis, caches, asks_client })
+        Ok(Self { config, routes, plans, origins, redis, caches, limits, asks_client })
     }
 }
 
@@ -306,7 +316,7 @@ impl Plan {
             tags: rule.tags.clone(),
         });
         let labels = Arc::new(Labels::new(route.name.clone(), []));
-        Self { route: route.clone(), origin, key, cache, labels }
+        Self { route: route.clone(), origin, key, cache, limits: Vec::new(), labels }
     }
 }
 

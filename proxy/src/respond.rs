@@ -94,7 +94,8 @@ pub fn straight(
         Encodings::Made(_) => encoding(stored, request),
     };
     let status = WRITTEN.with_borrow_mut(|written| written.status(status));
-    let answer = StoredAnswer { stored: stored.clone(), encoded, age: age.as_secs(), status };
+    let answer =
+        StoredAnswer { stored: stored.clone(), encoded, age: age.as_secs(), status, said: Vec::new() };
     answer.head().is_plain().then_some((answer, wanted))
 }
 

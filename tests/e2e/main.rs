@@ -10,6 +10,7 @@ mod first_steps;
 mod framing;
 mod http2_attacks;
 mod leak;
+mod limits;
 mod operations;
 mod proxying;
 mod purging;

@@ -71,7 +71,7 @@ pub struct Question {
 impl Bucket {
     /// Decides here. `share`: of how many equal parts this proxy has one.
     pub fn decide(&mut self, policy: &Policy, now: Ticks, cost: u64, share: u64) -> Decision {
-        if let Some(decision) = self.from_lease(policy, now, cost) {
+        if let Some(decision) = self.use_lease(policy, now, cost) {
             return decision;
         }
         let owed = self.owed(policy, now);
@@ -93,7 +93,7 @@ impl Bucket {
             refusal.retry_after = refusal.retry_after.max(self.refused_until - now);
             return Step::Known(Decision::Refused(refusal));
         }
-        if let Some(decision) = self.from_lease(policy, now, cost) {
+        if let Some(decision) = self.use_lease(policy, now, cost) {
             return Step::Known(decision);
         }
         let most = policy.lease().max(cost);
@@ -132,7 +132,8 @@ impl Bucket {
     pub fn charge(&mut self, policy: &Policy, now: Ticks, cost: u64, share: u64) {
         let owed = self.owed(policy, now);
         for ((until, quota), owed) in self.until.iter_mut().zip(policy.quotas()).zip(owed) {
-            *until = now + (owed + quota.interval().saturating_mul(cost.saturating_mul(share))).min(quota.tolerance());
+            *until = now
+                + (owed + quota.interval().saturating_mul(cost.saturating_mul(share))).min(quota.tolerance());
         }
         self.leased = self.leased.saturating_sub(cost);
     }
@@ -151,7 +152,7 @@ impl Bucket {
         if now < self.lease_ends { self.leased } else { 0 }
     }
 
-    fn from_lease(&mut self, policy: &Policy, now: Ticks, cost: u64) -> Option<Decision> {
+    fn use_lease(&mut self, policy: &Policy, now: Ticks, cost: u64) -> Option<Decision> {
         let leased = self.leased_at(now);
         if leased < cost {
             return None;
@@ -290,10 +291,14 @@ mod tests {
         let Step::Ask(question) = bucket.step(&policy, NOW, 1) else { panic!("nothing is known") };
         assert_eq!((question.least, question.most), (1, 20));
         let owed = [20 * SECOND / 1_000, 0, 0, 0];
-        let Decision::Admitted(standing) = bucket.answered(&policy, &question, NOW, 20, &owed) else { panic!() };
+        let Decision::Admitted(standing) = bucket.answered(&policy, &question, NOW, 20, &owed) else {
+            panic!()
+        };
         assert_eq!(standing.remaining, 999);
         for left in (980..999).rev() {
-            let Step::Known(Decision::Admitted(standing)) = bucket.step(&policy, NOW, 1) else { panic!("{left}") };
+            let Step::Known(Decision::Admitted(standing)) = bucket.step(&policy, NOW, 1) else {
+                panic!("{left}")
+            };
             assert_eq!(standing.remaining, left);
         }
         assert!(matches!(bucket.step(&policy, NOW, 1), Step::Ask(_)));
@@ -309,7 +314,9 @@ mod tests {
         let Decision::Refused(refusal) = bucket.answered(&policy, &question, NOW, 0, &owed) else { panic!() };
         assert_eq!((refusal.retry_after, refusal.standing.remaining), (3 * SECOND, 2));
         let known = bucket.step(&policy, NOW + SECOND, 5);
-        assert!(matches!(known, Step::Known(Decision::Refused(refusal)) if refusal.retry_after == 2 * SECOND));
+        assert!(
+            matches!(known, Step::Known(Decision::Refused(refusal)) if refusal.retry_after == 2 * SECOND)
+        );
         assert!(matches!(bucket.step(&policy, NOW + SECOND, 1), Step::Ask(_)), "what costs less may pass");
         assert!(matches!(bucket.step(&policy, NOW + 3 * SECOND, 5), Step::Ask(_)));
     }

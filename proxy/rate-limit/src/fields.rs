@@ -11,7 +11,11 @@ pub fn policy(names: &[impl AsRef<str>], policy: &Policy) -> String {
         let between = if out.is_empty() { "" } else { ", " };
         // The draft counts whole seconds; a shorter window is a second, with as many units as pass in it.
         let seconds = quota.window().as_secs().max(1);
-        let units = if quota.window().as_secs() == 0 { quota.burst().max(SECOND / quota.interval()) } else { quota.units() };
+        let units = if quota.window().as_secs() == 0 {
+            quota.burst().max(SECOND / quota.interval())
+        } else {
+            quota.units()
+        };
         write!(out, "{between}\"{}\";q={units};w={seconds}", name.as_ref()).expect("a string takes all");
     }
     out
@@ -42,7 +46,6 @@ fn push_number(out: &mut String, number: u64) {
     let (mut rest, mut at) = (number, digits.len());
     loop {
         at -= 1;
-        #[expect(clippy::cast_possible_truncation, reason = "a digit")]
         let digit = (rest % 10) as u8;
         digits[at] = b'0' + digit;
         rest /= 10;

@@ -33,8 +33,9 @@ impl Naive {
 }
 
 fn quotas() -> impl Strategy<Value = Vec<Quota>> {
-    let quota = (1..50_u64, 1..100_u64, prop::option::of(1..60_u64))
-        .prop_map(|(units, tenths, burst)| Quota::new(units, Duration::from_millis(tenths * 100), burst).unwrap());
+    let quota = (1..50_u64, 1..100_u64, prop::option::of(1..60_u64)).prop_map(|(units, tenths, burst)| {
+        Quota::new(units, Duration::from_millis(tenths * 100), burst).unwrap()
+    });
     prop::collection::vec(quota, 1..=QUOTAS_MAX)
 }
 
@@ -125,7 +126,14 @@ proptest! {
 }
 
 /// What the script in Redis does.
-fn serve(policy: &Policy, until: &mut PerQuota, now: Ticks, known: &PerQuota, least: u64, most: u64) -> (u64, PerQuota) {
+fn serve(
+    policy: &Policy,
+    until: &mut PerQuota,
+    now: Ticks,
+    known: &PerQuota,
+    least: u64,
+    most: u64,
+) -> (u64, PerQuota) {
     let mut owed = [0; QUOTAS_MAX];
     for (index, quota) in policy.quotas().iter().enumerate() {
         owed[index] = until[index].saturating_sub(now).max(known[index]).min(quota.tolerance());
@@ -150,7 +158,10 @@ fn a_server_that_forgot_everything_does_not_give_the_quota_again_to_those_who_re
         }
         if let Step::Ask(question) = bucket.step(&policy, now, 1) {
             let (granted, owed) = serve(&policy, &mut server, now, &question.owed, 1, question.most);
-            passed += u32::from(matches!(bucket.answered(&policy, &question, now, granted, &owed), Decision::Admitted(_)));
+            passed += u32::from(matches!(
+                bucket.answered(&policy, &question, now, granted, &owed),
+                Decision::Admitted(_)
+            ));
         }
     }
     assert_eq!(passed, 60);

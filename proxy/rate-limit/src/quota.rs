@@ -155,7 +155,11 @@ mod tests {
         ];
         for (units, seconds, burst, lease) in cases {
             let quota = Quota::new(units, Duration::from_secs(seconds), burst).unwrap();
-            assert_eq!(Policy::new(vec![quota]).unwrap().lease(), lease, "{units}/{seconds}s burst {burst:?}");
+            assert_eq!(
+                Policy::new(vec![quota]).unwrap().lease(),
+                lease,
+                "{units}/{seconds}s burst {burst:?}"
+            );
         }
     }
 

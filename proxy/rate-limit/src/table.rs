@@ -14,10 +14,13 @@ use crate::{Bucket, Ticks};
 /// Places in a set. Twice what it holds on average when the table has as many keys as it is meant for, so that chance fills few sets.
 const WAYS: usize = 16;
 
+/// Keys that share a few places, with their buckets.
+type Set = Vec<(u128, Bucket)>;
+
 /// Buckets by key.
 #[derive(Debug)]
 pub struct Table {
-    sets: Box<[Mutex<Vec<(u128, Bucket)>>]>,
+    sets: Box<[Mutex<Set>]>,
     forgotten: AtomicU64,
 }
 
@@ -30,14 +33,14 @@ impl Table {
 
     /// Gives the bucket of a key, a new one if there is none.
     pub fn with<R>(&self, key: u128, now: Ticks, with: impl FnOnce(&mut Bucket) -> R) -> R {
-        #[expect(clippy::cast_possible_truncation, reason = "the lower bits of a hash are as good as any")]
-        let mut set = self.sets[(key as usize) & (self.sets.len() - 1)].lock();
+        let place = key & (self.sets.len() as u128 - 1);
+        let mut set = self.sets[usize::try_from(place).unwrap_or_default()].lock();
         let found = set.iter().position(|(known, _)| *known == key);
         let place = found.unwrap_or_else(|| self.place(&mut set, key, now));
         with(&mut set[place].1)
     }
 
-    fn place(&self, set: &mut Vec<(u128, Bucket)>, key: u128, now: Ticks) -> usize {
+    fn place(&self, set: &mut Set, key: u128, now: Ticks) -> usize {
         let idle = set.iter().position(|(_, bucket)| bucket.is_idle(now));
         let place = match idle {
             Some(idle) => idle,

@@ -549,8 +549,20 @@ pub const NEVER_STORED: [HeaderName; 10] = [
     header::UPGRADE,
 ];
 
+/// What a server says of the limits of the client that asked (draft-ietf-httpapi-ratelimit-headers-11): nobody else's business.
+pub const OF_ONE_CLIENT: [HeaderName; 8] = [
+    HeaderName::from_static("ratelimit"),
+    HeaderName::from_static("ratelimit-policy"),
+    HeaderName::from_static("ratelimit-limit"),
+    HeaderName::from_static("ratelimit-remaining"),
+    HeaderName::from_static("ratelimit-reset"),
+    HeaderName::from_static("x-ratelimit-limit"),
+    HeaderName::from_static("x-ratelimit-remaining"),
+    HeaderName::from_static("x-ratelimit-reset"),
+];
+
 /// The header section to store and to reuse: without the fields that RFC 9111 §3.1 excludes, those that `private` or `no-cache`
-/// name (§5.2.2.7, §5.2.2.4), `Age` (it is computed anew), and `Set-Cookie` where an override lets the response be stored without it.
+/// name (§5.2.2.7, §5.2.2.4), what is said of limits, `Age` (it is computed anew), and `Set-Cookie` where an override lets the response be stored without it.
 ///
 /// Whoever receives the response of a fill that is not its own (a waiter, a later request) must be given these, not the received ones.
 #[must_use]
@@ -563,6 +575,9 @@ pub fn stored_headers(headers: &HeaderMap, policy: &Policy) -> HeaderMap {
         stored.remove(name);
     }
     stored.remove(header::AGE);
+    for name in OF_ONE_CLIENT {
+        stored.remove(name);
+    }
     let cache_control = CacheControl::of_response(headers);
     for name in cache_control.private.fields().iter().chain(cache_control.no_cache.fields()) {
         stored.remove(name);
@@ -882,6 +897,7 @@ mod tests {
             "connection: close, X-Hop | x-hop: 1 | keep-alive: timeout=5 | proxy-authenticate: x | proxy-authentication-info: x \
              | proxy-connection: x | te: trailers | trailer: x | transfer-encoding: chunked | upgrade: h2c | age: 5 \
              | cache-control: max-age=60, private=\"x-user\", no-cache=\"x-fresh\" | x-user: 1 | x-fresh: 1 \
+             | ratelimit: \"a\";r=1 | x-ratelimit-remaining: 1 \
              | content-type: text/plain | x-multi: 1 | x-multi: 2 | set-cookie: a=b",
         );
         let stored = stored_headers(&received, &Policy::default());

@@ -7,6 +7,7 @@
 mod certificate;
 mod decode;
 mod expect;
+mod limits;
 pub mod mistake;
 pub mod model;
 pub mod reference;

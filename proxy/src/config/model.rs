@@ -41,6 +41,8 @@ pub struct Config {
     pub models: Vec<Model>,
     /// The embedded store; `None`: nothing outlives the process.
     pub data: Option<Data>,
+    /// Named limits.
+    pub limits: BTreeMap<Arc<str>, Arc<crate::limit::spec::Limit>>,
 }
 
 /// `[data]`
@@ -524,6 +526,8 @@ pub struct Route {
     pub websocket: bool,
     /// Largest request body; `None`: the limit of the server.
     pub body_bytes: Option<u64>,
+    /// Which limits it is under, in order.
+    pub limits: Vec<crate::limit::spec::RouteLimit>,
 }
 
 impl Route {
@@ -541,6 +545,7 @@ impl Route {
             fallback: None,
             websocket: false,
             body_bytes: None,
+            limits: Vec::new(),
         }
     }
 }

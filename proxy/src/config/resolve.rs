@@ -60,17 +60,18 @@ pub(super) fn resolve(file: &schema::File, reader: &Reader<'_>, source: &Source,
     resolver.config(file)
 }
 
-struct Resolver<'r> {
+pub(super) struct Resolver<'r> {
     reader: &'r Reader<'r>,
     source: &'r Source,
     folder: &'r Path,
     lifetimes: BTreeMap<String, Duration>,
     warnings: Vec<Mistake>,
     /// Names of Redis servers that are there and wrong.
-    puzzling_redis: BTreeSet<String>,
+    pub(super) puzzling_redis: BTreeSet<String>,
 }
 
 type RedisServers = BTreeMap<Arc<str>, Arc<Redis>>;
+type RouteLimits = BTreeMap<Arc<str>, Arc<crate::limit::spec::Limit>>;
 
 /// Whether anything of it is an address that the whole Internet may reach.
 fn is_public(place: &Place) -> bool {
@@ -98,25 +99,25 @@ fn is_public(place: &Place) -> bool {
 }
 
 /// Whether keys may begin with it: nothing that Redis, a Cluster or a pattern would read in another way.
-fn is_prefix(text: &str) -> bool {
+pub(super) fn is_prefix(text: &str) -> bool {
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b':');
     (1..=64).contains(&text.len()) && text.bytes().all(fits)
 }
 
-fn named<T>(field: &Field<Named<T>>) -> impl Iterator<Item = &(At<String>, At<T>)> {
+pub(super) fn named<T>(field: &Field<Named<T>>) -> impl Iterator<Item = &(At<String>, At<T>)> {
     field.value().into_iter().flat_map(|named| &named.0)
 }
 
-fn many<T>(field: &Field<OneOrMany<T>>) -> impl Iterator<Item = &At<T>> {
+pub(super) fn many<T>(field: &Field<OneOrMany<T>>) -> impl Iterator<Item = &At<T>> {
     field.value().into_iter().flat_map(|many| &many.0)
 }
 
 impl Resolver<'_> {
-    fn wrong(&self, span: &Span, message: impl Into<String>) {
+    pub(super) fn wrong(&self, span: &Span, message: impl Into<String>) {
         self.reader.report(Mistake::new(span.clone(), message));
     }
 
-    fn wrong_with_help(&self, span: &Span, message: impl Into<String>, help: impl Into<String>) {
+    pub(super) fn wrong_with_help(&self, span: &Span, message: impl Into<String>, help: impl Into<String>) {
         self.reader.report(Mistake::new(span.clone(), message).help(help));
     }
 
@@ -133,11 +134,12 @@ impl Resolver<'_> {
             let name: Arc<str> = name.value.as_str().into();
             origins.insert(Arc::clone(&name), self.origin(name, &at.value));
         }
-        let routes = self.routes(file, &caches, &mut origins);
+        let limits = self.limits_of_file(file, &redis);
+        let routes = self.routes(file, &caches, &limits, &mut origins);
         let expectations = many(&file.test).map(|test| Expectation::of(&test.value, self.reader)).collect();
         let models = named(&file.model).filter_map(|(name, at)| self.model(&name.value, &at.value)).collect();
         let data = file.data.value().map(|data| self.data(data));
-        let config = Config { server, admin, log, redis, caches, origins, routes, models, data };
+        let config = Config { server, admin, log, redis, caches, origins, routes, models, data, limits };
         self.warn(file, &config);
         Resolved {
             config,
@@ -175,7 +177,7 @@ impl Resolver<'_> {
     }
 
     /// As [`Self::duration`], for limits where zero would mean that nothing ever succeeds.
-    fn limit_duration(&self, field: &Field<Lifetime>, default: Duration) -> Duration {
+    pub(super) fn limit_duration(&self, field: &Field<Lifetime>, default: Duration) -> Duration {
         let duration = self.duration(field, default);
         if let (true, Some(at)) = (duration.is_zero(), field.get()) {
             self.wrong_with_help(
@@ -904,6 +906,7 @@ impl Resolver<'_> {
         &mut self,
         file: &schema::File,
         caches: &BTreeMap<Arc<str>, Cache>,
+        limits: &RouteLimits,
         origins: &mut BTreeMap<Arc<str>, Origin>,
     ) -> Vec<Arc<Route>> {
         let missing = (file.route.is_absent() && file.is_clear())
@@ -931,7 +934,9 @@ impl Resolver<'_> {
                 }
                 None => format!("route {}", index + 1),
             };
-            routes.push(Arc::new(self.route(&name, route, caches, origins)));
+            let mut resolved = self.route(&name, route, caches, origins);
+            resolved.limits = self.limits_of_route(&route.limits, file, limits);
+            routes.push(Arc::new(resolved));
         }
         routes
     }
@@ -987,6 +992,7 @@ impl Resolver<'_> {
             fallback: route.fallback.get().and_then(|at| self.fixed_answer(&at.value)),
             websocket: route.websocket.or(false),
             body_bytes: route.body_bytes.value().map(|size| size.0),
+            limits: Vec::new(),
             matcher,
             action,
         }
@@ -1538,7 +1544,10 @@ fn condition(condition: &schema::Condition) -> Condition {
     }
 }
 
-fn to_usize<const MIN: u64, const MAX: u64>(field: &Field<Whole<MIN, MAX>>, default: usize) -> usize {
+pub(super) fn to_usize<const MIN: u64, const MAX: u64>(
+    field: &Field<Whole<MIN, MAX>>,
+    default: usize,
+) -> usize {
     field.value().map_or(default, |number| usize::try_from(number.0).unwrap_or(usize::MAX))
 }
 

@@ -11,6 +11,7 @@ use super::decode::{
     At, ByteSize, Decode, Lifetime, Named, Node, OneOrMany, Reader, Secret, Share, Table, Text, Whole, table,
     words,
 };
+use super::limits::{LimitTable, QueueTable, RateTable, RouteLimitTable, RouteLimitValue};
 use super::mistake::Mistake;
 use super::model::{Balance, LogFormat, LogLevel, OriginProtocol, Override};
 use crate::redis::url::{RedisUrl, UrlError};
@@ -49,6 +50,8 @@ table! {
         model: Named<Model> = "none",
         /// The embedded store, for what has to outlive the process.
         data: Data = "none: nothing outlives the process",
+        /// Named limits, that routes refer to.
+        limit: Named<LimitTable> = "none",
         /// What you expect of the routes; run by `weir check`, at the start, and before a reload is taken.
         test: OneOrMany<Test> = "none",
     }
@@ -365,6 +368,8 @@ table! {
         websocket: bool = "false",
         /// The largest request body; larger: 413.
         body_bytes: ByteSize = "that of `[server.limits]`",
+        /// The limits that its requests are under, in this order: names from `[limit.NAME]`, or `{ name = "api", cost = 5 }`.
+        limits: OneOrMany<RouteLimitValue> = "none",
     }
 }
 
@@ -850,9 +855,9 @@ impl Decode for Json {
 /// Names that later versions will know. A file written for them must not be half understood.
 pub(super) fn later(written: &str, name: &str) -> Option<String> {
     let known_later: &[&str] = match written {
-        "" => &["session", "limit", "plugin"],
+        "" => &["session", "plugin"],
         "[cache.NAME]" => &["epoch", "epoch_grace", "on_redis_error"],
-        "[[route]]" => &["plugins", "limits", "session"],
+        "[[route]]" => &["plugins", "session"],
         _ => return None,
     };
     known_later
@@ -895,6 +900,8 @@ pub(super) fn alias(written: &str, name: &str) -> Option<String> {
         ("[redis.NAME]", "timeout" | "socket_timeout") => here("read_budget"),
         ("[redis.NAME]", "pool_size" | "pool") => here("max_connections"),
         ("[cache.NAME]", "key_prefix") => here("prefix"),
+        ("", "limits" | "rate_limit" | "ratelimit") => here("limit"),
+        ("[limit.NAME]", "quota" | "limit" | "requests") => here("rate"),
         ("[origin.NAME]", "url" | "server" | "address" | "urls" | "hosts") => here("servers"),
         ("[origin.NAME]", "timeout") => here("timeouts"),
         ("[origin.NAME]", "health_check" | "check") => here("health"),
@@ -930,6 +937,10 @@ pub(super) fn tables() -> Vec<(&'static str, &'static [&'static str], &'static [
         of::<RedisTls>(),
         of::<Cache>(),
         of::<Model>(),
+        of::<LimitTable>(),
+        of::<RateTable>(),
+        of::<QueueTable>(),
+        of::<RouteLimitTable>(),
         of::<Data>(),
         of::<Server>(),
         of::<ListenerTable>(),

@@ -45,6 +45,7 @@ use crate::body::Body;
 use crate::config::model::{self, OriginAddress, OriginProtocol};
 use crate::gate::{self, Asked, Authority, WebSocketAsk};
 use crate::incoming::OnUpgrade;
+use crate::limit::{Held, Meter};
 use balance::{Candidate, Turns};
 use connect::{Connector, Target, Tls};
 use health::{Health, Probe};
@@ -89,9 +90,18 @@ pub struct OutgoingHead {
     /// Who hears of a 103.
     pub on_interim: Option<OnInterim>,
     /// The client's wish to speak WebSocket, where the route allows it, and the client's side of it.
-    pub websocket: Option<(WebSocketAsk, OnUpgrade)>,
+    pub websocket: Option<(WebSocketAsk, OnUpgrade, TunnelTerms)>,
     /// The client's address and our own, for an origin that wants a PROXY header.
     pub client: Option<Client>,
+}
+
+/// What holds for a WebSocket as long as it is open.
+#[derive(Debug, Default)]
+pub struct TunnelTerms {
+    /// Its places in limits.
+    pub held: Vec<Held>,
+    /// What counts its client's messages.
+    pub meter: Option<Meter>,
 }
 
 /// An answer, and who gave it.

@@ -10,6 +10,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
 use super::watch::Watch;
+use crate::limit::Meter;
 
 /// Held per direction, and no more: the slower side sets the pace.
 const BUFFER_BYTES: usize = 8 << 10;
@@ -28,13 +29,14 @@ pub(super) async fn run<C, O>(
     mut origin: O,
     early: Bytes,
     idle: Duration,
+    meter: Option<Meter>,
 ) -> (Carried, io::Result<()>)
 where
     C: AsyncRead + AsyncWrite + Unpin,
     O: AsyncRead + AsyncWrite + Unpin,
 {
-    let mut to_origin = Way::new(Bytes::new());
-    let mut to_client = Way::new(early);
+    let mut to_origin = Way::new(Bytes::new(), meter);
+    let mut to_client = Way::new(early, None);
     let mut watch = Watch::new();
     let mut last = (0, Instant::now());
     let outcome = std::future::poll_fn(|context| {
@@ -66,14 +68,19 @@ struct Way {
     written: u64,
     /// Bytes read and written: either is progress.
     moved: u64,
+    /// What counts the messages, and the timer for one that is held back.
+    meter: Option<Box<(Meter, Watch)>>,
+    /// Bytes from `from` on that the meter has let through.
+    admitted: usize,
 }
 
 impl Way {
-    fn new(early: Bytes) -> Self {
+    fn new(early: Bytes, meter: Option<Meter>) -> Self {
         let to = early.len();
         let mut buffer = Vec::from(early);
         buffer.resize(to.max(BUFFER_BYTES), 0);
-        Self { buffer, from: 0, to, ended: false, shut: false, written: 0, moved: 0 }
+        let meter = meter.map(|meter| Box::new((meter, Watch::new())));
+        Self { buffer, from: 0, to, ended: false, shut: false, written: 0, moved: 0, meter, admitted: 0 }
     }
 
     fn poll(
@@ -85,12 +92,14 @@ impl Way {
         // A side that always has more must not keep the worker from everybody else.
         for _ in 0..16 {
             if self.from < self.to {
+                let until = ready!(self.poll_admitted(context));
                 let written =
-                    ready!(Pin::new(&mut *sink).poll_write(context, &self.buffer[self.from..self.to]))?;
+                    ready!(Pin::new(&mut *sink).poll_write(context, &self.buffer[self.from..until]))?;
                 if written == 0 {
                     return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
                 }
                 self.from += written;
+                self.admitted = self.admitted.saturating_sub(written);
                 self.written += written as u64;
                 self.moved += written as u64;
                 continue;
@@ -118,6 +127,19 @@ impl Way {
         context.waker().wake_by_ref();
         Poll::Pending
     }
+
+    /// The end of what may be written now. Pending: the next message is held back, and nothing is read meanwhile.
+    fn poll_admitted(&mut self, context: &mut Context<'_>) -> Poll<usize> {
+        let Some((meter, watch)) = self.meter.as_deref_mut() else { return Poll::Ready(self.to) };
+        while self.admitted == 0 {
+            let held = meter.held_until.filter(|until| !watch.is_past(*until, context));
+            if held.is_some() {
+                return Poll::Pending;
+            }
+            self.admitted = meter.admit(&self.buffer[self.from..self.to], Instant::now());
+        }
+        Poll::Ready(self.from + self.admitted)
+    }
 }
 
 #[cfg(test)]
@@ -130,8 +152,13 @@ mod tests {
     async fn one_side_may_end_before_the_other() {
         let (mut client, client_end) = duplex(64);
         let (mut origin, origin_end) = duplex(64);
-        let tunnel =
-            tokio::spawn(run(client_end, origin_end, Bytes::from_static(b"early "), Duration::from_secs(60)));
+        let tunnel = tokio::spawn(run(
+            client_end,
+            origin_end,
+            Bytes::from_static(b"early "),
+            Duration::from_secs(60),
+            None,
+        ));
 
         client.write_all(b"question").await.unwrap();
         client.shutdown().await.unwrap();
@@ -153,7 +180,7 @@ mod tests {
     async fn silence_ends_it() {
         let (_client, client_end) = duplex(64);
         let (_origin, origin_end) = duplex(64);
-        let (_, outcome) = run(client_end, origin_end, Bytes::new(), Duration::from_secs(60)).await;
+        let (_, outcome) = run(client_end, origin_end, Bytes::new(), Duration::from_secs(60), None).await;
         assert_eq!(outcome.unwrap_err().kind(), io::ErrorKind::TimedOut);
     }
 }

@@ -21,7 +21,7 @@ use super::http1::{self, Http1, Patience};
 use super::http2;
 use super::interim::Interims;
 use super::server::{InFlight, Line, Server};
-use super::{FailedAttempt, Origin, OutgoingHead, Tried, tunnel};
+use super::{FailedAttempt, Origin, OutgoingHead, Tried, TunnelTerms, tunnel};
 use crate::body::Body;
 use crate::config::model::OriginProtocol;
 use crate::gate::{self, Asked, WebSocketAsk};
@@ -43,7 +43,7 @@ impl Origin {
         worker: usize,
         head: &mut OutgoingHead,
     ) -> Result<(Response<Body>, &Arc<Server>, u32), OriginError> {
-        let Some((ask, client_side)) = head.websocket.take() else {
+        let Some((ask, client_side, terms)) = head.websocket.take() else {
             return Err(OriginFailure::Upgrade.into());
         };
         for name in [header::SEC_WEBSOCKET_KEY, header::SEC_WEBSOCKET_ACCEPT] {
@@ -133,7 +133,7 @@ impl Origin {
             WebSocketAsk::ExtendedConnect => parts.status = StatusCode::OK,
         }
         parts.version = Version::HTTP_11;
-        tokio::spawn(carry(Arc::clone(self), client_side, accepted, in_flight));
+        tokio::spawn(carry(Arc::clone(self), client_side, accepted, in_flight, terms));
         Ok((Response::from_parts(parts, Body::empty()), server, 1))
     }
 
@@ -155,7 +155,9 @@ async fn carry(
     client_side: incoming::OnUpgrade,
     origin_side: OriginSide,
     in_flight: InFlight,
+    terms: TunnelTerms,
 ) {
+    let TunnelTerms { held: _held_while_it_is_open, meter } = terms;
     let _counted = Count::begin(&origin.metrics.tunnels);
     let patience = origin.limits.handshake_timeout;
     let Ok(Some(client)) = timeout(patience, client_side.taken_over()).await else { return };
@@ -163,11 +165,11 @@ async fn carry(
     let (carried, outcome) = match origin_side {
         OriginSide::Http1(connection) => {
             let (stream, early, _open_as_long_as_it_runs) = connection.into_tunnel();
-            tunnel::run(client, stream, early, idle).await
+            tunnel::run(client, stream, early, idle, meter).await
         }
         OriginSide::Http2(upgrade, _guard) => {
             let Ok(Ok(upgraded)) = timeout(patience, upgrade).await else { return };
-            tunnel::run(client, TokioIo::new(upgraded), Bytes::new(), idle).await
+            tunnel::run(client, TokioIo::new(upgraded), Bytes::new(), idle, meter).await
         }
     };
     drop(in_flight);

@@ -24,8 +24,14 @@ impl Worker {
     }
 
     /// Counts a request and logs it: at once where the whole answer is there, else at the end of its content.
-    pub(super) fn ended(self: &Arc<Self>, request: &Asked<'_>, response: Response<Body>) -> Response<Body> {
-        let ending = self.ending(request, response.status(), response.headers().get(CACHE_STATUS));
+    pub(super) fn ended(
+        self: &Arc<Self>,
+        request: &Asked<'_>,
+        response: Response<Body>,
+        held: Vec<Held>,
+    ) -> Response<Body> {
+        let mut ending = self.ending(request, response.status(), response.headers().get(CACHE_STATUS));
+        ending.held = held;
         if response.body().is_here() {
             let bytes = response.body().exact_len().unwrap_or_default();
             ending.end(bytes, true);
@@ -58,7 +64,7 @@ impl Worker {
             route: request.route.map(|route| route.name.clone()),
             origin: request.server.clone(),
         });
-        Ending { worker: self.clone(), method, status, now: request.now, record }
+        Ending { worker: self.clone(), method, status, now: request.now, record, held: Vec::new() }
     }
 }
 
@@ -69,6 +75,8 @@ pub(super) struct Ending {
     status: StatusCode,
     now: Now,
     record: Option<AccessRecord>,
+    /// Places that are free when the answer has gone.
+    pub(super) held: Vec<Held>,
 }
 
 impl Ending {

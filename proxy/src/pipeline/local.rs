@@ -13,13 +13,15 @@ pub(super) struct Local<'r> {
     pub(super) now: Now,
     pub(super) route: Option<&'r Arc<Route>>,
     pub(super) close: bool,
+    /// What is said of limits.
+    pub(super) said: Said,
 }
 
 impl Local<'_> {
-    pub(super) fn hit(&self, hit: &Hit, cache: &PlanCache, key: &[u8]) -> Answer {
+    pub(super) fn hit(&mut self, hit: &Hit, cache: &PlanCache, key: &[u8]) -> Answer {
         let (method, headers) = (&self.parts.method, &self.parts.headers);
         if self.route.is_none_or(|route| route.response_headers.is_empty())
-            && let Some((answer, wanted)) =
+            && let Some((mut answer, wanted)) =
                 respond::straight(&hit.stored, method, headers, hit.age, hit.status)
         {
             if let Some(coding) = wanted {
@@ -28,6 +30,7 @@ impl Local<'_> {
             self.worker.metrics.disposition(disposition(&hit.status));
             let status = answer.stored.status;
             self.worker.ending(&self.asked(), status, Some(&answer.status)).end(answer.content_len(), true);
+            answer.said = std::mem::take(&mut self.said);
             return Answer::stored(answer);
         }
         let served = respond::from_stored(&hit.stored, method, headers, hit.age, hit.status);
@@ -45,11 +48,12 @@ impl Local<'_> {
         if let Some(route) = self.route {
             edit(response.headers_mut(), &route.response_headers);
         }
+        limit::say(response.headers_mut(), self.said.clone());
         if self.close {
             close_after(&mut response, self.parts.version);
         }
         self.worker.metrics.disposition(disposition);
-        self.worker.ended(&self.asked(), response)
+        self.worker.ended(&self.asked(), response, Vec::new())
     }
 
     pub(super) fn asked(&self) -> Asked<'_> {
