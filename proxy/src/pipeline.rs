@@ -670,7 +670,7 @@ impl Exchange {
     async fn look_behind(&self, key: &[u8], facts: &RequestFacts) -> Option<Decision> {
         let cache = self.cache();
         if let Some(tier) = &cache.shared
-            && tier.look(cache, key, self.presented.fields(), self.clock()).await == Looked::Found
+            && Box::pin(tier.look(cache, key, self.presented.fields(), self.clock())).await == Looked::Found
         {
             return Some(self.found_behind(key, facts, Reason::Redis));
         }
@@ -698,7 +698,8 @@ impl Exchange {
     async fn behind_memory(&mut self, key: &[u8], facts: &RequestFacts) -> Option<Decision> {
         let cache = self.cache().clone();
         let Some(tier) = &cache.shared else { return self.look_on_disk(key, facts).await };
-        match tier.look(&cache, key, self.presented.fields(), self.clock()).await {
+        // Boxed, here and below: each is larger than all the rest of a miss, which need not have such a tier.
+        match Box::pin(tier.look(&cache, key, self.presented.fields(), self.clock())).await {
             Looked::Found => return Some(self.found_behind(key, facts, Reason::Redis)),
             Looked::Skipped => return self.look_on_disk(key, facts).await,
             Looked::Nothing => {}
@@ -707,7 +708,7 @@ impl Exchange {
             return Some(found);
         }
         let clock = &self.worker.proxy.clock;
-        match tier.lease(&cache, key, self.presented.fields(), clock).await {
+        match Box::pin(tier.lease(&cache, key, self.presented.fields(), clock)).await {
             Leased::Lead(lease) => {
                 self.lease = lease;
                 None
