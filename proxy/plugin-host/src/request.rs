@@ -1,0 +1,496 @@
+//! What a plugin may read of a request, and how the declared part of it is gathered: into one buffer, each part by its presence, its
+//! length and its bytes, so that two requests have the same bytes only where all that was declared is the same.
+
+use std::borrow::Cow;
+use std::fmt::Write as _;
+use std::net::IpAddr;
+
+use cache_semantics::Now;
+use cache_semantics::glob::Glob;
+use http::{HeaderMap, HeaderName, header};
+use sha2::{Digest, Sha256};
+
+use crate::json::Json;
+
+/// A request, borrowed from whoever serves it.
+#[derive(Debug, Clone, Copy)]
+pub struct Request<'r> {
+    /// Its method.
+    pub method: &'r str,
+    /// `http` or `https`.
+    pub scheme: &'r str,
+    /// Host and port, normal.
+    pub authority: &'r str,
+    /// The path.
+    pub path: &'r str,
+    /// The query, without `?`.
+    pub query: Option<&'r str>,
+    /// The operator's name of the route.
+    pub route: &'r str,
+    /// Its fields.
+    pub headers: &'r HeaderMap,
+    /// The client's address.
+    pub client_ip: Option<IpAddr>,
+    /// The name it asked for in TLS.
+    pub tls_sni: Option<&'r str>,
+    /// Attributes of its session.
+    pub session: &'r [(&'r str, &'r str)],
+    /// Its content, where it was buffered.
+    pub content: Option<&'r Content>,
+    /// When.
+    pub now: Now,
+}
+
+/// The head of a response.
+#[derive(Debug, Clone, Copy)]
+pub struct Response<'r> {
+    /// Its status.
+    pub status: u16,
+    /// Its fields.
+    pub headers: &'r HeaderMap,
+    /// How long its content is, where that is known.
+    pub content_length: Option<u64>,
+}
+
+/// Content of a request that was received whole.
+#[derive(Debug, Clone)]
+pub struct Content {
+    digest: String,
+    json: Option<Json>,
+}
+
+impl Content {
+    /// Reads it. `as_json`: whether anybody will ask for parts of it.
+    #[must_use]
+    pub fn new(bytes: &[u8], as_json: bool) -> Self {
+        let mut digest = String::with_capacity(64);
+        for byte in Sha256::digest(bytes) {
+            let _ = write!(digest, "{byte:02x}");
+        }
+        let json = if as_json { Json::parse(bytes).ok() } else { None };
+        Self { digest, json }
+    }
+
+    /// Whether it is JSON that has one meaning: no name twice in an object.
+    #[must_use]
+    pub fn is_json(&self) -> bool {
+        self.json.is_some()
+    }
+
+    /// Its SHA-256, in hexadecimal digits.
+    #[must_use]
+    pub fn digest(&self) -> &str {
+        &self.digest
+    }
+}
+
+/// Something that a plugin reads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Input {
+    /// A field.
+    Header(HeaderName),
+    /// A cookie.
+    Cookie(String),
+    /// Which cookies there are.
+    CookieNames(NameFilter),
+    /// A parameter.
+    QueryParam(String),
+    /// An attribute of the session.
+    Session(String),
+    /// The client's address.
+    ClientIp,
+    /// The name it asked for in TLS.
+    TlsSni,
+    /// Part of its content.
+    BodyJson(String),
+    /// The digest of its content.
+    BodyDigest,
+}
+
+/// Which names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NameFilter {
+    /// One of these; empty: any.
+    pub only: Vec<Glob>,
+    /// None of these.
+    pub except: Vec<Glob>,
+}
+
+impl NameFilter {
+    fn takes(&self, name: &str) -> bool {
+        let among = |globs: &[Glob]| globs.iter().any(|glob| glob.matches(name));
+        (self.only.is_empty() || among(&self.only)) && !among(&self.except)
+    }
+}
+
+impl Input {
+    /// Whether it needs the content of requests.
+    #[must_use]
+    pub fn is_content(&self) -> bool {
+        matches!(self, Self::BodyJson(_) | Self::BodyDigest)
+    }
+}
+
+/// The `name=value` pairs of all `Cookie` lines (RFC 6265 §4.2.1). One without `=` has a name alone.
+pub(crate) fn cookies(headers: &HeaderMap) -> impl Iterator<Item = (&[u8], &[u8])> {
+    headers
+        .get_all(header::COOKIE)
+        .iter()
+        .flat_map(|line| line.as_bytes().split(|byte| *byte == b';'))
+        .map(<[u8]>::trim_ascii)
+        .filter(|pair| !pair.is_empty())
+        .map(|pair| match pair.iter().position(|byte| *byte == b'=') {
+            Some(at) => (pair[..at].trim_ascii_end(), &pair[at + 1..]),
+            None => (pair, &[][..]),
+        })
+}
+
+/// The parameters of a query, as they stand.
+pub(crate) fn parameters(query: Option<&str>) -> impl Iterator<Item = (&str, &str, &str)> {
+    let parts = query.into_iter().flat_map(|query| query.split('&')).filter(|part| !part.is_empty());
+    parts.map(|part| {
+        let (name, value) = part.split_once('=').unwrap_or((part, ""));
+        (part, name, value)
+    })
+}
+
+/// What a plugin reads.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Reads {
+    pub(crate) query: bool,
+    pub(crate) inputs: Vec<Input>,
+}
+
+/// What it read of one request.
+#[derive(Debug, Default)]
+pub(crate) struct Gathered {
+    bytes: Vec<u8>,
+    /// The start and the end of each part; `None`: there is none.
+    parts: Vec<Option<(usize, usize)>>,
+    text: String,
+}
+
+/// Parts before those of the inputs: method, scheme, authority, path, route, query.
+const FIXED: usize = 6;
+
+impl Gathered {
+    /// Reads the declared parts of a request.
+    pub(crate) fn read(&mut self, reads: &Reads, request: &Request<'_>) {
+        self.bytes.clear();
+        self.parts.clear();
+        let fixed = [request.method, request.scheme, request.authority, request.path, request.route];
+        for part in fixed {
+            self.part(|out| {
+                out.extend_from_slice(part.as_bytes());
+                true
+            });
+        }
+        let query = if reads.query { request.query } else { None };
+        self.part(|out| put(out, query.map(str::as_bytes)));
+        for input in &reads.inputs {
+            self.input(input, request);
+        }
+    }
+
+    fn input(&mut self, input: &Input, request: &Request<'_>) {
+        match input {
+            Input::Header(name) => self.part(|out| {
+                let mut lines = request.headers.get_all(name).iter();
+                let Some(first) = lines.next() else { return false };
+                out.extend_from_slice(first.as_bytes());
+                for line in lines {
+                    out.extend_from_slice(b", ");
+                    out.extend_from_slice(line.as_bytes());
+                }
+                true
+            }),
+            Input::Cookie(wanted) => self.part(|out| {
+                let mut found = cookies(request.headers).filter(|(name, _)| *name == wanted.as_bytes());
+                put(out, found.next().map(|(_, value)| value))
+            }),
+            Input::CookieNames(filter) => self.part(|out| {
+                // Isomorphic names: what is no UTF-8 is matched byte by byte as it is shown.
+                let mut names: Vec<&[u8]> = cookies(request.headers).map(|(name, _)| name).collect();
+                names.retain(|name| !name.is_empty() && filter.takes(&isomorphic(name)));
+                names.sort_unstable();
+                names.dedup();
+                for (at, name) in names.iter().enumerate() {
+                    if at > 0 {
+                        out.push(b' ');
+                    }
+                    out.extend_from_slice(name);
+                }
+                !names.is_empty()
+            }),
+            Input::QueryParam(wanted) => {
+                let mut found = parameters(request.query).filter(|(_, name, _)| name == wanted);
+                let value = found.next().map(|(_, _, value)| value.as_bytes());
+                self.part(|out| put(out, value));
+            }
+            Input::Session(wanted) => {
+                let mut found = request.session.iter().filter(|(name, _)| name == wanted);
+                let value = found.next().map(|(_, value)| value.as_bytes());
+                self.part(|out| put(out, value));
+            }
+            Input::ClientIp => {
+                let mut text = std::mem::take(&mut self.text);
+                text.clear();
+                let address = request.client_ip.map(|address| write!(text, "{address}"));
+                self.part(|out| put(out, address.map(|_| text.as_bytes())));
+                self.text = text;
+            }
+            Input::TlsSni => self.part(|out| put(out, request.tls_sni.map(str::as_bytes))),
+            Input::BodyJson(pointer) => {
+                let json = request.content.and_then(|content| content.json.as_ref());
+                let found = json.and_then(|json| json.at(pointer));
+                let text = found.map(Json::canonical);
+                self.part(|out| put(out, text.as_deref().map(str::as_bytes)));
+            }
+            Input::BodyDigest => {
+                let digest = request.content.map(|content| content.digest.as_bytes());
+                self.part(|out| put(out, digest));
+            }
+        }
+    }
+
+    /// Appends a part: a mark, its length, its bytes. `write` says whether there is one.
+    fn part(&mut self, write: impl FnOnce(&mut Vec<u8>) -> bool) {
+        let mark = self.bytes.len();
+        self.bytes.extend_from_slice(&[0; 9]);
+        let start = self.bytes.len();
+        if write(&mut self.bytes) {
+            let end = self.bytes.len();
+            self.bytes[mark] = 1;
+            self.bytes[mark + 1..start].copy_from_slice(&((end - start) as u64).to_le_bytes());
+            self.parts.push(Some((start, end)));
+        } else {
+            self.bytes.truncate(mark + 1);
+            self.parts.push(None);
+        }
+    }
+
+    /// All of it: equal only for requests in which all that was declared is equal.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// The values of the inputs.
+    pub(crate) fn values<'g>(&'g self, reads: &'g Reads) -> impl Iterator<Item = Option<Cow<'g, str>>> {
+        let parts = self.parts.iter().skip(FIXED);
+        parts.zip(&reads.inputs).map(|(part, input)| {
+            let bytes = &self.bytes[part.as_ref().map(|(start, end)| *start..*end)?];
+            // JSON is text already; all else is bytes from the wire.
+            Some(match input {
+                Input::BodyJson(_) => String::from_utf8_lossy(bytes),
+                _ => isomorphic(bytes),
+            })
+        })
+    }
+}
+
+fn put(out: &mut Vec<u8>, value: Option<&[u8]>) -> bool {
+    if let Some(value) = value {
+        out.extend_from_slice(value);
+    }
+    value.is_some()
+}
+
+/// Byte N becomes U+00NN.
+pub(crate) fn isomorphic(bytes: &[u8]) -> Cow<'_, str> {
+    match std::str::from_utf8(bytes) {
+        Ok(text) if bytes.is_ascii() => Cow::Borrowed(text),
+        _ => Cow::Owned(bytes.iter().map(|byte| char::from(*byte)).collect()),
+    }
+}
+
+/// The bytes that text stands for; `None` where it stands for none.
+pub(crate) fn from_isomorphic(text: &str) -> Option<Cow<'_, [u8]>> {
+    if text.is_ascii() {
+        return Some(Cow::Borrowed(text.as_bytes()));
+    }
+    let bytes: Result<Vec<u8>, _> = text.chars().map(|char| u8::try_from(u32::from(char))).collect();
+    bytes.ok().map(Cow::Owned)
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    pub(crate) fn now() -> Now {
+        Now { wall: std::time::UNIX_EPOCH, mono: std::time::Instant::now() }
+    }
+
+    pub(crate) fn request<'r>(path: &'r str, query: Option<&'r str>, headers: &'r HeaderMap) -> Request<'r> {
+        Request {
+            method: "GET",
+            scheme: "http",
+            authority: "a.test",
+            path,
+            query,
+            route: "r",
+            headers,
+            client_ip: None,
+            tls_sni: None,
+            session: &[],
+            content: None,
+            now: now(),
+        }
+    }
+
+    fn headers(lines: &[(&'static str, &str)]) -> HeaderMap {
+        lines.iter().map(|(name, value)| (HeaderName::from_static(name), value.parse().unwrap())).collect()
+    }
+
+    fn value_of(input: Input, request: &Request<'_>) -> Option<String> {
+        let reads = Reads { query: false, inputs: vec![input] };
+        let mut gathered = Gathered::default();
+        gathered.read(&reads, request);
+        gathered.values(&reads).next().unwrap().map(Cow::into_owned)
+    }
+
+    #[test]
+    fn inputs_are_read_as_the_interface_says() {
+        let headers = headers(&[
+            ("accept", "a"),
+            ("accept", "b"),
+            ("cookie", "x=1; y=\"2\"; x=3"),
+            ("cookie", "flag; _ga=9"),
+        ]);
+        let content = Content::new(br#"{"b": [1, {"c": null}], "a": "\u00e9"}"#, true);
+        let mut given = request("/p", Some("q=%41&r&q=2&s="), &headers);
+        given.client_ip = Some([10, 0, 0, 1].into());
+        given.session = &[("tier", "gold")];
+        given.content = Some(&content);
+        let header = |name| Input::Header(HeaderName::from_static(name));
+        let glob = |text: &str| vec![Glob::new(text)];
+        let names = |only, except| Input::CookieNames(NameFilter { only, except });
+        let param = |name: &str| Input::QueryParam(name.to_owned());
+        let json = |pointer: &str| Input::BodyJson(pointer.to_owned());
+        #[rustfmt::skip]
+        let cases = [
+            (header("accept"),                       Some("a, b")),
+            (header("te"),                           None),
+            (Input::Cookie("x".into()),              Some("1")),
+            (Input::Cookie("y".into()),              Some("\"2\"")),
+            (Input::Cookie("flag".into()),           Some("")),
+            (Input::Cookie("z".into()),              None),
+            (names(vec![], vec![]),                  Some("_ga flag x y")),
+            (names(vec![], glob("_*")),              Some("flag x y")),
+            (names(glob("_*"), vec![]),              Some("_ga")),
+            (names(glob("session*"), vec![]),        None),
+            (param("q"),                             Some("%41")),
+            (param("r"),                             Some("")),
+            (param("s"),                             Some("")),
+            (param("t"),                             None),
+            (Input::Session("tier".into()),          Some("gold")),
+            (Input::Session("user".into()),          None),
+            (Input::ClientIp,                        Some("10.0.0.1")),
+            (Input::TlsSni,                          None),
+            (json("/b/1"),                           Some("{\"c\":null}")),
+            (json("/a"),                             Some("\"é\"")),
+            (json("/none"),                          None),
+        ];
+        for (input, expected) in cases {
+            assert_eq!(value_of(input.clone(), &given).as_deref(), expected, "{input:?}");
+        }
+    }
+
+    #[test]
+    fn bytes_from_the_wire_stay_apart() {
+        let one: HeaderMap =
+            [(header::ACCEPT, http::HeaderValue::from_bytes(b"\xe9").unwrap())].into_iter().collect();
+        let other: HeaderMap =
+            [(header::ACCEPT, http::HeaderValue::from_bytes("é".as_bytes()).unwrap())].into_iter().collect();
+        let value =
+            |headers: &HeaderMap| value_of(Input::Header(header::ACCEPT), &request("/", None, headers));
+        assert_eq!(value(&one).as_deref(), Some("é"));
+        assert_eq!(value(&other).as_deref(), Some("Ã©"));
+        assert_eq!(from_isomorphic("é").as_deref(), Some(&b"\xe9"[..]));
+        assert_eq!(from_isomorphic("€"), None);
+    }
+
+    /// What a plugin declared in the property tests: everything that a request has.
+    pub(crate) fn reads_all() -> Reads {
+        let inputs = vec![
+            Input::Header(header::ACCEPT),
+            Input::Header(header::COOKIE),
+            Input::Cookie("a".to_owned()),
+            Input::QueryParam("q".to_owned()),
+            Input::ClientIp,
+        ];
+        Reads { query: true, inputs }
+    }
+
+    type Parts = (String, Option<String>, Vec<Vec<u8>>, Vec<String>, Option<u8>, String);
+
+    pub(crate) fn parts() -> impl Strategy<Value = Parts> {
+        (
+            "/[a-c]{0,3}",
+            proptest::option::of("[a-c=&q]{0,6}"),
+            proptest::collection::vec(proptest::collection::vec(0x80_u8..0x84, 0..3), 0..3),
+            proptest::collection::vec("[ab=; ]{0,6}", 0..3),
+            proptest::option::of(0_u8..3),
+            "[rs]",
+        )
+    }
+
+    pub(crate) fn map_of(parts: &Parts) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for value in &parts.2 {
+            headers.append(header::ACCEPT, http::HeaderValue::from_bytes(value).unwrap());
+        }
+        for value in &parts.3 {
+            headers.append(header::COOKIE, value.parse().unwrap());
+        }
+        headers
+    }
+
+    pub(crate) fn request_of<'r>(parts: &'r Parts, headers: &'r HeaderMap) -> Request<'r> {
+        let mut given = request(&parts.0, parts.1.as_deref(), headers);
+        given.client_ip = parts.4.map(|last| IpAddr::from([10, 0, 0, last]));
+        given.route = &parts.5;
+        given
+    }
+
+    /// What was declared, told apart in the plainest way there is.
+    fn declared(request: &Request<'_>) -> Vec<Option<Vec<u8>>> {
+        let joined = |name: HeaderName| {
+            let lines: Vec<&[u8]> =
+                request.headers.get_all(name).iter().map(|line| line.as_bytes()).collect();
+            (!lines.is_empty()).then(|| lines.join(&b", "[..]))
+        };
+        let text = |text: &str| Some(text.as_bytes().to_vec());
+        let cookie =
+            cookies(request.headers).find(|(name, _)| *name == b"a").map(|(_, value)| value.to_vec());
+        let parameter =
+            parameters(request.query).find(|(_, name, _)| *name == "q").map(|(_, _, value)| value.into());
+        let ip = request.client_ip.map(|ip| ip.to_string().into_bytes());
+        vec![
+            text(request.path),
+            request.query.and_then(text),
+            text(request.route),
+            joined(header::ACCEPT),
+            joined(header::COOKIE),
+            cookie,
+            parameter,
+            ip,
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn two_requests_are_gathered_alike_only_where_all_that_was_declared_is_alike(one in parts(), other in parts()) {
+            let (first, second) = (map_of(&one), map_of(&other));
+            let (one, other) = (request_of(&one, &first), request_of(&other, &second));
+            let reads = reads_all();
+            let (mut a, mut b) = (Gathered::default(), Gathered::default());
+            a.read(&reads, &one);
+            b.read(&reads, &other);
+            prop_assert_eq!(a.bytes() == b.bytes(), declared(&one) == declared(&other));
+            let values = |gathered: &Gathered| gathered.values(&reads).map(|value| value.map(Cow::into_owned)).collect::<Vec<_>>();
+            prop_assert!(a.bytes() != b.bytes() || values(&a) == values(&b));
+        }
+    }
+}
