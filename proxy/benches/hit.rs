@@ -77,6 +77,7 @@ fn main() -> io::Result<()> {
         query: parts.uri.query(),
         headers: &parts.headers,
         bindings: Bindings::default(),
+        shape: None,
     };
     let mut scratch = Scratch::default();
     row(

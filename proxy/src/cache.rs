@@ -493,8 +493,16 @@ impl NamedCache {
     }
 
     /// Remembers that requests of this key, by clients of this kind, get answers that cannot be shared.
-    pub fn remember_uncacheable(&self, key: &[u8], facts: &RequestFacts, now: Now) {
-        self.uncacheable.insert(self.uncacheable_key(key, facts), now.mono + UNCACHEABLE_FOR);
+    /// `for_so_long`: `None` is the usual time.
+    pub fn remember_uncacheable(
+        &self,
+        key: &[u8],
+        facts: &RequestFacts,
+        now: Now,
+        for_so_long: Option<Duration>,
+    ) {
+        let until = now.mono.checked_add(for_so_long.unwrap_or(UNCACHEABLE_FOR));
+        self.uncacheable.insert(self.uncacheable_key(key, facts), until.unwrap_or(now.mono));
     }
 
     /// Whether that was found a short while ago.

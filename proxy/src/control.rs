@@ -169,6 +169,7 @@ impl Control for Proxy {
                 into.note(Reading::StoreLookups, &[("result", result)], count.load(Ordering::Relaxed) as f64);
             }
         }
+        self.plugins.readings(&snapshot.plugins, self.clock.now(), into);
         into.note(Reading::PurgesUnpublished, &[], self.purges.unpublished() as f64);
         for (name, limiter) in &snapshot.limits {
             limit_readings(name, limiter, into);

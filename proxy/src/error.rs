@@ -60,6 +60,9 @@ pub enum ProxyError {
     /// The proxy is stopping.
     #[error("the proxy is stopping")]
     Stopping,
+    /// A plugin failed, and the operator wants no answer without it.
+    #[error("a plugin failed")]
+    PluginFailed,
     /// What cannot happen, did.
     #[error("the proxy failed: {what}")]
     Internal {
@@ -263,6 +266,13 @@ impl ProxyError {
                     "ask again: another process has the listener by then",
                 ),
             )),
+            Self::PluginFailed => told(
+                StatusCode::SERVICE_UNAVAILABLE,
+                Proxy,
+                "proxy_internal_error",
+                "plugin-failed",
+                "see the log for how the plugin failed; `on_failure` of `[plugin.NAME]` says what is done then",
+            ),
             Self::Internal { .. } => closing(told(
                 StatusCode::INTERNAL_SERVER_ERROR,
                 Proxy,

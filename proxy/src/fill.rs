@@ -28,6 +28,7 @@ use crate::error::ProxyError;
 use crate::metrics::FillEnd;
 use crate::origin::{Answered, OnInterim, Origin, OriginFields, Outgoing, OutgoingHead};
 use crate::pipeline::Worker;
+use crate::plugin::{Asked, Judged};
 use crate::proxy::{PlanCache, Snapshot};
 use crate::purge::{FillStamp, Labels};
 use crate::request_key::PresentedFields;
@@ -56,8 +57,10 @@ pub struct Fill {
     pub candidates: Vec<Arc<StoredResponse>>,
     /// A stored part that is to be completed by this fetch.
     pub completes: Option<Arc<StoredResponse>>,
-    /// The surrogate tags that the route gives.
+    /// The surrogate tags that the route gives, and its plugins.
     pub tags: Vec<String>,
+    /// The request, for plugins that judge the answer.
+    pub asked: Option<Arc<Asked>>,
     /// The right to fill for all proxies, given back when the fill ends.
     pub lease: Option<Lease>,
     /// Who waits; `None` for a fetch that nobody else joins.
@@ -259,7 +262,7 @@ impl Fill {
     }
 
     /// A 304: what is stored is freshened (RFC 9111 §4.3.4).
-    fn validated(self, answered: Answered, requested: Now) -> Told {
+    fn validated(mut self, answered: Answered, requested: Now) -> Told {
         let received = self.now();
         let server = answered.server.clone();
         let not_modified = answered.response.headers();
@@ -268,8 +271,11 @@ impl Fill {
             self.tell_waiters(Outcome::Failed(error.clone()));
             return Told::Failed(error);
         };
+        let merged =
+            validation::freshen(&old.head.to_map(0), not_modified, &self.plan().0.policy, received.wall);
+        let judged = self.judge(old.status, &merged, Some(old.content_len()), received);
         let (used, _) = self.plan();
-        let merged = validation::freshen(&old.head.to_map(0), not_modified, &used.policy, received.wall);
+        let policy = judged.policy.as_ref().unwrap_or(&used.policy);
         let exchange = storable::Exchange {
             request: &self.facts,
             target: self.target.as_target(),
@@ -279,7 +285,10 @@ impl Fill {
             received,
         };
         let fwd_status = StatusCode::NOT_MODIFIED;
-        match storable::decide(&exchange, &used.policy) {
+        match judged
+            .refused
+            .map_or_else(|| storable::decide(&exchange, policy), |why| Err(storable::NotStorable(why)))
+        {
             Ok(terms) => {
                 let fresh = self.freshened(&old, not_modified, &merged, terms, received);
                 let stored = used.cache.store_and_share(&self.key, fresh);
@@ -294,7 +303,7 @@ impl Fill {
                 if !reason.is_of_the_request() {
                     used.cache.remove(&self.key, &old);
                 }
-                used.cache.remember_uncacheable(&self.key, &self.facts, received);
+                used.cache.remember_uncacheable(&self.key, &self.facts, received, judged.pass_for);
                 self.worker.metrics.fill(FillEnd::NotStorable);
                 self.tell_waiters(Outcome::Uncacheable(fwd_status));
                 Told::Stored { stored: Arc::new(fresh), fwd_status, server }
@@ -329,17 +338,33 @@ impl Fill {
         )
     }
 
+    /// What plugins say of an answer; their tags are noted.
+    fn judge(&mut self, status: StatusCode, headers: &HeaderMap, len: Option<u64>, received: Now) -> Judged {
+        let plan = &self.snapshot.plans[self.plan];
+        let (Some(plugins), Some(asked), Some(cache)) = (&plan.plugins, &self.asked, &plan.cache) else {
+            return Judged::default();
+        };
+        let mut judged =
+            plugins.judge(asked, self.worker.index, received, (status, headers, len), &cache.policy);
+        self.tags.append(&mut judged.tags);
+        judged
+    }
+
     /// Takes over an answer that was fetched for another reason, to store it.
     pub async fn take_over(self, answered: Answered, requested: Now) -> Told {
         Self::pumped(self.received(answered, requested)).await
     }
 
     /// Anything but a 304.
-    fn received(self, answered: Answered, requested: Now) -> Headed {
+    fn received(mut self, answered: Answered, requested: Now) -> Headed {
         let received = self.now();
         let Answered { response, server, .. } = answered;
+        let (mut parts, body) = response.into_parts();
+        let announced = body.exact_len();
+        let judged = self.judge(parts.status, &parts.headers, announced, received);
+        judged.vary_more(&mut parts.headers);
         let (used, _) = self.plan();
-        let (parts, body) = response.into_parts();
+        let policy = judged.policy.as_ref().unwrap_or(&used.policy);
         let exchange = storable::Exchange {
             request: &self.facts,
             target: self.target.as_target(),
@@ -349,8 +374,8 @@ impl Fill {
             received,
         };
         let max_body = used.cache.spec().max_body;
-        let announced = body.exact_len();
-        let decision = match storable::decide(&exchange, &used.policy) {
+        let decision = match storable::decide(&exchange, policy) {
+            _ if judged.refused.is_some() => Err(judged.refused.unwrap_or(Reason::Plugin)),
             Err(storable::NotStorable(reason)) => Err(reason),
             Ok(_) if announced.is_some_and(|len| len > max_body) => Err(Reason::BodyTooLarge),
             Ok(terms) => Ok(terms),
@@ -358,7 +383,7 @@ impl Fill {
         let terms = match decision {
             Ok(terms) => terms,
             Err(reason) => {
-                used.cache.remember_uncacheable(&self.key, &self.facts, received);
+                used.cache.remember_uncacheable(&self.key, &self.facts, received, judged.pass_for);
                 let end =
                     if reason == Reason::BodyTooLarge { FillEnd::TooLarge } else { FillEnd::NotStorable };
                 self.worker.metrics.fill(end);
@@ -375,6 +400,9 @@ impl Fill {
         let (writer, content) = Content::new(announced, keep_max, used.cache.budget.clone());
         let mut headers = storable::stored_headers(&parts.headers, &used.policy);
         headers.remove(header::CONTENT_LENGTH);
+        for name in &judged.strip {
+            headers.remove(name);
+        }
         let variant = self.variant(&parts.headers, &parts.headers, received);
         let origins = self.origins(&parts.headers, variant);
         let mut as_received = parts.headers;
@@ -519,7 +547,7 @@ impl Arrival {
             (Some(_), None) => {}
             (None, None) => {
                 let (used, _) = fill.plan();
-                used.cache.remember_uncacheable(&fill.key, &fill.facts, fill.now());
+                used.cache.remember_uncacheable(&fill.key, &fill.facts, fill.now(), None);
                 fill.worker.metrics.fill(FillEnd::TooLarge);
             }
         }

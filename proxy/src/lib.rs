@@ -25,6 +25,7 @@ pub(crate) mod lines;
 pub mod metrics;
 pub mod origin;
 pub mod pipeline;
+pub mod plugin;
 pub mod proxy;
 pub mod purge;
 pub mod redis;

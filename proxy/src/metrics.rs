@@ -387,6 +387,22 @@ labels! {
         LimitWaiting = "limit_requests_waiting",
         /// Proxies that share a limit; label `limit`.
         LimitProxies = "limit_proxies",
+        /// Calls of plugins; labels `plugin` and `hook`.
+        PluginCalls = "plugin_calls",
+        /// Calls of plugins that failed; labels `plugin`, `hook` and `reason`.
+        PluginFailures = "plugin_failures",
+        /// The time of calls of plugins; labels `plugin` and `hook`.
+        PluginSeconds = "plugin_call_seconds",
+        /// Decisions of plugins that were remembered, or not; labels `plugin` and `result`.
+        PluginMemo = "plugin_memo",
+        /// Instances of plugins that were made; label `plugin`.
+        PluginInstances = "plugin_instances",
+        /// Memory of the instances of plugins; label `plugin`.
+        PluginMemory = "plugin_memory_bytes",
+        /// Whether a plugin failed so often that it is not asked; label `plugin`.
+        PluginOpen = "plugin_breaker_open",
+        /// What plugins count themselves; labels `plugin` and `name`.
+        PluginCounter = "plugin_counter",
         /// Own purges that the log has not taken.
         PurgesUnpublished = "purges_unpublished",
     }
@@ -414,6 +430,12 @@ impl Reading {
                 | Self::StoreLookups
                 | Self::LimitDecisions
                 | Self::LimitForgotten
+                | Self::PluginCalls
+                | Self::PluginFailures
+                | Self::PluginSeconds
+                | Self::PluginMemo
+                | Self::PluginInstances
+                | Self::PluginCounter
         )
     }
 
@@ -456,6 +478,16 @@ impl Reading {
             Self::LimitSockets => "Open WebSockets that a limit counts.",
             Self::LimitWaiting => "Requests that wait for a place under a limit.",
             Self::LimitProxies => "Proxies among which a limit is shared.",
+            Self::PluginCalls => "Calls of plugins, those that were remembered not counted.",
+            Self::PluginFailures => "Calls of plugins that failed.",
+            Self::PluginSeconds => "The time that calls of plugins took together.",
+            Self::PluginMemo => {
+                "Decisions of plugins that were remembered (hit) or not (miss), and those not repeated when asked again (mismatch)."
+            }
+            Self::PluginInstances => "Instances of plugins that were made.",
+            Self::PluginMemory => "Memory of the instances of plugins, in bytes.",
+            Self::PluginOpen => "Whether a plugin failed so often that it is not asked for a while.",
+            Self::PluginCounter => "What plugins count themselves.",
             Self::PurgesUnpublished => "Purges of this proxy that the log has not taken yet.",
             Self::RedisOpened => "How often Redis was given up because of what it answered, or did not.",
         }

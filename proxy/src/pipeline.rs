@@ -49,6 +49,7 @@ use crate::origin::{
     self, Answered, HearsInterim, OnInterim, Origin, OriginFields, Outgoing, OutgoingHead, Sender,
     TunnelTerms,
 };
+use crate::plugin::{self, Asking, Way};
 use crate::proxy::{Plan, PlanCache, Proxy, Snapshot};
 use crate::purge::triggers::FOR_PROXIES;
 use crate::request_key::{Forwarded, ForwardedCookie, Presented, PresentedFields, Scratch};
@@ -98,6 +99,8 @@ impl Serve for Pipeline {
 thread_local! {
     /// Memory for making keys.
     static SCRATCH: RefCell<Scratch> = RefCell::default();
+    /// Memory for what plugins say.
+    static SAID: RefCell<plugin::Said> = RefCell::default();
 }
 
 /// Answers one request. A fresh hit is answered before this returns; everything that waits goes on in an [`Exchange`].
@@ -216,8 +219,34 @@ fn serve(
         }
     }
 
-    // The key, and what is stored under it.
+    // Plugins: what the cache does, what is in the key, and what of the request an origin sees.
     let forwarded_host = identity.host();
+    let asking = Asking {
+        worker: worker.index,
+        method: &parts.method,
+        scheme: scheme.as_str(),
+        authority: forwarded_host.as_ref().map_or(gated.authority.as_str(), Authority::as_str),
+        path: parts.uri.path(),
+        query: parts.uri.query(),
+        headers: &parts.headers,
+        client: if plan.plugins.is_some() { identity.address() } else { None },
+        tls_sni: connection.tls.as_ref().and_then(|tls| tls.server_name.as_deref()),
+        now,
+    };
+    let mut because = bypass(plan, &parts.method, &gated);
+    let mut by_plugins = plan.plugins.as_ref().filter(|_| because.is_none()).map(|plugins| {
+        let mut by_plugins = SAID.take();
+        plugins.before_lookup(&asking, &mut by_plugins);
+        by_plugins
+    });
+    let way = by_plugins.as_ref().map(|by_plugins| by_plugins.way).unwrap_or_default();
+    match way {
+        Way::Lookup | Way::Refresh => {}
+        Way::Bypass(reason) => because = Some(CacheStatus::forwarded(Fwd::Bypass).because(reason)),
+        Way::Deny => return Answer::ready(local.error(&ProxyError::PluginFailed, Reason::PluginFailed)),
+    }
+
+    // The key, and what is stored under it.
     let presented = Presented {
         scheme: scheme.as_str(),
         authority: gated.authority.as_str(),
@@ -226,9 +255,11 @@ fn serve(
         query: parts.uri.query(),
         headers: &parts.headers,
         bindings: found.bindings,
+        // What goes past the cache is forwarded with all it carries.
+        shape: by_plugins.as_ref().filter(|_| because.is_none()).map(|by_plugins| &by_plugins.shape),
     };
     let looked_up = SCRATCH.with_borrow_mut(|scratch| {
-        let step = match bypass(plan, &parts.method, &gated) {
+        let step = match because {
             Some(status) => {
                 // All its cookies are forwarded, and none is in a key.
                 let cookies = parts.headers.contains_key(header::COOKIE);
@@ -238,7 +269,8 @@ fn serve(
             None => {
                 let cache = plan.cache.as_ref().expect("`bypass` says so where a route does not cache");
                 let undeclared = plan.key.key(&presented, scratch);
-                let facts = RequestFacts::of(&parts.method, &parts.headers, undeclared);
+                let mut facts = RequestFacts::of(&parts.method, &parts.headers, undeclared);
+                facts.directives.no_cache |= way == Way::Refresh;
                 let wanted = Wanted {
                     method: &parts.method,
                     headers: &parts.headers,
@@ -265,16 +297,35 @@ fn serve(
     });
     let (step, forwarded) = match looked_up {
         ControlFlow::Continue(beyond) => beyond,
-        ControlFlow::Break(hit) => return hit,
+        ControlFlow::Break(hit) => {
+            if let Some(by_plugins) = by_plugins {
+                SAID.set(by_plugins);
+            }
+            return hit;
+        }
     };
 
     // Beyond the memory tier.
     let tags = tags_of(plan, found.bindings);
     let index = found.index;
     let said = std::mem::take(&mut local.said);
+    let hears_more = plan.plugins.as_ref().is_some_and(|plugins| plugins.hear_more(&parts.method));
+    let client = asking.client;
     let Received { mut parts, content, upgrade } = std::mem::take(request);
     let headers = std::mem::take(&mut parts.headers);
     let presented = Arc::new(PresentedFields { headers, cookie: forwarded.cookie });
+    let asked = hears_more.then(|| {
+        let authority = forwarded_host.as_ref().unwrap_or(&gated.authority).as_str();
+        plugin::Asked::keep(
+            &parts,
+            (scheme.as_str(), authority, client, connection),
+            by_plugins.as_mut(),
+            &presented,
+        )
+    });
+    if let Some(by_plugins) = by_plugins {
+        SAID.set(by_plugins);
+    }
     let exchange = Exchange {
         worker: worker.clone(),
         snapshot: Arc::clone(snapshot),
@@ -288,6 +339,7 @@ fn serve(
         tags,
         interim: Arc::new(InterimRelay::new(connection.clone())),
         parts,
+        asked,
         lease: None,
         upgrade,
         said,
@@ -393,6 +445,8 @@ struct Exchange {
     tags: Vec<String>,
     interim: Arc<InterimRelay>,
     parts: Parts,
+    /// What plugins will hear of it.
+    asked: Option<Arc<plugin::Asked>>,
     /// The right to fill for all proxies, for the fill that is about to begin.
     lease: Option<Lease>,
     upgrade: Option<OnUpgrade>,

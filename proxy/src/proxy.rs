@@ -17,6 +17,7 @@ use crate::durable::journal::Journal;
 use crate::limit::{self, Limiter, PlanLimit};
 use crate::metrics::Metrics;
 use crate::origin::{Origin, OriginSetupError};
+use crate::plugin::{self, LoadedPlugins, PluginError, RoutePlugins};
 use crate::purge::keeper::{self, Keeper};
 use crate::purge::{Labels, Purges};
 use crate::redis::Redis;
@@ -38,6 +39,8 @@ pub struct Proxy {
     keeper: Mutex<Option<(LogPlace, Keeper)>>,
     /// The thread that compresses.
     pub compressor: Compressor,
+    /// What runs plugins.
+    pub plugins: plugin::Registry,
     background: Handle,
 }
 
@@ -57,6 +60,8 @@ pub struct Snapshot {
     pub caches: BTreeMap<Arc<str>, Arc<NamedCache>>,
     /// Limits by name.
     pub limits: BTreeMap<Arc<str>, Arc<Limiter>>,
+    /// Plugins by name.
+    pub plugins: LoadedPlugins,
     /// Whether any route looks at the client's address.
     pub asks_client: bool,
 }
@@ -75,6 +80,8 @@ pub struct Plan {
     pub limits: Vec<PlanLimit>,
     /// What purges know by, of what it stores without tags.
     pub labels: Arc<Labels>,
+    /// Its plugins, if it has any.
+    pub plugins: Option<RoutePlugins>,
 }
 
 /// A route's use of a cache.
@@ -102,6 +109,9 @@ pub enum SetupError {
         #[source]
         source: OriginSetupError,
     },
+    /// A plugin cannot be used.
+    #[error(transparent)]
+    Plugin(#[from] PluginError),
     /// The operating system gave no thread.
     #[error("cannot start a thread")]
     Thread(#[source] std::io::Error),
@@ -137,8 +147,15 @@ impl Proxy {
                 .ok()
         });
         let purges = Arc::new(Purges::new(journal, bodies, place.is_some()));
-        let with =
-            Surroundings { purges: &purges, clock: &clock, log: place.as_ref(), background: &background };
+        let data = config.data.as_ref().map(|data| data.path.as_path());
+        let plugins = plugin::Registry::new(data, &purges, &clock);
+        let with = Surroundings {
+            purges: &purges,
+            clock: &clock,
+            log: place.as_ref(),
+            background: &background,
+            plugins: &plugins,
+        };
         let snapshot = Snapshot::build(config, None, &with)?;
         let keeper = place.and_then(|place| place.keep(&snapshot, &purges, &background));
         Ok(Arc::new(Self {
@@ -148,6 +165,7 @@ impl Proxy {
             metrics,
             purges,
             compressor: Compressor::start().map_err(SetupError::Thread)?,
+            plugins,
             background,
         }))
     }
@@ -161,6 +179,7 @@ impl Proxy {
             clock: &self.clock,
             log: keeper.as_ref().map(|(place, _)| place),
             background: &self.background,
+            plugins: &self.plugins,
         };
         let next = Snapshot::build(config, Some(&current), &with)?;
         if let Some((place, _)) = &*keeper
@@ -238,6 +257,7 @@ struct Surroundings<'p> {
     clock: &'p Arc<dyn Clock>,
     log: Option<&'p LogPlace>,
     background: &'p Handle,
+    plugins: &'p plugin::Registry,
 }
 
 impl Snapshot {
@@ -247,6 +267,8 @@ impl Snapshot {
         with: &Surroundings<'_>,
     ) -> Result<Self, SetupError> {
         let Surroundings { purges, background, .. } = *with;
+        // First, for it is the likeliest to be refused.
+        let plugins = with.plugins.load(&config, before.map(|before| &before.plugins))?;
         let limits = &config.server.limits;
         let same_limits = before.is_some_and(|before| before.config.server.limits == *limits);
         let mut origins = BTreeMap::new();
@@ -285,12 +307,12 @@ impl Snapshot {
         let limits = limit::build(&config.limits, before.map(|before| &before.limits), &redis, background);
         let plan = |route: &Arc<Route>| Plan {
             limits: limit::of_route(&route.limits, &limits),
-            ..Plan::new(route, &origins, &caches)
+            ..Plan::new(route, &origins, &caches, &plugins)
         };
         let plans = config.routes.iter().map(plan).collect();
         let asks_client = config.routes.iter().any(|route| !route.matcher.clients.is_empty());
         let routes = Routes::new(config.routes.clone());
-        Ok(Self { config, routes, plans, origins, redis, caches, limits, asks_client })
+        Ok(Self { config, routes, plans, origins, redis, caches, limits, plugins, asks_client })
     }
 }
 
@@ -299,6 +321,7 @@ impl Plan {
         route: &Arc<Route>,
         origins: &BTreeMap<Arc<str>, Arc<Origin>>,
         caches: &BTreeMap<Arc<str>, Arc<NamedCache>>,
+        plugins: &LoadedPlugins,
     ) -> Self {
         let origin = match &route.action {
             Action::Forward(name) => origins.get(name).cloned(),
@@ -316,7 +339,8 @@ impl Plan {
             tags: rule.tags.clone(),
         });
         let labels = Arc::new(Labels::new(route.name.clone(), []));
-        Self { route: route.clone(), origin, key, cache, limits: Vec::new(), labels }
+        let plugins = RoutePlugins::new(&route.name, &route.plugins, plugins);
+        Self { route: route.clone(), origin, key, cache, limits: Vec::new(), labels, plugins }
     }
 }
 
@@ -327,7 +351,9 @@ pub(crate) mod tests {
     /// A snapshot of a configuration, for tests of what looks at one.
     pub(crate) fn snapshot_of(config: Config, background: &Handle) -> Snapshot {
         let clock: Arc<dyn Clock> = Arc::new(crate::clock::SystemClock);
-        let with = Surroundings { purges: &Arc::default(), clock: &clock, log: None, background };
+        let purges = Arc::default();
+        let plugins = plugin::Registry::new(None, &purges, &clock);
+        let with = Surroundings { purges: &purges, clock: &clock, log: None, background, plugins: &plugins };
         Snapshot::build(Arc::new(config), None, &with).expect("it can be set up")
     }
 }

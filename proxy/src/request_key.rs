@@ -46,6 +46,55 @@ pub struct Presented<'r> {
     pub headers: &'r HeaderMap,
     /// What the route's path template binds.
     pub bindings: Bindings<'r>,
+    /// What plugins change about it.
+    pub shape: Option<&'r Shape>,
+}
+
+impl<'r> Presented<'r> {
+    /// The query, as plugins leave it.
+    fn shaped_query(&self) -> Option<&'r str> {
+        match self.shape.map(|shape| (shape.query, shape)) {
+            None | Some((ShapedQuery::AsPresented, _)) => self.query,
+            Some((ShapedQuery::None, _)) => None,
+            Some((ShapedQuery::Replaced, shape)) => Some(&shape.query_text),
+        }
+    }
+
+    /// What plugins say about cookies.
+    fn shaped_cookies(&self) -> Option<(&'r Shape, &'r [Arc<CookieRule>])> {
+        let shape = self.shape?;
+        Some((shape, shape.cookies.as_deref()?))
+    }
+}
+
+/// What plugins change about a request before it is keyed and forwarded. What changes for the origin changes in the key.
+#[derive(Debug, Default)]
+pub struct Shape {
+    /// The path is in lower case.
+    pub lower_path: bool,
+    /// Which query.
+    pub query: ShapedQuery,
+    /// The query that replaces the presented one.
+    pub query_text: String,
+    /// Only cookies that all of these declare are forwarded, and it is for the plugins to put into the key what of them matters.
+    /// No rule at all: no cookie is.
+    pub cookies: Option<Vec<Arc<CookieRule>>>,
+    /// Among these are some that no plugin has looked at.
+    pub undeclared: bool,
+    /// What plugins add to the key; empty: nothing.
+    pub part: Vec<u8>,
+}
+
+/// Which query is forwarded.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub enum ShapedQuery {
+    /// The presented one.
+    #[default]
+    AsPresented,
+    /// None.
+    None,
+    /// That of the plugins.
+    Replaced,
 }
 
 /// Memory that is used again for each request.
@@ -55,6 +104,8 @@ pub struct Scratch {
     pub key: Vec<u8>,
     query: String,
     cookies: Vec<u8>,
+    /// Whether `cookies` is what is forwarded.
+    filters_cookies: bool,
 }
 
 /// The fields of a request as they came, and what of its cookies goes on.
@@ -124,7 +175,7 @@ impl KeyRule {
     /// Puts the key into `scratch.key`. Returns whether the origin sees cookies that are not in the key.
     pub fn key(&self, request: &Presented<'_>, scratch: &mut Scratch) -> bool {
         let path = self.rewritten(request);
-        let query = self.query.filter(request.query, &mut scratch.query);
+        let query = self.query.filter(request.shaped_query(), &mut scratch.query);
         let mut key =
             KeyBuilder::new(&mut scratch.key, KeyClass::Get, request.scheme, request.authority, &path, query);
         key.part("origin", self.origin.as_bytes());
@@ -134,24 +185,45 @@ impl KeyRule {
         if let Some(host) = request.forwarded_host {
             key.part("forwarded-host", host.as_bytes());
         }
+        if let Some(shape) = request.shape.filter(|shape| !shape.part.is_empty()) {
+            key.part("plugins", &shape.part);
+        }
         if self.cookies.declares_any() {
             key.cookies(&self.cookies, request.headers);
-            self.cookies.filter(request.headers, &mut scratch.cookies);
-            return false;
         }
-        request.headers.contains_key(http::header::COOKIE)
+        scratch.filters_cookies = self.filter_cookies(request, &mut scratch.cookies);
+        match request.shaped_cookies() {
+            Some((shape, _)) => shape.undeclared && !scratch.cookies.is_empty(),
+            None => !scratch.filters_cookies && request.headers.contains_key(http::header::COOKIE),
+        }
+    }
+
+    /// Puts the cookies to forward into `out`; false: all are forwarded, as they came.
+    fn filter_cookies(&self, request: &Presented<'_>, out: &mut Vec<u8>) -> bool {
+        let own = Some(&self.cookies).filter(|rule| rule.declares_any());
+        match request.shaped_cookies() {
+            Some((_, [])) => out.clear(),
+            Some((_, rules)) => {
+                CookieRule::common(rules.iter().map(|rule| &**rule).chain(own), request.headers, out);
+            }
+            None if own.is_some() => {
+                self.cookies.filter(request.headers, out);
+            }
+            None => return false,
+        }
+        true
     }
 
     /// The fields of the request as the origin would see them, for `Vary`; after [`KeyRule::key`].
     pub fn fields<'r>(&self, headers: &'r HeaderMap, scratch: &'r Scratch) -> Fields<'r> {
         let fields = Fields::of(headers);
-        if self.cookies.declares_any() { fields.with_cookie(&scratch.cookies) } else { fields }
+        if scratch.filters_cookies { fields.with_cookie(&scratch.cookies) } else { fields }
     }
 
     /// The target to forward, without what the route ignores.
     pub fn target(&self, request: &Presented<'_>, scratch: &mut Scratch) -> PathAndQuery {
         let path = self.rewritten(request);
-        let query = self.query.filter(request.query, &mut scratch.query);
+        let query = self.query.filter(request.shaped_query(), &mut scratch.query);
         let text = match query {
             Some(query) => format!("{path}?{query}"),
             None => path.into_owned(),
@@ -163,10 +235,9 @@ impl KeyRule {
     /// What a lookup or a fill forwards.
     pub fn forwarded(&self, request: &Presented<'_>, scratch: &mut Scratch) -> Forwarded {
         let target = self.target(request, scratch);
-        if !self.cookies.declares_any() {
+        if !self.filter_cookies(request, &mut scratch.cookies) {
             return Forwarded { target, cookie: ForwardedCookie::AsPresented };
         }
-        self.cookies.filter(request.headers, &mut scratch.cookies);
         let cookie = if scratch.cookies.is_empty() {
             ForwardedCookie::None
         } else {
@@ -186,12 +257,18 @@ impl KeyRule {
             query,
             headers: &headers,
             bindings,
+            shape: None,
         };
         self.target(&request, &mut Scratch::default()).as_str().to_owned()
     }
 
     fn rewritten<'r>(&self, request: &Presented<'r>) -> Cow<'r, str> {
-        rewrite(&self.rewrite, request.path, request.bindings)
+        let path = rewrite(&self.rewrite, request.path, request.bindings);
+        let lower = request.shape.is_some_and(|shape| shape.lower_path);
+        if lower && path.bytes().any(|byte| byte.is_ascii_uppercase()) {
+            return path.to_ascii_lowercase().into();
+        }
+        path
     }
 }
 
@@ -244,6 +321,7 @@ mod tests {
             query,
             headers,
             bindings,
+            shape: None,
         }
     }
 
@@ -276,6 +354,52 @@ mod tests {
         let request = presented("/", None, &headers);
         assert!(rule(Rewrite::default(), &[], &[]).key(&request, &mut Scratch::default()));
         assert!(!rule(Rewrite::default(), &[], &["lang"]).key(&request, &mut Scratch::default()));
+    }
+
+    #[test]
+    fn what_plugins_change_is_changed_in_the_key_and_for_the_origin() {
+        let mut headers = HeaderMap::new();
+        headers.insert("cookie", HeaderValue::from_static("sid=1; tenant=blue; x=2"));
+        let plain = presented("/P", Some("b=1&a=2"), &headers);
+        let route = rule(Rewrite::default(), &["utm_*"], &[]);
+        let rules = |names: &[&str]| Some(vec![Arc::new(CookieRule::declaring(names.iter().copied()))]);
+        let shape = Shape {
+            lower_path: true,
+            query: ShapedQuery::Replaced,
+            query_text: "a=2&utm_x=1".to_owned(),
+            cookies: rules(&["sid", "tenant"]),
+            undeclared: false,
+            part: b"blue".to_vec(),
+        };
+        let shaped = Presented { shape: Some(&shape), ..plain };
+        let mut scratch = Scratch::default();
+        assert!(route.key(&plain, &mut scratch));
+        assert!(!route.key(&shaped, &mut scratch));
+        assert_eq!(route.forwarded(&shaped, &mut scratch).target.as_str(), "/p?a=2");
+        let cookie = |route: &KeyRule, request: &Presented<'_>| {
+            route.forwarded(request, &mut Scratch::default()).cookie
+        };
+        let only = |text| ForwardedCookie::Only(HeaderValue::from_static(text));
+        assert_eq!(cookie(&route, &shaped), only("sid=1; tenant=blue"));
+        // What the route does not let through, no plugin does.
+        assert_eq!(cookie(&rule(Rewrite::default(), &[], &["tenant"]), &shaped), only("tenant=blue"));
+        let none = Shape { cookies: Some(Vec::new()), query: ShapedQuery::None, ..Shape::default() };
+        let without = Presented { shape: Some(&none), ..plain };
+        assert_eq!(cookie(&route, &without), ForwardedCookie::None);
+        assert_eq!(route.forwarded(&without, &mut scratch).target.as_str(), "/P");
+        // Each part of it makes another key.
+        let other = Shape { part: b"red".to_vec(), ..Shape::default() };
+        let keys = [
+            key_of(&route, &plain),
+            key_of(&route, &shaped),
+            key_of(&route, &without),
+            key_of(&route, &Presented { shape: Some(&other), ..plain }),
+        ];
+        let distinct: std::collections::HashSet<_> = keys.iter().collect();
+        assert_eq!(distinct.len(), keys.len());
+        // Cookies that nobody has looked at count as undeclared.
+        let unread = Shape { cookies: rules(&["sid"]), undeclared: true, ..Shape::default() };
+        assert!(route.key(&Presented { shape: Some(&unread), ..plain }, &mut scratch));
     }
 
     #[test]

@@ -129,6 +129,10 @@ reasons! {
     Purged = "purged",
     /// The stored response has been purged softly.
     SoftPurged = "soft-purged",
+    /// A plugin decided so.
+    Plugin = "plugin",
+    /// A plugin failed, and this is its safe way.
+    PluginFailed = "plugin-failed",
     // What was served in the origin's place.
     /// Another proxy has stored it; it came out of Redis and is in memory now.
     Redis = "redis",

@@ -52,6 +52,23 @@ impl CookieRule {
         found
     }
 
+    /// The `Cookie` value that is left of a request's cookies when only those pass that all of the rules declare; empty: none does.
+    pub fn common<'r>(
+        rules: impl Iterator<Item = &'r CookieRule> + Clone,
+        request: &HeaderMap,
+        forwarded: &mut Vec<u8>,
+    ) {
+        forwarded.clear();
+        for pair in pairs(request) {
+            if rules.clone().all(|rule| rule.declares(name_of(pair))) {
+                if !forwarded.is_empty() {
+                    forwarded.extend_from_slice(b"; ");
+                }
+                forwarded.extend_from_slice(pair);
+            }
+        }
+    }
+
     fn declares(&self, name: &[u8]) -> bool {
         self.declared.iter().any(|declared| declared.as_bytes() == name)
     }

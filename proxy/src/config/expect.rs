@@ -319,6 +319,7 @@ impl Asked {
             query: self.target.query(),
             headers: &self.headers,
             bindings: fate.bindings,
+            shape: None,
         };
         let mut scratch = Scratch::default();
         fate.forwarded = Some(rule.target(&presented, &mut scratch).as_str().to_owned());

@@ -43,6 +43,74 @@ pub struct Config {
     pub data: Option<Data>,
     /// Named limits.
     pub limits: BTreeMap<Arc<str>, Arc<crate::limit::spec::Limit>>,
+    /// Policy plugins.
+    pub plugins: BTreeMap<Arc<str>, Arc<Plugin>>,
+}
+
+/// `[plugin.NAME]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Plugin {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Where its table stands.
+    pub place: Place,
+    /// The component.
+    pub path: PathBuf,
+    /// Its own configuration, as JSON.
+    pub config: String,
+    /// What it may read and do.
+    pub grants: Vec<String>,
+    /// The time of one call of a hook.
+    pub time: Duration,
+    /// The time of its first call.
+    pub configure_time: Duration,
+    /// The memory of one instance.
+    pub memory: usize,
+    /// The most that it keeps between calls.
+    pub state: usize,
+    /// Decisions that are remembered.
+    pub memo_entries: usize,
+    /// Their bytes.
+    pub memo_bytes: usize,
+    /// What is done when a hook fails.
+    pub on_failure: OnPluginFailure,
+}
+
+/// What is done when a hook of a plugin fails; the default is the safe way of each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct OnPluginFailure {
+    /// The request hook.
+    pub request: OnRequestFailure,
+    /// The response hook: RFC 9111 alone decides, in place of `no-store`.
+    pub response_as_default: bool,
+    /// The invalidate hook: only the URI is purged, and not the whole route.
+    pub invalidate_uri_only: bool,
+    /// The rate hook.
+    pub rate: OnRateFailure,
+}
+
+/// When the request hook fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OnRequestFailure {
+    /// Nothing is looked up or stored.
+    #[default]
+    Bypass,
+    /// As if there were no plugin: only for an origin that makes no difference between people.
+    DefaultKey,
+    /// 503.
+    Deny,
+}
+
+/// When the rate hook fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OnRateFailure {
+    /// The client's address pays.
+    #[default]
+    ClientIp,
+    /// Nobody pays.
+    Allow,
+    /// The request is refused.
+    Deny,
 }
 
 /// `[data]`
@@ -528,6 +596,8 @@ pub struct Route {
     pub body_bytes: Option<u64>,
     /// Which limits it is under, in order.
     pub limits: Vec<crate::limit::spec::RouteLimit>,
+    /// Plugins, in their order.
+    pub plugins: Vec<Arc<str>>,
 }
 
 impl Route {
@@ -546,6 +616,7 @@ impl Route {
             websocket: false,
             body_bytes: None,
             limits: Vec::new(),
+            plugins: Vec::new(),
         }
     }
 }

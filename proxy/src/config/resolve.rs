@@ -14,9 +14,10 @@ use super::expect::Expectation;
 use super::mistake::{Mistake, Source, Span, Warning, nearest};
 use super::model::{
     Action, Admin, Balance, Cache, CacheRules, Certificate, Config, Data, FixedAnswer, HeaderEdits,
-    HealthCheck, Limits, ListenAddress, Listener, Log, LogFormat, LogLevel, Model, Origin, OriginAddress,
-    OriginProtocol, OriginServer, OriginTimeouts, Place as ConfigPlace, Redis, RedisTls, Retry, Rewrite,
-    Route, RouteCache, Secret, Server, SharedTier, WriteRule,
+    HealthCheck, Limits, ListenAddress, Listener, Log, LogFormat, LogLevel, Model, OnPluginFailure,
+    OnRateFailure, OnRequestFailure, Origin, OriginAddress, OriginProtocol, OriginServer, OriginTimeouts,
+    Place as ConfigPlace, Plugin, Redis, RedisTls, Retry, Rewrite, Route, RouteCache, Secret, Server,
+    SharedTier, WriteRule,
 };
 use super::schema;
 use super::units::show_duration;
@@ -139,7 +140,9 @@ impl Resolver<'_> {
         let expectations = many(&file.test).map(|test| Expectation::of(&test.value, self.reader)).collect();
         let models = named(&file.model).filter_map(|(name, at)| self.model(&name.value, &at.value)).collect();
         let data = file.data.value().map(|data| self.data(data));
-        let config = Config { server, admin, log, redis, caches, origins, routes, models, data, limits };
+        let plugins = self.plugins(file);
+        let config =
+            Config { server, admin, log, redis, caches, origins, routes, models, data, limits, plugins };
         self.warn(file, &config);
         Resolved {
             config,
@@ -550,6 +553,96 @@ impl Resolver<'_> {
         }
     }
 
+    // ---------------------------------------------------------------- [plugin.NAME]
+
+    fn plugins(&self, file: &schema::File) -> BTreeMap<Arc<str>, Arc<Plugin>> {
+        let read = named(&file.plugin).map(|(name, at)| {
+            let name: Arc<str> = name.value.as_str().into();
+            (name.clone(), Arc::new(self.plugin(name, &at.value)))
+        });
+        read.collect()
+    }
+
+    fn plugin(&self, name: Arc<str>, plugin: &schema::Plugin) -> Plugin {
+        let path = match plugin.path.get() {
+            Some(at) => self.readable(at),
+            None => {
+                if plugin.path.is_absent() && plugin.is_clear() {
+                    let message = format!("plugin `{name}` has no file");
+                    self.wrong_with_help(&plugin.span, message, "add `path = \"NAME.wasm\"`");
+                }
+                PathBuf::new()
+            }
+        };
+        let config = plugin.config.get();
+        if let Some(at) = config.filter(|at| !at.value.0.is_object()) {
+            self.wrong_with_help(
+                &at.span,
+                "the configuration of a plugin is a table",
+                "as in `config = { drop = [\"utm_*\"] }`",
+            );
+        }
+        let default_limits = schema::PluginLimits::default();
+        let limits = plugin.limits.value().unwrap_or(&default_limits);
+        let default_memo = schema::PluginMemo::default();
+        let memo = plugin.memo.value().unwrap_or(&default_memo);
+        Plugin {
+            name,
+            place: self.source.place(plugin.span.start),
+            path,
+            config: config.map_or_else(|| "{}".to_owned(), |at| at.value.0.to_string()),
+            grants: many(&plugin.grants).filter_map(|at| self.grant(at)).collect(),
+            time: self.limit_duration(&limits.time, Duration::from_millis(10)),
+            configure_time: self.limit_duration(&limits.configure, Duration::from_millis(500)),
+            memory: self.size_usize(&limits.memory, 16 << 20, 1 << 16),
+            state: self.size_usize(&limits.state, 8 << 20, 0),
+            memo_entries: to_usize(&memo.entries, 16_384),
+            memo_bytes: self.size_usize(&memo.bytes, 8 << 20, 0),
+            on_failure: match plugin.on_failure.value() {
+                None | Some(schema::PluginFailure::Safe) => OnPluginFailure::default(),
+                Some(schema::PluginFailure::Table(table)) => OnPluginFailure {
+                    request: table.request.or(OnRequestFailure::Bypass),
+                    response_as_default: table.response.value() == Some(&schema::OnResponseFailure::Default),
+                    invalidate_uri_only: table.invalidate.value()
+                        == Some(&schema::OnInvalidateFailure::UriOnly),
+                    rate: table.rate.or(OnRateFailure::ClientIp),
+                },
+            },
+        }
+    }
+
+    fn grant(&self, at: &At<Text>) -> Option<String> {
+        let checked = crate::plugin::check_grant(&at.value.value);
+        if let Err(help) = &checked {
+            self.wrong_with_help(
+                &at.span,
+                format!("`{}` is nothing that can be granted", at.value.shown),
+                help.clone(),
+            );
+        }
+        checked.ok().map(|()| at.value.value.clone())
+    }
+
+    /// The plugins that a route names.
+    fn plugins_of_route(&self, route: &schema::Route, known: &[String]) -> Vec<Arc<str>> {
+        let mut names: Vec<Arc<str>> = Vec::new();
+        for at in many(&route.plugins) {
+            let name = at.value.value.as_str();
+            if !known.iter().any(|known| known == name) {
+                let help = match nearest(name, known.iter().map(String::as_str)) {
+                    Some(near) => format!("did you mean `{near}`?"),
+                    None => format!("add `[plugin.{}]`", at.value.shown),
+                };
+                self.wrong_with_help(&at.span, format!("there is no plugin `{}`", at.value.shown), help);
+            } else if names.iter().any(|other| **other == *name) {
+                self.wrong(&at.span, format!("`{name}` stands here twice"));
+            } else {
+                names.push(name.into());
+            }
+        }
+        names
+    }
+
     // ---------------------------------------------------------------- [cache.NAME]
 
     fn caches(&mut self, file: &schema::File, redis: &RedisServers) -> BTreeMap<Arc<str>, Cache> {
@@ -917,6 +1010,7 @@ impl Resolver<'_> {
         }
         let mut routes: Vec<Arc<Route>> = Vec::new();
         let mut names: BTreeMap<String, Span> = BTreeMap::new();
+        let plugins: Vec<String> = named(&file.plugin).map(|(name, _)| name.value.clone()).collect();
         for (index, at) in many(&file.route).enumerate() {
             let route = &at.value;
             let name = match route.name.get() {
@@ -936,6 +1030,7 @@ impl Resolver<'_> {
             };
             let mut resolved = self.route(&name, route, caches, origins);
             resolved.limits = self.limits_of_route(&route.limits, file, limits);
+            resolved.plugins = self.plugins_of_route(route, &plugins);
             routes.push(Arc::new(resolved));
         }
         routes
@@ -969,6 +1064,7 @@ impl Resolver<'_> {
                 ("fallback", route.fallback.span()),
                 ("websocket", route.websocket.span()),
                 ("body_bytes", route.body_bytes.span()),
+                ("plugins", route.plugins.span()),
             ];
             let has_other_action = !route.redirect.is_absent() || !route.respond.is_absent();
             for (key, span) in idle {
@@ -993,6 +1089,7 @@ impl Resolver<'_> {
             websocket: route.websocket.or(false),
             body_bytes: route.body_bytes.value().map(|size| size.0),
             limits: Vec::new(),
+            plugins: Vec::new(),
             matcher,
             action,
         }

@@ -13,7 +13,7 @@ use super::decode::{
 };
 use super::limits::{LimitTable, QueueTable, RateTable, RouteLimitTable, RouteLimitValue};
 use super::mistake::Mistake;
-use super::model::{Balance, LogFormat, LogLevel, OriginProtocol, Override};
+use super::model::{Balance, LogFormat, LogLevel, OnRateFailure, OnRequestFailure, OriginProtocol, Override};
 use crate::redis::url::{RedisUrl, UrlError};
 use crate::store::wire::Compression;
 
@@ -48,6 +48,8 @@ table! {
         route: OneOrMany<Route> = "required",
         /// What writes to the application make stale, by the name of what is written.
         model: Named<Model> = "none",
+        /// Policy plugins, that routes use by name.
+        plugin: Named<Plugin> = "none",
         /// The embedded store, for what has to outlive the process.
         data: Data = "none: nothing outlives the process",
         /// Named limits, that routes refer to.
@@ -370,6 +372,8 @@ table! {
         body_bytes: ByteSize = "that of `[server.limits]`",
         /// The limits that its requests are under, in this order: names from `[limit.NAME]`, or `{ name = "api", cost = 5 }`.
         limits: OneOrMany<RouteLimitValue> = "none",
+        /// Plugins by their names. Keys: what each says is part of the key. Storing: the strictest of them counts. Purges: those of all.
+        plugins: OneOrMany<Text> = "none",
     }
 }
 
@@ -490,6 +494,69 @@ table! {
         written_by: OneOrMany<Text> = "none: it is purged by name only",
         /// Tags (see `cache.tags`), with `*` for any characters. `{name}` is what the path binds there; where a path does not, it stands for all.
         purge: OneOrMany<Text> = "required",
+    }
+}
+
+table! {
+    /// A policy plugin: a sandboxed program that decides about keys, lifetimes and purges. See [plugins](plugins.md).
+    ///
+    /// ```toml
+    /// [plugin.query-filter]
+    /// path = "plugins/query-filter.wasm"
+    /// config = { drop = ["utm_*", "gclid"] }
+    /// ```
+    Plugin in "[plugin.NAME]" {
+        /// The component, as `weir plugin build` makes it.
+        path: PathBuf = "required",
+        /// Its own configuration: any TOML, handed to it as JSON.
+        config: Json = "`{}`",
+        /// What it may read and do beside method, URL and route: `"header:accept"`, `"cookie:ab"`, `"cookie-names"`, `"session:tier"`, `"client-ip"`,
+        /// `"tls-sni"`, `"body"`, `"control"`; `*` as a name is any, except that `"header:*"` leaves out `authorization`, `cookie` and the like.
+        grants: OneOrMany<Text> = "none",
+        /// What it may take.
+        limits: PluginLimits = "see below",
+        /// What is done when one of its hooks fails: `"safe"`, or a table.
+        on_failure: PluginFailure = "\"safe\"",
+        /// What is remembered of its decisions.
+        memo: PluginMemo = "see below",
+    }
+}
+
+table! {
+    /// What a plugin may take. A call that takes more is ended and counts as failed; five failures within ten seconds, and it is not asked for a while.
+    PluginLimits in "limits = { … }" {
+        /// The time of one call.
+        time: Lifetime = "\"10ms\"",
+        /// The time of its first call, when it is loaded.
+        configure: Lifetime = "\"500ms\"",
+        /// The memory of each instance; there is one for each worker. Rust and C need less than 2 MiB, JavaScript and Python 64 MiB.
+        memory: ByteSize = "\"16MiB\"",
+        /// What it may keep between calls, if it does.
+        state: ByteSize = "\"8MiB\"",
+    }
+}
+
+table! {
+    /// What is remembered of what a plugin said, where it says that it always says the same of the same.
+    PluginMemo in "memo = { … }" {
+        /// The most decisions. 0 remembers nothing.
+        entries: Whole<0, 10000000> = "16384",
+        /// Their bytes.
+        bytes: ByteSize = "\"8MiB\"",
+    }
+}
+
+table! {
+    /// What is done when a hook of a plugin fails.
+    PluginFailureTable in "on_failure = { … }" {
+        /// `"bypass"`: nothing is looked up or stored. `"default-key"`: as if there were no plugin, which may show one person's page to another. `"deny"`: 503.
+        request: OnRequestFailure = "\"bypass\"",
+        /// `"no-store"`, or `"default"`: as the origin says.
+        response: OnResponseFailure = "\"no-store\"",
+        /// `"purge-route"`: the URL is purged, and all of the route made stale. `"uri-only"`: only the URL is purged.
+        invalidate: OnInvalidateFailure = "\"purge-route\"",
+        /// `"client-ip"`: the client's address pays. `"allow"`: nobody does. `"deny"`: the request is refused.
+        rate: OnRateFailure = "\"client-ip\"",
     }
 }
 
@@ -852,12 +919,72 @@ impl Decode for Json {
     }
 }
 
+words!(OnRequestFailure {
+    "bypass" => OnRequestFailure::Bypass,
+    "default-key" => OnRequestFailure::DefaultKey,
+    "deny" => OnRequestFailure::Deny,
+});
+
+words!(OnRateFailure {
+    "client-ip" => OnRateFailure::ClientIp,
+    "allow" => OnRateFailure::Allow,
+    "deny" => OnRateFailure::Deny,
+});
+
+/// When the response hook fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum OnResponseFailure {
+    NoStore,
+    Default,
+}
+
+words!(OnResponseFailure {
+    "no-store" => OnResponseFailure::NoStore,
+    "default" => OnResponseFailure::Default,
+});
+
+/// When the invalidate hook fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum OnInvalidateFailure {
+    PurgeRoute,
+    UriOnly,
+}
+
+words!(OnInvalidateFailure {
+    "purge-route" => OnInvalidateFailure::PurgeRoute,
+    "uri-only" => OnInvalidateFailure::UriOnly,
+});
+
+/// What is done when a plugin fails: `"safe"`, or a table.
+#[derive(Debug, Clone)]
+pub(super) enum PluginFailure {
+    Safe,
+    Table(Box<PluginFailureTable>),
+}
+
+impl Decode for PluginFailure {
+    const EXPECTS: &'static str = "\"safe\", or a table: `on_failure = { request = \"deny\" }`";
+
+    fn decode(node: &Node<'_>, reader: &Reader<'_>) -> Option<Self> {
+        match node.get_ref() {
+            DeValue::Table(table) => {
+                Some(Self::Table(Box::new(PluginFailureTable::from_table(table, node.span(), reader))))
+            }
+            DeValue::String(text) if text == "safe" => Some(Self::Safe),
+            _ => {
+                reader.wrong_type(node, Self::EXPECTS);
+                None
+            }
+        }
+    }
+}
+
 /// Names that later versions will know. A file written for them must not be half understood.
 pub(super) fn later(written: &str, name: &str) -> Option<String> {
     let known_later: &[&str] = match written {
-        "" => &["session", "plugin"],
+        "" => &["session"],
         "[cache.NAME]" => &["epoch", "epoch_grace", "on_redis_error"],
-        "[[route]]" => &["plugins", "session"],
+        "[[route]]" => &["session"],
         _ => return None,
     };
     known_later

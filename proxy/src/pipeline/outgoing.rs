@@ -56,6 +56,7 @@ impl Exchange {
             candidates: if facts.range && stale.is_none() { candidates } else { whole },
             completes,
             tags: self.tags.clone(),
+            asked: self.asked.clone(),
             lease: if token.is_some() { self.lease.take() } else { None },
             token,
             stamp,

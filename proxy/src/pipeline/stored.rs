@@ -196,6 +196,7 @@ impl Exchange {
             query: self.parts.uri.query(),
             headers: &self.presented.headers,
             bindings: self.route().matcher.bindings(self.parts.uri.path()),
+            shape: None,
         };
         self.plan().key.key(&presented, &mut scratch);
         let key: Box<[u8]> = scratch.key.as_slice().into();
@@ -208,7 +209,11 @@ impl Exchange {
     pub(super) async fn invalidate(&self, status: StatusCode, headers: &HeaderMap) {
         let written =
             Written { method: &self.parts.method, target: self.presented_target(), status, headers };
-        let purges = triggers::purged_by(&self.snapshot, &written);
+        let mut purges = triggers::purged_by(&self.snapshot, &written);
+        if let (Some(plugins), Some(asked)) = (&self.plan().plugins, &self.asked) {
+            let (worker, now) = (self.worker.index, self.clock());
+            purges.extend(plugins.after_write(asked, worker, now, (status, headers), &self.snapshot));
+        }
         if purges.is_empty() {
             return;
         }

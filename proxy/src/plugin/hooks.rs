@@ -1,0 +1,441 @@
+//! The hooks of a route's plugins, in the order in which a request meets them.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use cache_semantics::Now;
+use cache_semantics::cache_status::Reason;
+use cache_semantics::policy::{Override, Policy};
+use http::request::Parts;
+use http::{HeaderMap, Method, StatusCode, Uri};
+use plugin_host::decision::{
+    ForwardCookies, ForwardQuery, Mode, Purge, PurgeTarget, RequestDecision, ResponseDecision, StoreDecision,
+};
+use plugin_host::{CallError, Planned, Request, Response};
+use purge_log::{Mode as PurgeMode, Prefix, Target, Url};
+
+use super::load::{LoadedPlugin, LoadedPlugins};
+use super::{Asking, Judged, Way};
+use crate::config::model::OnRequestFailure;
+use crate::proxy::Snapshot;
+use crate::purge::triggers;
+use crate::request_key::{PresentedFields, Shape, ShapedQuery};
+use crate::server::connection::Connection;
+
+/// The plugins of a route, in their order.
+#[derive(Debug)]
+pub struct RoutePlugins {
+    route: Arc<str>,
+    plugins: Vec<Arc<LoadedPlugin>>,
+}
+
+/// What the plugins of a route said before the lookup; memory that is used again.
+#[derive(Debug, Default)]
+pub struct Said {
+    /// What the cache does.
+    pub way: Way,
+    /// What changes about key and forwarded request.
+    pub shape: Shape,
+    /// What each said, for its later hooks.
+    decisions: Vec<Option<Arc<RequestDecision>>>,
+    planned: Planned,
+    query: String,
+}
+
+/// A request that plugins will hear of again, with what they handed to themselves.
+pub struct Asked {
+    method: Method,
+    scheme: String,
+    authority: String,
+    uri: Uri,
+    client: Option<IpAddr>,
+    tls_sni: Option<Arc<str>>,
+    decisions: Vec<Option<Arc<RequestDecision>>>,
+    presented: Arc<PresentedFields>,
+}
+
+impl Asked {
+    /// Keeps what is needed of a request that was asked about.
+    pub fn keep(
+        parts: &Parts,
+        (scheme, authority, client, connection): (&str, &str, Option<IpAddr>, &Connection),
+        said: Option<&mut Said>,
+        presented: &Arc<PresentedFields>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            method: parts.method.clone(),
+            scheme: scheme.to_owned(),
+            authority: authority.to_owned(),
+            uri: parts.uri.clone(),
+            client,
+            tls_sni: connection.tls.as_ref().and_then(|tls| tls.server_name.clone()),
+            decisions: said.map(|said| std::mem::take(&mut said.decisions)).unwrap_or_default(),
+            presented: presented.clone(),
+        })
+    }
+
+    fn asking(&self, worker: usize, now: Now) -> Asking<'_> {
+        Asking {
+            worker,
+            method: &self.method,
+            scheme: &self.scheme,
+            authority: &self.authority,
+            path: self.uri.path(),
+            query: self.uri.query(),
+            headers: &self.presented.headers,
+            client: self.client,
+            tls_sni: self.tls_sni.as_deref(),
+            now,
+        }
+    }
+
+    fn carry(&self, position: usize) -> Option<&str> {
+        self.decisions.get(position)?.as_ref()?.carry.as_deref()
+    }
+}
+
+impl RoutePlugins {
+    /// Those of `loaded` that a route names; `None`: it names none.
+    pub fn new(route: &Arc<str>, names: &[Arc<str>], loaded: &LoadedPlugins) -> Option<Self> {
+        let plugins: Vec<_> = names.iter().filter_map(|name| loaded.get(name).cloned()).collect();
+        (!plugins.is_empty()).then(|| Self { route: route.clone(), plugins })
+    }
+
+    /// Whether any of them hears of a request after the lookup.
+    pub fn hear_more(&self, method: &Method) -> bool {
+        self.plugins.iter().any(|loaded| {
+            let hooks = loaded.plugin.hooks();
+            if method.is_safe() { hooks.response } else { hooks.invalidate }
+        })
+    }
+
+    fn request<'r>(&'r self, asking: &Asking<'r>) -> Request<'r> {
+        Request {
+            method: asking.method.as_str(),
+            scheme: asking.scheme,
+            authority: asking.authority,
+            path: asking.path,
+            query: asking.query,
+            route: &self.route,
+            headers: asking.headers,
+            client_ip: asking.client,
+            tls_sni: asking.tls_sni,
+            session: &[],
+            content: None,
+            now: asking.now,
+        }
+    }
+
+    /// Asks each before the lookup.
+    pub fn before_lookup(&self, asking: &Asking<'_>, said: &mut Said) {
+        let Said { way, shape, decisions, planned, query } = said;
+        *way = Way::Lookup;
+        decisions.clear();
+        shape.lower_path = false;
+        shape.query = ShapedQuery::AsPresented;
+        shape.cookies = None;
+        shape.undeclared = false;
+        shape.part.clear();
+        for loaded in &self.plugins {
+            // Each sees the query as the one before leaves it.
+            query.clear();
+            let seen = match shape.query {
+                ShapedQuery::AsPresented => asking.query,
+                ShapedQuery::None => None,
+                ShapedQuery::Replaced => {
+                    query.push_str(&shape.query_text);
+                    Some(query.as_str())
+                }
+            };
+            let request = Request { query: seen, ..self.request(asking) };
+            if let Some(plan) = loaded.plugin.plan() {
+                plan.apply(&request, planned);
+                shape.lower_path |= plan.lower_path;
+                if planned.changed {
+                    shape.replace_query(planned.query());
+                }
+                shape.restrict_cookies(&plan.cookies);
+                if !planned.part.is_empty() {
+                    shape.add(&self.route, loaded, &planned.part);
+                }
+                decisions.push(None);
+            } else if loaded.plugin.hooks().request {
+                match loaded.plugin.on_request(asking.worker, &request) {
+                    Ok(decision) => {
+                        *way = way.and(match decision.mode {
+                            Mode::Lookup => Way::Lookup,
+                            Mode::Refresh => Way::Refresh,
+                            Mode::Bypass => Way::Bypass(Reason::Plugin),
+                        });
+                        if let ForwardQuery::Exactly(query) = &decision.query {
+                            shape.replace_query(query.as_deref());
+                        }
+                        shape.restrict_cookies(&decision.cookies);
+                        if let Some(part) = &decision.key_part {
+                            shape.add(&self.route, loaded, part);
+                        }
+                        decisions.push(Some(decision));
+                    }
+                    Err(error) => {
+                        loaded.failed("request", &error, asking.now);
+                        *way = way.and(match loaded.on_failure().request {
+                            OnRequestFailure::Bypass => Way::Bypass(Reason::PluginFailed),
+                            OnRequestFailure::DefaultKey => Way::Lookup,
+                            OnRequestFailure::Deny => Way::Deny,
+                        });
+                        decisions.push(None);
+                    }
+                }
+            } else {
+                decisions.push(None);
+            }
+        }
+    }
+
+    /// Asks each what becomes of a response.
+    pub fn judge(
+        &self,
+        asked: &Asked,
+        worker: usize,
+        now: Now,
+        (status, headers, content_length): (StatusCode, &HeaderMap, Option<u64>),
+        policy: &Policy,
+    ) -> Judged {
+        let mut judged = Judged::default();
+        let response = Response { status: status.as_u16(), headers, content_length };
+        let asking = asked.asking(worker, now);
+        for (position, loaded) in self.plugins.iter().enumerate() {
+            if !loaded.plugin.hooks().response {
+                continue;
+            }
+            let request = self.request(&asking);
+            match loaded.plugin.on_response(worker, &request, asked.carry(position), &response) {
+                Ok(decision) => judged.and(decision, policy),
+                Err(error) => {
+                    loaded.failed("response", &error, now);
+                    if !loaded.on_failure().response_as_default {
+                        judged.refused = Some(Reason::PluginFailed);
+                    }
+                }
+            }
+        }
+        judged
+    }
+
+    /// Asks each what a write has made stale.
+    pub fn after_write(
+        &self,
+        asked: &Asked,
+        worker: usize,
+        now: Now,
+        (status, headers): (StatusCode, &HeaderMap),
+        snapshot: &Snapshot,
+    ) -> Vec<(Target, PurgeMode)> {
+        // As for what HTTP itself makes stale (RFC 9111 §4.4): only an answer without an error has changed anything.
+        if !(status.is_success() || status.is_redirection()) {
+            return Vec::new();
+        }
+        let mut purges = Vec::new();
+        let response = Response { status: status.as_u16(), headers, content_length: None };
+        let asking = asked.asking(worker, now);
+        for (position, loaded) in self.plugins.iter().enumerate() {
+            if !loaded.plugin.hooks().invalidate {
+                continue;
+            }
+            let request = self.request(&asking);
+            match loaded.plugin.on_write(worker, &request, asked.carry(position), &response) {
+                Ok(said) => {
+                    for purge in said {
+                        let mode = if purge.soft { PurgeMode::Soft } else { PurgeMode::Hard };
+                        let targets = self.targets(&purge, &asking, snapshot);
+                        purges.extend(targets.into_iter().map(|target| (target, mode)));
+                    }
+                }
+                Err(error) => {
+                    loaded.failed("invalidate", &error, now);
+                    // The URI itself is purged in any case. What else it would have named, nobody knows.
+                    if !loaded.on_failure().invalidate_uri_only {
+                        purges.push((Target::Route((&*self.route).into()), PurgeMode::Soft));
+                    }
+                }
+            }
+        }
+        purges
+    }
+
+    fn targets(&self, purge: &Purge, asking: &Asking<'_>, snapshot: &Snapshot) -> Vec<Target> {
+        let site = || (asking.scheme.into(), asking.authority.into());
+        match &purge.target {
+            PurgeTarget::Tag(tag) => vec![Target::Tag(tag.clone())],
+            PurgeTarget::TagGlob(glob) => vec![Target::tag_or_glob(glob)],
+            PurgeTarget::PathAndQuery(path) => {
+                let (scheme, authority) = site();
+                triggers::keyed_urls(snapshot, Url { scheme, authority, path_and_query: path.clone() })
+            }
+            PurgeTarget::PathPrefix(path) => {
+                triggers::keyed_prefixes(snapshot, Prefix { site: Some(site()), path: path.clone() })
+            }
+            PurgeTarget::Route => vec![Target::Route((&*self.route).into())],
+        }
+    }
+}
+
+impl Shape {
+    fn replace_query(&mut self, query: Option<&str>) {
+        self.query_text.clear();
+        self.query = match query {
+            Some(query) => {
+                self.query_text.push_str(query);
+                ShapedQuery::Replaced
+            }
+            None => ShapedQuery::None,
+        };
+    }
+
+    fn restrict_cookies(&mut self, cookies: &ForwardCookies) {
+        match (cookies, &mut self.cookies) {
+            (ForwardCookies::AsRouted, _) => {}
+            (ForwardCookies::None, cookies) => *cookies = Some(Vec::new()),
+            // None stays none.
+            (ForwardCookies::Only { .. }, Some(rules)) if rules.is_empty() => {}
+            (ForwardCookies::Only { rule, all_read }, cookies) => {
+                // Where one has looked at all that it lets pass, no other need have.
+                self.undeclared = !all_read && (cookies.is_none() || self.undeclared);
+                cookies.get_or_insert_default().push(rule.clone());
+            }
+        }
+    }
+
+    /// Adds what a plugin says to the key: under the route's name and its own, so that it meets nothing of another.
+    fn add(&mut self, route: &str, loaded: &LoadedPlugin, part: &[u8]) {
+        if self.part.is_empty() {
+            push(&mut self.part, route.as_bytes());
+        }
+        push(&mut self.part, loaded.plugin.name().as_bytes());
+        push(&mut self.part, part);
+    }
+}
+
+fn push(out: &mut Vec<u8>, bytes: &[u8]) {
+    out.extend_from_slice(&(bytes.len() as u64).to_le_bytes());
+    out.extend_from_slice(bytes);
+}
+
+impl Judged {
+    fn and(&mut self, decision: ResponseDecision, base: &Policy) {
+        match decision.store {
+            StoreDecision::Default => {}
+            StoreDecision::NoStore => self.refused = self.refused.or(Some(Reason::Plugin)),
+            StoreDecision::HitForPass(time) => {
+                self.refused = self.refused.or(Some(Reason::Plugin));
+                self.pass_for = self.pass_for.max(Some(time));
+            }
+            StoreDecision::Store(said) => {
+                let policy = self.policy.get_or_insert_with(|| base.clone());
+                let shorter = |one: Option<Duration>, other: Option<Duration>| match (one, other) {
+                    (Some(one), Some(other)) => Some(one.min(other)),
+                    (one, other) => one.or(other),
+                };
+                if said.ttl.is_some() {
+                    // It stands above `max-age` of the origin, and below everything that forbids to store.
+                    let by_plugin = policy.overrides.ignores(Override::MaxAge) && policy.ttl != base.ttl;
+                    policy.ttl = if by_plugin { shorter(policy.ttl, said.ttl) } else { said.ttl };
+                    policy.overrides = policy.overrides.with(Override::MaxAge);
+                }
+                if said.stale_while_revalidate.is_some() {
+                    policy.stale_while_revalidate = said.stale_while_revalidate;
+                }
+                if said.stale_if_error.is_some() {
+                    policy.stale_if_error = said.stale_if_error;
+                }
+                self.tags.extend(said.tags.into_iter().map(String::from));
+                self.vary.extend(said.vary);
+                self.strip.extend(said.strip);
+            }
+        }
+    }
+}
+
+impl LoadedPlugin {
+    /// A hook has failed: its operator is told, and at most once a second.
+    fn failed(&self, hook: &'static str, error: &CallError, now: Now) {
+        // What is not asked has said its reason before.
+        if matches!(error, CallError::Open) || !self.may_complain(now) {
+            return;
+        }
+        let backtrace = match error {
+            CallError::Trap { backtrace, .. } => backtrace.join(" | "),
+            _ => String::new(),
+        };
+        tracing::warn!(
+            plugin = &**self.plugin.name(),
+            hook,
+            error.r#type = error.reason(),
+            %error,
+            backtrace,
+            "a plugin failed"
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use cache_semantics::cookies::CookieRule;
+    use plugin_host::decision::StorePolicy;
+
+    use super::*;
+
+    #[test]
+    fn the_strictest_way_counts() {
+        let ways = [Way::Lookup, Way::Refresh, Way::Bypass(Reason::Plugin), Way::Deny];
+        for (at, one) in ways.into_iter().enumerate() {
+            for (other_at, other) in ways.into_iter().enumerate() {
+                assert_eq!(one.and(other), ways[at.max(other_at)]);
+            }
+        }
+    }
+
+    #[test]
+    fn cookies_pass_that_all_let_pass() {
+        let only = |names: &[&str], all_read| ForwardCookies::Only {
+            rule: CookieRule::declaring(names.iter().copied()).into(),
+            all_read,
+        };
+        let mut shape = Shape::default();
+        shape.restrict_cookies(&ForwardCookies::AsRouted);
+        assert!(shape.cookies.is_none());
+        shape.restrict_cookies(&only(&["a", "b"], false));
+        assert!(shape.undeclared && shape.cookies.as_ref().is_some_and(|rules| rules.len() == 1));
+        shape.restrict_cookies(&only(&["b"], true));
+        assert!(!shape.undeclared && shape.cookies.as_ref().is_some_and(|rules| rules.len() == 2));
+        shape.restrict_cookies(&ForwardCookies::None);
+        shape.restrict_cookies(&only(&["c"], true));
+        assert!(shape.cookies.is_some_and(|rules| rules.is_empty()));
+    }
+
+    #[test]
+    fn of_several_that_judge_the_strictest_counts() {
+        let store = |ttl: u64, tag: &str| ResponseDecision {
+            store: StoreDecision::Store(StorePolicy {
+                ttl: Some(Duration::from_secs(ttl)),
+                tags: vec![tag.into()],
+                ..StorePolicy::default()
+            }),
+            session: Vec::new(),
+        };
+        let base = Policy { ttl: Some(Duration::from_secs(5)), ..Policy::default() };
+        let mut judged = Judged::default();
+        for decision in [store(60, "a"), store(30, "b"), store(90, "c")] {
+            judged.and(decision, &base);
+        }
+        let policy = judged.policy.clone().unwrap();
+        assert_eq!(policy.ttl, Some(Duration::from_secs(30)));
+        assert!(policy.overrides.ignores(Override::MaxAge) && !policy.overrides.ignores(Override::Private));
+        assert_eq!(judged.tags, ["a", "b", "c"]);
+        assert_eq!(judged.refused, None);
+        judged.and(ResponseDecision { store: StoreDecision::NoStore, session: Vec::new() }, &base);
+        judged.and(store(10, "d"), &base);
+        assert_eq!(judged.refused, Some(Reason::Plugin));
+    }
+}
