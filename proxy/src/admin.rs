@@ -31,6 +31,7 @@ use crate::config::model::Secret;
 use crate::metrics::{Metrics, Readings};
 use crate::purge::Receipt;
 use crate::purge::order::Order;
+use crate::session::cookie::Handle;
 
 /// What the admin listener asks of the proxy.
 pub trait Control: Send + Sync + 'static {
@@ -40,12 +41,36 @@ pub trait Control: Send + Sync + 'static {
     /// Makes stored responses unusable: here at once, elsewhere as far as is waited for.
     fn purge(self: Arc<Self>, order: Order) -> Purging;
 
+    /// Looks at sessions, or ends them.
+    fn sessions(self: Arc<Self>, _ask: SessionAsk) -> Asking {
+        Box::pin(std::future::ready(Err("there are no sessions here".to_owned())))
+    }
+
     /// A summary for people and dashboards: caches, origins and their servers.
     fn status(&self) -> serde_json::Value;
 
     /// What is counted or held elsewhere than in [`Metrics`].
     fn readings(&self, into: &mut Readings);
 }
+
+/// What is asked of sessions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SessionAsk {
+    /// All, or those of somebody.
+    List {
+        /// Whose.
+        user: Option<String>,
+    },
+    /// One.
+    Show(Handle),
+    /// End one.
+    Kill(Handle),
+    /// End all of somebody.
+    KillUser(String),
+}
+
+/// What comes of it.
+pub type Asking = Pin<Box<dyn Future<Output = Result<serde_json::Value, String>> + Send>>;
 
 /// How well requests are served. Degraded is not an error: everything is answered, but with something missing.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -189,6 +214,8 @@ impl Admin {
             "/metrics" => self.metrics_page(),
             "/status" => self.status(),
             "/purge" => self.purge(&parts.uri, body).await,
+            "/sessions" => self.sessions(&parts.uri, false).await,
+            "/sessions/kill" => self.sessions(&parts.uri, true).await,
             _ => self.reload().await,
         }
     }
@@ -284,6 +311,38 @@ impl Admin {
         }
     }
 
+    async fn sessions(&self, uri: &Uri, kill: bool) -> Answered {
+        let query = uri.query().unwrap_or_default();
+        let value = |name: &str| {
+            let pairs = query.split('&').filter_map(|pair| pair.split_once('='));
+            pairs.filter(|(key, _)| *key == name).map(|(_, value)| decoded(value)).next()
+        };
+        let handle = match value("handle").map(|text| Handle::from_hex(&text)) {
+            Some(None) => {
+                let detail = "a handle has 64 hexadecimal digits, as `/sessions` shows it";
+                return problem(StatusCode::BAD_REQUEST, "this is not a handle", detail);
+            }
+            handle => handle.flatten(),
+        };
+        let ask = match (kill, handle, value("user")) {
+            (false, Some(handle), None) => SessionAsk::Show(handle),
+            (false, None, user) => SessionAsk::List { user },
+            (true, Some(handle), None) => SessionAsk::Kill(handle),
+            (true, None, Some(user)) => SessionAsk::KillUser(user),
+            _ => {
+                return problem(
+                    StatusCode::BAD_REQUEST,
+                    "which session?",
+                    "name one `handle`, or one `user`",
+                );
+            }
+        };
+        match Arc::clone(&self.control).sessions(ask).await {
+            Ok(said) => json_answer(StatusCode::OK, &said),
+            Err(detail) => problem(StatusCode::SERVICE_UNAVAILABLE, "sessions cannot be asked", &detail),
+        }
+    }
+
     async fn reload(&self) -> Answered {
         let reload = Arc::clone(&self.reload);
         // It reads files and may take a while; health must be answered meanwhile.
@@ -303,14 +362,36 @@ impl Admin {
 }
 
 /// Path, method, and whether it is answered without a token.
-const ENDPOINTS: [(&str, Method, bool); 6] = [
+const ENDPOINTS: [(&str, Method, bool); 8] = [
     ("/healthz", Method::GET, true),
     ("/readyz", Method::GET, true),
     ("/metrics", Method::GET, false),
     ("/status", Method::GET, false),
     ("/purge", Method::POST, false),
+    ("/sessions", Method::GET, false),
+    ("/sessions/kill", Method::POST, false),
     ("/reload", Method::POST, false),
 ];
+
+/// A value of a query, percent-decoded.
+fn decoded(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((&byte, after)) = rest.split_first() {
+        let digits = after.get(..2).and_then(|two| std::str::from_utf8(two).ok());
+        match digits.filter(|_| byte == b'%').and_then(|two| u8::from_str_radix(two, 16).ok()) {
+            Some(value) => {
+                bytes.push(value);
+                rest = &after[2..];
+            }
+            None => {
+                bytes.push(byte);
+                rest = after;
+            }
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
 
 type Answered = Response<Full<Bytes>>;
 

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use serde_json::json;
 
-use crate::admin::{Control, PurgeError, Purging, Readiness};
+use crate::admin::{Asking, Control, PurgeError, Purging, Readiness, SessionAsk};
 use crate::limit::Limiter;
 use crate::metrics::{Reading, Readings};
 use crate::origin::metrics::ServerState;
@@ -42,6 +42,25 @@ impl Control for Proxy {
             self.metrics.background().purges.one();
             tracing::info!(id = receipt.id, replicated = receipt.replicated, what = %order.to_json(), "purged");
             Ok((receipt, self.clock.now().wall))
+        })
+    }
+
+    fn sessions(self: Arc<Self>, ask: SessionAsk) -> Asking {
+        Box::pin(async move {
+            let sessions =
+                self.snapshot().sessions.clone().ok_or("there is no `[session]` in the configuration")?;
+            let now = self.clock.now();
+            Ok(match ask {
+                SessionAsk::List { user } => {
+                    json!({ "sessions": sessions.list(user.as_deref(), now).await? })
+                }
+                SessionAsk::Show(handle) => json!({ "session": sessions.show(handle, now).await? }),
+                SessionAsk::Kill(handle) => json!({ "ended": sessions.kill(handle, now).await? }),
+                SessionAsk::KillUser(user) => {
+                    sessions.kill_user(&user, now).await?;
+                    json!({ "ended": true })
+                }
+            })
         })
     }
 
@@ -171,6 +190,9 @@ impl Control for Proxy {
         }
         self.plugins.readings(&snapshot.plugins, self.clock.now(), into);
         into.note(Reading::PurgesUnpublished, &[], self.purges.unpublished() as f64);
+        for (what, count) in snapshot.sessions.iter().flat_map(|sessions| sessions.counts()) {
+            into.note(Reading::Sessions, &[("what", what)], count as f64);
+        }
         for (name, limiter) in &snapshot.limits {
             limit_readings(name, limiter, into);
         }

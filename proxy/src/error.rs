@@ -54,6 +54,12 @@ pub enum ProxyError {
     /// A limit of the operator's lets it not pass.
     #[error("{}", told_of_limit(.0))]
     Limited(Box<Refused>),
+    /// Somebody else has changed the session, and the origin asked to be refused then.
+    #[error("the session was changed by another request")]
+    SessionConflict,
+    /// No store has taken what the origin wants saved.
+    #[error("the session could not be saved")]
+    SessionLost,
     /// More work than the limits allow.
     #[error("the proxy is at its limits")]
     Overloaded,
@@ -246,6 +252,23 @@ impl ProxyError {
                 "see the log for why the fill was given up",
             ),
             Self::Limited(refused) => Self::told_of_refused(refused),
+            Self::SessionConflict => told(
+                StatusCode::CONFLICT,
+                Client,
+                "http_request_denied",
+                "session-conflict",
+                "read what there is now, and try again",
+            ),
+            Self::SessionLost => later(
+                1,
+                told(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    Proxy,
+                    "proxy_internal_response",
+                    "session-not-saved",
+                    "bring back the Redis of [session], or add [data]",
+                ),
+            ),
             Self::Overloaded => later(
                 1,
                 told(

@@ -35,5 +35,6 @@ pub mod routes;
 pub mod run;
 pub mod searches;
 pub mod server;
+pub mod session;
 pub mod store;
 pub mod telemetry;

@@ -403,6 +403,8 @@ labels! {
         PluginOpen = "plugin_breaker_open",
         /// What plugins count themselves; labels `plugin` and `name`.
         PluginCounter = "plugin_counter",
+        /// What has happened to sessions; label `what`.
+        Sessions = "sessions",
         /// Own purges that the log has not taken.
         PurgesUnpublished = "purges_unpublished",
     }
@@ -436,6 +438,7 @@ impl Reading {
                 | Self::PluginMemo
                 | Self::PluginInstances
                 | Self::PluginCounter
+                | Self::Sessions
         )
     }
 
@@ -472,6 +475,7 @@ impl Reading {
             Self::StoreBytes => "Bytes of values on disk.",
             Self::StoreFailures => "Commits to disk that failed.",
             Self::StoreLookups => "What came of looking for stored responses on disk.",
+            Self::Sessions => "What has happened to sessions.",
             Self::LimitDecisions => "What limits have decided, and in which way the decision was come to.",
             Self::LimitForgotten => "Keys that were forgotten although they had used something.",
             Self::LimitRequests => "Requests under way that a limit counts.",

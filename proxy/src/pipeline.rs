@@ -57,6 +57,8 @@ use crate::respond;
 use crate::routes::{self, Bindings, NoRoute, RequestView};
 use crate::server::Serve;
 use crate::server::connection::Connection;
+use crate::session::spec::Use;
+use crate::session::{self, Opened, Sessions, Settled};
 use crate::store::StoredResponse;
 use crate::store::shared::{Lease, Leased, Looked};
 
@@ -186,7 +188,9 @@ fn serve(
 
     // The limits: decided here, unless Redis has to be asked.
     if admitted.is_none() && !plan.limits.is_empty() {
-        match limit::admit(&plan.limits, &asking(identity, &parts.headers, &plan.route), now) {
+        let session_later = sessions_of(snapshot, plan, &parts.headers).is_some();
+        let asked = asking(identity, &parts.headers, &plan.route);
+        match limit::admit(&plan.limits, &asked, session_later, now) {
             Admission::Admitted(said) => local.said = said,
             Admission::Refused(refused) => {
                 return Answer::ready(local.error(&ProxyError::Limited(refused), Reason::Refused));
@@ -233,7 +237,8 @@ fn serve(
         tls_sni: connection.tls.as_ref().and_then(|tls| tls.server_name.as_deref()),
         now,
     };
-    let mut because = bypass(plan, &parts.method, &gated);
+    let by_session = sessions_of(snapshot, plan, &parts.headers).is_some();
+    let mut because = bypass(plan, &parts.method, &gated, by_session);
     let mut by_plugins = plan.plugins.as_ref().filter(|_| because.is_none()).map(|plugins| {
         let mut by_plugins = SAID.take();
         plugins.before_lookup(&asking, &mut by_plugins);
@@ -344,6 +349,7 @@ fn serve(
         upgrade,
         said,
         held: Vec::new(),
+        session: None,
     };
     Answer::pending(exchange.run(step, content))
 }
@@ -405,14 +411,27 @@ fn refuse(worker: &Arc<Worker>, rejection: Rejection, connection: &Arc<Connectio
     local.refusal(rejection)
 }
 
+/// The sessions, if this request has to do with them: where its route writes them, or reads them and the request names one.
+fn sessions_of<'s>(snapshot: &'s Snapshot, plan: &Plan, headers: &HeaderMap) -> Option<&'s Arc<Sessions>> {
+    let sessions = snapshot.sessions.as_ref()?;
+    match plan.route.session {
+        Use::Off => None,
+        Use::Read => session::cookie::is_given(headers, sessions.cookie_name()).then_some(sessions),
+        Use::Write => Some(sessions),
+    }
+}
+
 /// Why the cache is not asked; `None`: it is.
-fn bypass(plan: &Plan, method: &Method, gated: &Gated) -> Option<CacheStatus> {
+fn bypass(plan: &Plan, method: &Method, gated: &Gated, by_session: bool) -> Option<CacheStatus> {
     let because = |fwd, reason| Some(CacheStatus::forwarded(fwd).because(reason));
     if gated.websocket.is_some() {
         return because(Fwd::Bypass, Reason::Upgrade);
     }
     if plan.cache.is_none() {
         return because(Fwd::Bypass, Reason::RouteOff);
+    }
+    if by_session {
+        return because(Fwd::Bypass, Reason::Session);
     }
     if !MethodClass::of(method).is_looked_up() {
         return Some(CacheStatus::forwarded(Fwd::Method));
@@ -454,6 +473,8 @@ struct Exchange {
     said: Said,
     /// Its places in limits that count how many are there at once.
     held: Vec<Held>,
+    /// Its session, where it has to do with one.
+    session: Option<Opened>,
 }
 
 /// What is to be done with it.
@@ -479,7 +500,18 @@ impl Exchange {
     )]
     fn run(mut self, step: Step, body: Incoming) -> impl Future<Output = Response<Body>> + Send + 'static {
         async move {
-            let refused = if limit::holds(&self.plan().limits, self.gated.websocket.is_some()) {
+            if let Some(sessions) = sessions_of(&self.snapshot, self.plan(), &self.presented.headers).cloned()
+            {
+                self.session = Some(Box::pin(sessions.of_request(&self.presented.headers, self.now)).await);
+            }
+            let refused = if self.session.is_some() && !self.plan().limits.is_empty() {
+                Box::pin(self.charge_opened()).await.err()
+            } else {
+                None
+            };
+            let refused = if refused.is_some() {
+                refused
+            } else if limit::holds(&self.plan().limits, self.gated.websocket.is_some()) {
                 Box::pin(self.hold()).await.err()
             } else {
                 None
@@ -501,7 +533,12 @@ impl Exchange {
 
     fn asking(&self) -> limit::Asking<'_> {
         let (headers, trusted) = (&self.presented.headers, &self.snapshot.config.server.trusted_proxies);
-        asking(identity::of(&self.connection, headers, trusted), headers, self.route())
+        let mut asking = asking(identity::of(&self.connection, headers, trusted), headers, self.route());
+        if let Some(Opened::Some(found)) = &self.session {
+            asking.session = Some(&found.0.0);
+            asking.user = found.1.user();
+        }
+        asking
     }
 
     /// Takes a place in limits that count how many are there at once.
@@ -509,6 +546,37 @@ impl Exchange {
         let websocket = self.gated.websocket.is_some();
         self.held = limit::hold(&self.plan().limits, &self.asking(), websocket).await?;
         Ok(())
+    }
+
+    /// Charges by session or user, now that they are known.
+    async fn charge_opened(&mut self) -> Result<(), Box<limit::Refused>> {
+        let asked = limit::when_opened(&self.plan().limits, &self.asking());
+        let said = asked.answered(&*self.worker.proxy.clock).await?;
+        self.said.extend(said);
+        Ok(())
+    }
+
+    /// Does what the origin's answer says of the session, before the client sees any of it. `Some`: the client is answered something else.
+    async fn settle(&self, response: &mut Response<Body>) -> Option<ProxyError> {
+        let (Some(opened), Some(sessions)) = (&self.session, &self.snapshot.sessions) else { return None };
+        let headers = response.headers_mut();
+        let stale = matches!(opened, Opened::None { stale: true });
+        if self.route().session == Use::Write && (stale || Sessions::is_spoken_of(headers)) {
+            match sessions.settle(opened, headers, self.clock()).await {
+                Settled::Done => {}
+                Settled::Cookie(cookie) => {
+                    headers.append(header::SET_COOKIE, cookie);
+                    // Whatever the origin says of caching, it said without knowing of this cookie.
+                    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("private, no-store"));
+                }
+                Settled::Conflict => return Some(ProxyError::SessionConflict),
+                Settled::Lost => return Some(ProxyError::SessionLost),
+            }
+        }
+        if matches!(opened, Opened::Some(_)) && !headers.contains_key(header::CACHE_CONTROL) {
+            headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("private"));
+        }
+        None
     }
 
     /// Charges for asking the origin, where a limit charges for nothing else.
@@ -937,8 +1005,13 @@ impl Exchange {
         // A moment early, which makes what is stored of it older, and never younger.
         let requested = self.now;
         match self.interim.relay(pin!(origin.forward(index, &mut outgoing))).await {
-            Ok(answered) => {
+            Ok(mut answered) => {
                 self.worker.metrics.origin_request(answered.response.status(), answered.head_after);
+                if self.session.is_some()
+                    && let Some(error) = Box::pin(self.settle(&mut answered.response)).await
+                {
+                    return self.error(&error, status);
+                }
                 if !self.parts.method.is_safe() {
                     Box::pin(self.invalidate(answered.response.status(), answered.response.headers())).await;
                 }
@@ -962,7 +1035,7 @@ impl Exchange {
 
     fn finish(&mut self, outgo: Outgo) -> Response<Body> {
         let Outgo { mut response, status, server } = outgo;
-        for name in &FOR_PROXIES {
+        for name in FOR_PROXIES.iter().chain(&session::FIELDS) {
             response.headers_mut().remove(name);
         }
         edit(response.headers_mut(), &self.route().response_headers);

@@ -24,6 +24,7 @@ use crate::redis::Redis;
 use crate::request_key::KeyRule;
 use crate::routes::Routes;
 use crate::routes::template::Template;
+use crate::session::Sessions;
 use crate::store::shared::{LogHead, SharedTier};
 
 /// The proxy: shared by all workers and by the background runtime.
@@ -62,6 +63,8 @@ pub struct Snapshot {
     pub limits: BTreeMap<Arc<str>, Arc<Limiter>>,
     /// Plugins by name.
     pub plugins: LoadedPlugins,
+    /// Sessions, where they are kept.
+    pub sessions: Option<Arc<Sessions>>,
     /// Whether any route looks at the client's address.
     pub asks_client: bool,
 }
@@ -304,6 +307,14 @@ impl Snapshot {
             });
             caches.insert(name.clone(), Arc::new(cache));
         }
+        let sessions = config.session.as_ref().map(|spec| {
+            let server = spec.redis.as_ref().and_then(|name| redis.get(name));
+            let kept = before.and_then(|before| before.sessions.as_ref());
+            kept.filter(|kept| kept.are(spec, server)).cloned().unwrap_or_else(|| {
+                let folder = config.data.as_ref().map(|data| &*data.path);
+                Sessions::open(spec.clone(), server.cloned(), folder, with.clock, background)
+            })
+        });
         let limits = limit::build(&config.limits, before.map(|before| &before.limits), &redis, background);
         let plan = |route: &Arc<Route>| Plan {
             limits: limit::of_route(&route.limits, &limits),
@@ -312,7 +323,7 @@ impl Snapshot {
         let plans = config.routes.iter().map(plan).collect();
         let asks_client = config.routes.iter().any(|route| !route.matcher.clients.is_empty());
         let routes = Routes::new(config.routes.clone());
-        Ok(Self { config, routes, plans, origins, redis, caches, limits, plugins, asks_client })
+        Ok(Self { config, routes, plans, origins, redis, caches, limits, sessions, plugins, asks_client })
     }
 }
 

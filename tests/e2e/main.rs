@@ -18,4 +18,5 @@ mod purging_together;
 mod redis;
 mod resources;
 mod routes;
+mod sessions;
 mod the_harness;

@@ -109,6 +109,8 @@ reasons! {
     // Why the cache was not consulted, or what it holds not used.
     /// The route does not use the cache.
     RouteOff = "route-off",
+    /// The route writes sessions, or the request carries one.
+    Session = "session",
     /// The request has a body, which a safe method gives no meaning.
     RequestBody = "request-body",
     /// The request asks for an upgrade of the connection.

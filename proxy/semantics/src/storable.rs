@@ -549,8 +549,8 @@ pub const NEVER_STORED: [HeaderName; 10] = [
     header::UPGRADE,
 ];
 
-/// What a server says of the limits of the client that asked (draft-ietf-httpapi-ratelimit-headers-11): nobody else's business.
-pub const OF_ONE_CLIENT: [HeaderName; 8] = [
+/// What a server says of the limits of the client that asked (draft-ietf-httpapi-ratelimit-headers-11), and of its session: nobody else's business.
+pub const OF_ONE_CLIENT: [HeaderName; 11] = [
     HeaderName::from_static("ratelimit"),
     HeaderName::from_static("ratelimit-policy"),
     HeaderName::from_static("ratelimit-limit"),
@@ -559,6 +559,9 @@ pub const OF_ONE_CLIENT: [HeaderName; 8] = [
     HeaderName::from_static("x-ratelimit-limit"),
     HeaderName::from_static("x-ratelimit-remaining"),
     HeaderName::from_static("x-ratelimit-reset"),
+    HeaderName::from_static("session-set"),
+    HeaderName::from_static("session-unset"),
+    HeaderName::from_static("session-control"),
 ];
 
 /// The header section to store and to reuse: without the fields that RFC 9111 §3.1 excludes, those that `private` or `no-cache`

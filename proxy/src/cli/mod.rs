@@ -4,6 +4,7 @@
 mod check;
 mod doctor;
 mod purge;
+mod session;
 mod store;
 
 use std::io::{self, Write};
@@ -63,6 +64,8 @@ enum Command {
     },
     /// Drop what is stored: for a URL, a tag, a path, or all of it
     Purge(Box<purge::Arguments>),
+    /// Look at sessions, and end them
+    Session(session::Arguments),
     /// Look after the embedded store: check it, compact it, clear it
     Store(store::Arguments),
     /// Look whether what the proxy depends on is well
@@ -99,6 +102,7 @@ pub fn main() -> ExitCode {
         (Some(Command::Demo { listen }), _) => run_demo(listen),
         (Some(Command::Purge(arguments)), _) => purge::purge(&arguments, &mut io::stdout().lock()),
         (Some(Command::Doctor(what)), _) => doctor::doctor(&what, &mut io::stdout().lock()),
+        (Some(Command::Session(arguments)), _) => session::session(&arguments, &mut io::stdout().lock()),
         (Some(Command::Store(arguments)), _) => store::store(&arguments, &mut io::stdout().lock()),
         (Some(Command::Reference), _) => print(&config::reference::markdown()),
         (None, Some(url)) => run_to(&url, arguments.listen.as_deref()),

@@ -77,26 +77,9 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn purge(arguments: &Arguments, out: &mut impl Write) -> Result<(), Failed> {
-    let configured = configured_admin(arguments)?;
-    let address = arguments
-        .admin
-        .as_deref()
-        .map(|address| address.trim_start_matches("http://").trim_end_matches('/').to_owned())
-        .or_else(|| configured.as_ref().map(|admin| admin.listen.to_string()))
-        .unwrap_or_else(|| "127.0.0.1:9180".to_owned());
-    let token = std::env::var("WEIR_ADMIN_TOKEN")
-        .ok()
-        .filter(|token| !token.is_empty())
-        .or_else(|| configured.and_then(|admin| admin.token).map(|token| token.0));
+    let (address, token) = admin_of(arguments.admin.as_deref(), arguments.config.as_deref())?;
     let what = arguments.order()?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let asked = async { tokio::time::timeout(WITHIN, ask(&address, token.as_deref(), &what)).await };
-    let answer = match runtime.block_on(asked) {
-        Ok(answer) => answer?,
-        Err(_) => {
-            return Err(Failed::Text(format!("no answer from `{address}` within {} s", WITHIN.as_secs())));
-        }
-    };
+    let answer = ask_and_wait(&address, token.as_deref(), Method::POST, "/purge", Some(&what))?;
     writeln!(out, "{}", said(&answer))?;
     let not_by = answer.get("not_applied_by").and_then(serde_json::Value::as_array);
     if not_by.is_some_and(|not_by| !not_by.is_empty()) {
@@ -188,11 +171,27 @@ impl Arguments {
     }
 }
 
-fn configured_admin(arguments: &Arguments) -> Result<Option<Admin>, Failed> {
-    let path = match &arguments.config {
-        Some(path) => path.as_path(),
+/// Where the admin listener is, and its token: as given, else as configured, else where it is by default.
+pub(super) fn admin_of(
+    given: Option<&str>,
+    config: Option<&Path>,
+) -> Result<(String, Option<String>), Failed> {
+    let configured = configured_admin(config)?;
+    let address = given
+        .map(|address| address.trim_start_matches("http://").trim_end_matches('/').to_owned())
+        .or_else(|| configured.as_ref().map(|admin| admin.listen.to_string()))
+        .unwrap_or_else(|| "127.0.0.1:9180".to_owned());
+    let token = std::env::var("WEIR_ADMIN_TOKEN")
+        .ok()
+        .filter(|token| !token.is_empty())
+        .or_else(|| configured.and_then(|admin| admin.token).map(|token| token.0));
+    Ok((address, token))
+}
+
+fn configured_admin(config: Option<&Path>) -> Result<Option<Admin>, Failed> {
+    let Some(path) = config else {
         // A file that happens to lie here helps; one that is not there, or wrong, does not hinder.
-        None => return Ok(config::load(Path::new("weir.toml")).ok().and_then(|loaded| loaded.config.admin)),
+        return Ok(config::load(Path::new("weir.toml")).ok().and_then(|loaded| loaded.config.admin));
     };
     match config::load(path)?.config.admin {
         Some(admin) => Ok(Some(admin)),
@@ -200,10 +199,28 @@ fn configured_admin(arguments: &Arguments) -> Result<Option<Admin>, Failed> {
     }
 }
 
+/// Asks the admin listener.
+pub(super) fn ask_and_wait(
+    address: &str,
+    token: Option<&str>,
+    method: Method,
+    target: &str,
+    what: Option<&serde_json::Value>,
+) -> Result<serde_json::Value, Failed> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let asked = async { tokio::time::timeout(WITHIN, ask(address, token, method, target, what)).await };
+    match runtime.block_on(asked) {
+        Ok(answer) => answer,
+        Err(_) => Err(Failed::Text(format!("no answer from `{address}` within {} s", WITHIN.as_secs()))),
+    }
+}
+
 async fn ask(
     address: &str,
     token: Option<&str>,
-    what: &serde_json::Value,
+    method: Method,
+    target: &str,
+    what: Option<&serde_json::Value>,
 ) -> Result<serde_json::Value, Failed> {
     let failed = |error: &dyn std::fmt::Display| {
         Failed::Text(format!(
@@ -215,14 +232,15 @@ async fn ask(
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|error| failed(&error))?;
     tokio::spawn(connection);
     let mut request = Request::builder()
-        .method(Method::POST)
-        .uri("/purge")
+        .method(method)
+        .uri(target)
         .header(HOST, address)
         .header(CONTENT_TYPE, "application/json");
     if let Some(token) = token {
         request = request.header(AUTHORIZATION, format!("Bearer {token}"));
     }
-    let request = request.body(Full::new(Bytes::from(what.to_string()))).map_err(|error| failed(&error))?;
+    let content = what.map(ToString::to_string).unwrap_or_default();
+    let request = request.body(Full::new(Bytes::from(content))).map_err(|error| failed(&error))?;
     let response = sender.send_request(request).await.map_err(|error| failed(&error))?;
     let status = response.status();
     let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX)

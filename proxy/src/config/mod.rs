@@ -13,6 +13,7 @@ pub mod model;
 pub mod reference;
 mod resolve;
 mod schema;
+mod sessions;
 pub mod units;
 
 use std::path::{Path, PathBuf};

@@ -43,6 +43,8 @@ pub struct Config {
     pub data: Option<Data>,
     /// Named limits.
     pub limits: BTreeMap<Arc<str>, Arc<crate::limit::spec::Limit>>,
+    /// Sessions, where they are kept.
+    pub session: Option<Arc<crate::session::spec::Session>>,
     /// Policy plugins.
     pub plugins: BTreeMap<Arc<str>, Arc<Plugin>>,
 }
@@ -598,6 +600,8 @@ pub struct Route {
     pub limits: Vec<crate::limit::spec::RouteLimit>,
     /// Plugins, in their order.
     pub plugins: Vec<Arc<str>>,
+    /// What it does with sessions.
+    pub session: crate::session::spec::Use,
 }
 
 impl Route {
@@ -617,6 +621,7 @@ impl Route {
             body_bytes: None,
             limits: Vec::new(),
             plugins: Vec::new(),
+            session: crate::session::spec::Use::Off,
         }
     }
 }

@@ -136,13 +136,26 @@ impl Resolver<'_> {
             origins.insert(Arc::clone(&name), self.origin(name, &at.value));
         }
         let limits = self.limits_of_file(file, &redis);
+        let session = self.session(file, &redis);
         let routes = self.routes(file, &caches, &limits, &mut origins);
         let expectations = many(&file.test).map(|test| Expectation::of(&test.value, self.reader)).collect();
         let models = named(&file.model).filter_map(|(name, at)| self.model(&name.value, &at.value)).collect();
         let data = file.data.value().map(|data| self.data(data));
         let plugins = self.plugins(file);
-        let config =
-            Config { server, admin, log, redis, caches, origins, routes, models, data, limits, plugins };
+        let config = Config {
+            server,
+            admin,
+            log,
+            redis,
+            caches,
+            origins,
+            routes,
+            models,
+            data,
+            limits,
+            plugins,
+            session,
+        };
         self.warn(file, &config);
         Resolved {
             config,
@@ -1031,6 +1044,7 @@ impl Resolver<'_> {
             let mut resolved = self.route(&name, route, caches, origins);
             resolved.limits = self.limits_of_route(&route.limits, file, limits);
             resolved.plugins = self.plugins_of_route(route, &plugins);
+            resolved.session = self.session_of_route(&route.session, file);
             routes.push(Arc::new(resolved));
         }
         routes
@@ -1090,6 +1104,7 @@ impl Resolver<'_> {
             body_bytes: route.body_bytes.value().map(|size| size.0),
             limits: Vec::new(),
             plugins: Vec::new(),
+            session: crate::session::spec::Use::Off,
             matcher,
             action,
         }

@@ -14,7 +14,9 @@ use super::decode::{
 use super::limits::{LimitTable, QueueTable, RateTable, RouteLimitTable, RouteLimitValue};
 use super::mistake::Mistake;
 use super::model::{Balance, LogFormat, LogLevel, OnRateFailure, OnRequestFailure, OriginProtocol, Override};
+use super::sessions::{CookieTable, SessionTable};
 use crate::redis::url::{RedisUrl, UrlError};
+use crate::session::spec::Use;
 use crate::store::wire::Compression;
 
 table! {
@@ -54,6 +56,8 @@ table! {
         data: Data = "none: nothing outlives the process",
         /// Named limits, that routes refer to.
         limit: Named<LimitTable> = "none",
+        /// Sessions that Weir keeps for the applications behind.
+        session: SessionTable = "none",
         /// What you expect of the routes; run by `weir check`, at the start, and before a reload is taken.
         test: OneOrMany<Test> = "none",
     }
@@ -374,6 +378,9 @@ table! {
         limits: OneOrMany<RouteLimitValue> = "none",
         /// Plugins by their names. Keys: what each says is part of the key. Storing: the strictest of them counts. Purges: those of all.
         plugins: OneOrMany<Text> = "none",
+        /// `"read"`: the origin is told of the client's session. `"write"`: and its answers change it. What depends on a session is never stored: requests that carry one pass the cache by,
+        /// and a route that writes sessions does not cache.
+        session: Use = "\"off\"",
     }
 }
 
@@ -982,9 +989,7 @@ impl Decode for PluginFailure {
 /// Names that later versions will know. A file written for them must not be half understood.
 pub(super) fn later(written: &str, name: &str) -> Option<String> {
     let known_later: &[&str] = match written {
-        "" => &["session"],
         "[cache.NAME]" => &["epoch", "epoch_grace", "on_redis_error"],
-        "[[route]]" => &["session"],
         _ => return None,
     };
     known_later
@@ -1027,6 +1032,7 @@ pub(super) fn alias(written: &str, name: &str) -> Option<String> {
         ("[redis.NAME]", "timeout" | "socket_timeout") => here("read_budget"),
         ("[redis.NAME]", "pool_size" | "pool") => here("max_connections"),
         ("[cache.NAME]", "key_prefix") => here("prefix"),
+        ("", "sessions") => here("session"),
         ("", "limits" | "rate_limit" | "ratelimit") => here("limit"),
         ("[limit.NAME]", "quota" | "limit" | "requests") => here("rate"),
         ("[origin.NAME]", "url" | "server" | "address" | "urls" | "hosts") => here("servers"),
@@ -1068,6 +1074,8 @@ pub(super) fn tables() -> Vec<(&'static str, &'static [&'static str], &'static [
         of::<RateTable>(),
         of::<QueueTable>(),
         of::<RouteLimitTable>(),
+        of::<SessionTable>(),
+        of::<CookieTable>(),
         of::<Data>(),
         of::<Server>(),
         of::<ListenerTable>(),

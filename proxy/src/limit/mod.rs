@@ -173,7 +173,8 @@ thread_local! {
 }
 
 /// Asks all limits of a route that charge every request.
-pub fn admit(limits: &[PlanLimit], asking: &Asking<'_>, now: Now) -> Admission {
+/// `session_later`: those that count by session or user are asked when it has been opened.
+pub fn admit(limits: &[PlanLimit], asking: &Asking<'_>, session_later: bool, now: Now) -> Admission {
     if limits.is_empty() {
         return Admission::Admitted(Said::new());
     }
@@ -185,7 +186,10 @@ pub fn admit(limits: &[PlanLimit], asking: &Asking<'_>, now: Now) -> Admission {
                 Some(Listed::Denied) => return Admission::Refused(limiter.denied()),
                 None => {}
             }
-            if limiter.spec.charge != Charge::All || limiter.spec.rate.is_none() {
+            if limiter.spec.charge != Charge::All
+                || limiter.spec.rate.is_none()
+                || (session_later && limiter.counts_by_session())
+            {
                 continue;
             }
             key.clear();
@@ -196,7 +200,8 @@ pub fn admit(limits: &[PlanLimit], asking: &Asking<'_>, now: Now) -> Admission {
                     Err(refused) => return Admission::Refused(refused),
                 },
                 Ok(Stepped::Ask(..)) => {
-                    let todo = todo(&limits[index..], asking, Charge::All);
+                    let later = |limiter: &Limiter| session_later && limiter.counts_by_session();
+                    let todo = todo(&limits[index..], asking, Charge::All, |limiter| !later(limiter));
                     return Admission::Ask(Asked { todo, said });
                 }
                 Err(refused) => return Admission::Refused(refused),
@@ -208,15 +213,26 @@ pub fn admit(limits: &[PlanLimit], asking: &Asking<'_>, now: Now) -> Admission {
 
 /// Those limits that charge only requests for which the origin is asked.
 pub fn when_missed(limits: &[PlanLimit], asking: &Asking<'_>) -> Asked {
-    Asked { todo: todo(limits, asking, Charge::Miss), said: Said::new() }
+    Asked { todo: todo(limits, asking, Charge::Miss, |_| true), said: Said::new() }
 }
 
-fn todo(limits: &[PlanLimit], asking: &Asking<'_>, charge: Charge) -> Vec<(Arc<Limiter>, u64, Box<[u8]>)> {
+/// Those that count by session or user, when that is known.
+pub fn when_opened(limits: &[PlanLimit], asking: &Asking<'_>) -> Asked {
+    Asked { todo: todo(limits, asking, Charge::All, Limiter::counts_by_session), said: Said::new() }
+}
+
+fn todo(
+    limits: &[PlanLimit],
+    asking: &Asking<'_>,
+    charge: Charge,
+    wanted: impl Fn(&Limiter) -> bool,
+) -> Vec<(Arc<Limiter>, u64, Box<[u8]>)> {
     let mut key = Vec::new();
     let mut todo = Vec::new();
     for PlanLimit { limiter, cost } in limits {
         let spec = &limiter.spec;
-        if spec.charge == charge && spec.rate.is_some() && limiter.listed(asking).is_none() {
+        if spec.charge == charge && spec.rate.is_some() && wanted(limiter) && limiter.listed(asking).is_none()
+        {
             key.clear();
             asking.write_key(&spec.key, &mut key);
             todo.push((limiter.clone(), *cost, key.as_slice().into()));
@@ -300,6 +316,11 @@ impl Limiter {
     /// What the configuration says.
     pub fn spec(&self) -> &Limit {
         &self.spec
+    }
+
+    /// Whether who asks is known only when the session has been opened.
+    fn counts_by_session(&self) -> bool {
+        self.spec.key.iter().any(|part| matches!(part, spec::KeyPart::Session | spec::KeyPart::User))
     }
 
     fn hash(&self, key: &[u8]) -> u128 {

@@ -14,6 +14,7 @@ use crate::gate::{self, Authority, PSEUDONYM};
 use crate::http1::head;
 use crate::identity::{X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO};
 use crate::request_key::{ForwardedCookie, PresentedFields};
+use crate::session;
 
 /// Fields of a request on its way to an origin.
 #[derive(Debug, Clone)]
@@ -176,6 +177,8 @@ impl OriginFields {
         match *name {
             header::COOKIE if self.presented.cookie != ForwardedCookie::AsPresented => false,
             header::FORWARDED => false,
+            // Only this proxy speaks of sessions.
+            _ if session::is_field(name) && !self.set.iter().any(|(set, _)| set == name) => false,
             _ if self.sender.trusted => {
                 (*name != X_FORWARDED_FOR || self.sender.peer.is_none()) && self.is_own(name)
             }

@@ -164,7 +164,7 @@ impl Exchange {
     /// Whether an answer to POST says that it is the representation that a GET of its URI would get (RFC 9110 §9.3.3).
     pub(super) fn is_storable(&self, answered: &Answered, facts: &RequestFacts, requested: Now) -> bool {
         let response = &answered.response;
-        let Some(cache) = &self.plan().cache else { return false };
+        let Some(cache) = self.plan().cache.as_ref().filter(|_| self.session.is_none()) else { return false };
         if !response.headers().contains_key(header::CONTENT_LOCATION) {
             return false;
         }

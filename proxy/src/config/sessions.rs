@@ -1,0 +1,192 @@
+//! `[session]`, and a route's `session`: their shape in the file, and their checks.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::HeaderName;
+use session_state::Lifetimes;
+
+use super::decode::{Field, Lifetime, OneOrMany, Secret, Text, table, words};
+use super::model::{self, Redis};
+use super::resolve::{Resolver, is_prefix, many};
+use super::schema;
+use crate::session::spec::{Cookie, SameSite, Session, Use};
+
+table! {
+    /// Sessions that Weir keeps for applications that keep none. Routes say `session = "read"` or `"write"`; what the origin is told and how it answers stands in
+    /// [sessions.md](sessions.md).
+    SessionTable in "[session]" {
+        /// The `[redis.NAME]` that holds them, for all proxies; `"off"`: none.
+        redis: Text = "`sessions`, `main`, or the only one",
+        /// What their keys in Redis begin with.
+        prefix: Text = "\"weir-session\"",
+        /// `"both"`: in Redis and in `[data]`, so that they survive either. `"redis"`: lost with it. `"durable"`: in `[data]` only, on one machine.
+        durability: Durability = "\"both\", as far as there are both",
+        /// The cookie that carries a session's name.
+        cookie: CookieTable = "see below",
+        /// So long a session lives without being used.
+        idle: Lifetime = "\"30m\"",
+        /// So long it lives in all.
+        absolute: Lifetime = "\"24h\"",
+        /// That it was used is written down at most so often.
+        touch: Lifetime = "\"60s\"",
+        /// What a request may wait for Redis, before the session is looked for on disk.
+        redis_budget: Lifetime = "\"150ms\"",
+        /// Secrets that values are sealed with in the stores: the first seals, all open, so that keys can be changed. Without any, stores hold them in the open.
+        keys: OneOrMany<Secret> = "none",
+    }
+}
+
+table! {
+    /// The cookie that carries a session's name.
+    CookieTable in "[session] cookie = { … }" {
+        /// Its name. One that begins with `__Host-` cannot be set by other hosts of the same domain.
+        name: Text = "\"__Host-sid\"",
+        /// How long a browser keeps it.
+        max_age: Lifetime = "`absolute`",
+        /// Whether it goes when the browser is closed; sessions end as they do.
+        browser_session: bool = "false",
+        /// Whether it is sent over TLS only.
+        secure: bool = "true",
+        /// Whether scripts cannot read it.
+        http_only: bool = "true",
+        /// Whether it is sent with requests from other sites: `"Lax"` with links only, `"Strict"` never, `"None"` always.
+        same_site: SameSite = "\"Lax\"",
+    }
+}
+
+/// Where sessions are held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Durability {
+    Both,
+    Redis,
+    Durable,
+}
+
+words!(Durability {
+    "both" => Durability::Both,
+    "redis" => Durability::Redis,
+    "durable" => Durability::Durable,
+});
+
+words!(SameSite {
+    "Lax" => SameSite::Lax,
+    "Strict" => SameSite::Strict,
+    "None" => SameSite::None,
+});
+
+words!(Use {
+    "off" => Use::Off,
+    "read" => Use::Read,
+    "write" => Use::Write,
+});
+
+const IDLE: Duration = Duration::from_secs(30 * 60);
+const ABSOLUTE: Duration = Duration::from_secs(24 * 3_600);
+const TOUCH: Duration = Duration::from_secs(60);
+const BUDGET: Duration = Duration::from_millis(150);
+
+impl Resolver<'_> {
+    pub(super) fn session(
+        &mut self,
+        file: &schema::File,
+        redis: &BTreeMap<Arc<str>, Arc<Redis>>,
+    ) -> Option<Arc<Session>> {
+        let table = file.session.value()?;
+        let durability = table.durability.value().copied();
+        let server = match table.redis.get() {
+            Some(at) if at.value.value == "off" => None,
+            Some(at) => self.redis_named(at, redis),
+            None => {
+                let known = |name: &str| redis.keys().find(|known| ***known == *name);
+                let only = redis.keys().next().filter(|_| redis.len() == 1);
+                known("sessions").or(known("main")).or(only).cloned()
+            }
+        };
+        let server = server.filter(|_| durability != Some(Durability::Durable));
+        let has_data = !file.data.is_absent();
+        let span = table.durability.span().unwrap_or_else(|| table.span.clone());
+        match durability {
+            Some(Durability::Both | Durability::Durable) if !has_data => {
+                self.wrong_with_help(&span, "there is no durable store", "add `[data]` with its `path`");
+            }
+            Some(Durability::Both | Durability::Redis) if redis.is_empty() => {
+                self.wrong_with_help(&span, "there is no Redis", "add `[redis.main]` with its `url`");
+            }
+            None if !has_data && redis.is_empty() => {
+                let help = "add `[data]` with its `path`, or `[redis.main]` with its `url`";
+                self.wrong_with_help(&span, "sessions have no place to be held in", help);
+            }
+            _ => {}
+        }
+        let prefix = match table.prefix.get() {
+            Some(at) if !is_prefix(&at.value.value) => {
+                let help = "write up to 64 letters, digits, `-`, `_`, `.` and `:`";
+                self.wrong_with_help(&at.span, format!("`{}` cannot begin a key", at.value.shown), help);
+                "weir-session".into()
+            }
+            Some(at) => at.value.value.as_str().into(),
+            None => "weir-session".into(),
+        };
+        let idle = self.limit_duration(&table.idle, IDLE);
+        let absolute = self.limit_duration(&table.absolute, ABSOLUTE);
+        let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        let default = CookieTable::default();
+        let cookie = self.session_cookie(table.cookie.value().unwrap_or(&default), absolute);
+        Some(Arc::new(Session {
+            redis: server,
+            prefix,
+            durable: has_data && durability != Some(Durability::Redis),
+            cookie,
+            lifetimes: Lifetimes {
+                idle_ms: millis(idle),
+                absolute_ms: millis(absolute),
+                touch_ms: millis(self.limit_duration(&table.touch, TOUCH)),
+            },
+            budget: self.limit_duration(&table.redis_budget, BUDGET),
+            keys: many(&table.keys).map(|at| model::Secret(at.value.0.clone())).collect(),
+        }))
+    }
+
+    fn session_cookie(&self, table: &CookieTable, absolute: Duration) -> Cookie {
+        let name = table.name.get().map_or("__Host-sid", |at| at.value.value.as_str());
+        if let (Some(at), Err(_)) = (table.name.get(), HeaderName::from_bytes(name.as_bytes())) {
+            self.wrong_with_help(
+                &at.span,
+                format!("`{}` is not the name of a cookie", at.value.shown),
+                "as in \"__Host-sid\"",
+            );
+        }
+        let secure = table.secure.or(true);
+        if let (Some(at), true) = (table.secure.get(), !secure && name.starts_with("__")) {
+            let help = "name the cookie in another way, as `cookie = { name = \"sid\", secure = false }`";
+            self.wrong_with_help(&at.span, format!("browsers take `{name}` only if it is secure"), help);
+        }
+        let same_site = table.same_site.or(SameSite::Lax);
+        if let (Some(at), SameSite::None, false) = (table.same_site.get(), same_site, secure) {
+            self.wrong_with_help(
+                &at.span,
+                "browsers take such a cookie only if it is secure",
+                "leave `secure` out",
+            );
+        }
+        let max_age = self.limit_duration(&table.max_age, absolute);
+        Cookie {
+            name: name.into(),
+            max_age: (!table.browser_session.or(false)).then_some(max_age),
+            secure,
+            http_only: table.http_only.or(true),
+            same_site,
+        }
+    }
+
+    pub(super) fn session_of_route(&self, field: &Field<Use>, file: &schema::File) -> Use {
+        let used = field.or(Use::Off);
+        if let (Some(at), true) = (field.get(), used != Use::Off && file.session.is_absent()) {
+            let help = "add `[session]`; an empty one will do, where there is a `[redis.NAME]` or `[data]`";
+            self.wrong_with_help(&at.span, "there are no sessions", help);
+        }
+        used
+    }
+}

@@ -1,0 +1,138 @@
+//! The cookie that carries a session's name, and what is made of it.
+//!
+//! The name is 256 bits from the operating system. What stores see is its SHA-256, the *handle*: who reads a store has no name that a proxy would believe. A request that carries two cookies
+//! of this name is believed in neither: one of them was planted.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use http::HeaderMap;
+use http::header::{self, HeaderValue};
+use ring::rand::{SecureRandom as _, SystemRandom};
+use sha2::{Digest as _, Sha256};
+
+use super::spec::{Cookie, SameSite};
+
+/// What a session is known by in stores.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Handle(pub [u8; 32]);
+
+impl Handle {
+    /// In base64, as the origin is told.
+    pub fn base64(&self) -> String {
+        STANDARD.encode(self.0)
+    }
+
+    /// In hexadecimal digits, as keys and people have it.
+    pub fn hex(&self) -> String {
+        self.0.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// From hexadecimal digits.
+    pub fn from_hex(text: &str) -> Option<Self> {
+        if text.len() != 64 || !text.is_ascii() {
+            return None;
+        }
+        let mut handle = [0; 32];
+        for (at, byte) in handle.iter_mut().enumerate() {
+            *byte = u8::from_str_radix(&text[2 * at..2 * at + 2], 16).ok()?;
+        }
+        Some(Self(handle))
+    }
+}
+
+/// A new name, and the handle that goes with it.
+pub(super) fn new_name() -> Option<(String, Handle)> {
+    let mut bytes = [0; 32];
+    SystemRandom::new().fill(&mut bytes).ok()?;
+    Some((URL_SAFE_NO_PAD.encode(bytes), Handle(Sha256::digest(bytes).into())))
+}
+
+/// The values of all cookies of this name.
+fn values<'h>(headers: &'h HeaderMap, name: &'h str) -> impl Iterator<Item = &'h [u8]> {
+    let lines = headers.get_all(header::COOKIE).iter();
+    let pairs = lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b';'));
+    pairs.filter_map(move |pair| pair.trim_ascii().strip_prefix(name.as_bytes())?.strip_prefix(b"="))
+}
+
+/// Whether a request carries such a cookie, valid or not.
+pub fn is_given(headers: &HeaderMap, name: &str) -> bool {
+    values(headers, name).next().is_some()
+}
+
+/// The handle of the session that a request names; `None`: it names none, or several, or what no proxy has ever given out.
+pub fn handle(headers: &HeaderMap, name: &str) -> Option<Handle> {
+    let mut values = values(headers, name);
+    let only = values.next().filter(|_| values.next().is_none())?;
+    let bytes: [u8; 32] = URL_SAFE_NO_PAD.decode(only).ok()?.try_into().ok()?;
+    Some(Handle(Sha256::digest(bytes).into()))
+}
+
+/// All cookies but those of this name: the origin has no use for it.
+pub fn without(cookies: &HeaderValue, name: &str) -> Option<HeaderValue> {
+    let is_other = |pair: &&[u8]| {
+        let rest = pair.trim_ascii().strip_prefix(name.as_bytes());
+        !rest.is_some_and(|rest| rest.starts_with(b"="))
+    };
+    let pairs = cookies.as_bytes().split(|byte| *byte == b';').filter(is_other);
+    let kept: Vec<&[u8]> = pairs.map(<[u8]>::trim_ascii).filter(|pair| !pair.is_empty()).collect();
+    if kept.is_empty() { None } else { HeaderValue::from_bytes(&kept.join(&b"; "[..])).ok() }
+}
+
+/// `Set-Cookie` with a name, or without one: then it is to be forgotten.
+pub(super) fn set_cookie(cookie: &Cookie, name: Option<&str>) -> Option<HeaderValue> {
+    let mut text = format!("{}={}; Path=/", cookie.name, name.unwrap_or_default());
+    match (name, cookie.max_age) {
+        (None, _) => text.push_str("; Max-Age=0"),
+        (Some(_), Some(max_age)) => text.push_str(&format!("; Max-Age={}", max_age.as_secs())),
+        (Some(_), None) => {}
+    }
+    for (wanted, flag) in [(cookie.secure, "; Secure"), (cookie.http_only, "; HttpOnly")] {
+        if wanted {
+            text.push_str(flag);
+        }
+    }
+    text.push_str(match cookie.same_site {
+        SameSite::Lax => "; SameSite=Lax",
+        SameSite::Strict => "; SameSite=Strict",
+        SameSite::None => "; SameSite=None",
+    });
+    HeaderValue::try_from(text).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(lines: &[&str]) -> HeaderMap {
+        lines.iter().map(|line| (header::COOKIE, HeaderValue::from_str(line).unwrap())).collect()
+    }
+
+    #[test]
+    fn whose_session_a_request_names() {
+        let (name, known) = new_name().unwrap();
+        let cookie = format!("__Host-sid={name}");
+        let planted = format!("a=1; {cookie}; __Host-sid={}", new_name().unwrap().0);
+        #[rustfmt::skip]
+        let cases: [(&str, Vec<&str>, bool); 7] = [
+            ("alone",                    vec![&cookie], true),
+            ("among others",             vec!["a=1", &cookie], true),
+            ("two of the name",          vec![&planted], false),
+            ("twice the same",           vec![&cookie, &cookie], false),
+            ("none",                     vec!["sid=1"], false),
+            ("what nobody gave out",     vec!["__Host-sid=abc"], false),
+            ("another name's end",       vec!["x__Host-sid=abc"], false),
+        ];
+        for (what, lines, valid) in cases {
+            let found = handle(&headers(&lines), "__Host-sid");
+            assert_eq!(found, valid.then_some(known), "{what}");
+        }
+        assert_eq!(Handle::from_hex(&known.hex()), Some(known));
+    }
+
+    #[test]
+    fn the_origin_sees_all_other_cookies() {
+        let all = HeaderValue::from_static("a=1;  __Host-sid=x ;b=2; __Host-sidecar=3");
+        assert_eq!(without(&all, "__Host-sid").unwrap(), "a=1; b=2; __Host-sidecar=3");
+        assert_eq!(without(&HeaderValue::from_static("__Host-sid=x"), "__Host-sid"), None);
+    }
+}

@@ -1,0 +1,495 @@
+//! Sessions for applications that keep none: the proxy holds them, the application speaks of them in header fields.
+//!
+//! ```text
+//!  cookie ──→ handle (SHA-256) ──→ stores: Redis, else SQLite ──→ is it over? idle, absolute, logged out ──→ Session-Info, Session-Data ──→ origin
+//!  client ←── Set-Cookie ←── both stores, one merge each ←── Session-Set, Session-Unset, Session-Control ←──────────────────────────────────┘
+//! ```
+//!
+//! What a session is and how copies of it become one is in the crate `session-state`. `cookie.rs`: its name; `store.rs`: both stores together; `redis.rs`, `durable.rs`: each; `seal.rs`:
+//! values as stores see them. Nothing that depends on a session is stored in a shared cache: a request that carries one is not looked up, and a route that writes sessions does not cache.
+
+pub mod cookie;
+mod durable;
+mod redis;
+mod seal;
+pub mod spec;
+mod store;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::UNIX_EPOCH;
+
+use http::header::{HeaderMap, HeaderName, HeaderValue};
+use parking_lot::Mutex;
+use session_state::protocol::{self, Wish};
+use session_state::{Clock as Versions, Session, Standing};
+use sha2::{Digest as _, Sha256};
+use tokio::runtime::Handle as Runtime;
+use tokio::task::AbortHandle;
+
+use self::cookie::Handle;
+use self::durable::Durable;
+use self::redis::InRedis;
+use self::seal::Keys;
+use self::store::{Stores, Trouble, Written};
+use crate::clock::{Clock, Now};
+use crate::redis::Redis;
+
+/// To the origin.
+pub const INFO: HeaderName = HeaderName::from_static("session-info");
+const DATA: HeaderName = HeaderName::from_static("session-data");
+const SET: HeaderName = HeaderName::from_static("session-set");
+const UNSET: HeaderName = HeaderName::from_static("session-unset");
+const CONTROL: HeaderName = HeaderName::from_static("session-control");
+
+/// What only the proxy and its origins say to each other.
+pub const FIELDS: [HeaderName; 6] = [INFO, DATA, HeaderName::from_static("session-mac"), SET, UNSET, CONTROL];
+
+/// Whether a field is one of them.
+pub fn is_field(name: &HeaderName) -> bool {
+    name.as_str().starts_with("session-") && FIELDS.contains(name)
+}
+
+/// Sessions listed at once.
+const LIST_MAX: u64 = 1_000;
+
+/// `[session]` at work.
+#[derive(Debug)]
+pub struct Sessions {
+    spec: Arc<spec::Session>,
+    stores: Arc<Stores>,
+    keys: Keys,
+    versions: Mutex<Versions>,
+    counted: Counted,
+    task: Option<AbortHandle>,
+}
+
+/// What is counted.
+#[derive(Debug, Default)]
+struct Counted {
+    begun: AtomicU64,
+    read: AtomicU64,
+    over: AtomicU64,
+    written: AtomicU64,
+    conflicts: AtomicU64,
+    refused: AtomicU64,
+    trouble: AtomicU64,
+}
+
+/// The session of a request.
+#[derive(Debug, Clone)]
+pub enum Opened {
+    /// The request names none, or one that is over; `stale`: its cookie is to be forgotten.
+    None {
+        /// There is a cookie, and nothing behind it: that is sure.
+        stale: bool,
+    },
+    /// It has one.
+    Some(Box<(Handle, Session)>),
+    /// Nobody can tell. The request goes on without, and its cookie stays.
+    Unknown,
+}
+
+/// What an origin's wish came to.
+#[derive(Debug)]
+pub enum Settled {
+    /// Nothing is to be said to the client.
+    Done,
+    /// This cookie.
+    Cookie(HeaderValue),
+    /// It asked to be refused if somebody else had written meanwhile, and somebody has.
+    Conflict,
+    /// No store has taken it.
+    Lost,
+}
+
+/// A session, for people: no value is shown.
+#[derive(Debug, serde::Serialize)]
+pub struct Shown {
+    /// Its handle, which is not its name.
+    pub handle: String,
+    /// Whether it can be used.
+    pub live: bool,
+    /// Whom it belongs to.
+    pub user: Option<String>,
+    /// When it was begun, last used, and ends at the latest: seconds since 1970.
+    pub begun: u64,
+    /// Likewise.
+    pub used: u64,
+    /// Likewise.
+    pub ends: u64,
+    /// Names of its attributes, and the bytes of their values.
+    pub attributes: Vec<(String, usize)>,
+}
+
+fn millis(now: Now) -> u64 {
+    let since = now.wall.duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn digest(user: &str) -> [u8; 32] {
+    Sha256::digest(user.as_bytes()).into()
+}
+
+impl Sessions {
+    /// Opens the stores.
+    pub fn open(
+        spec: Arc<spec::Session>,
+        redis: Option<Arc<Redis>>,
+        folder: Option<&Path>,
+        clock: &Arc<dyn Clock>,
+        background: &Runtime,
+    ) -> Arc<Self> {
+        let in_redis =
+            redis.map(|redis| InRedis::new(redis, spec.prefix.clone(), spec.budget, spec.lifetimes.idle_ms));
+        let durable = folder.filter(|_| spec.durable).and_then(|folder| {
+            let report = |error: &crate::durable::StoreError| {
+                let cause = std::error::Error::source(error).map(ToString::to_string);
+                tracing::error!(%error, cause, "sessions do not outlive Redis: the durable store cannot be opened");
+            };
+            Durable::open(folder).inspect_err(report).ok().map(Arc::new)
+        });
+        let stores = Arc::new(Stores::new(in_redis, durable));
+        let task = stores
+            .redis
+            .is_some()
+            .then(|| background.spawn(keep_sending(stores.clone(), clock.clone())).abort_handle());
+        let keys = Keys::new(&spec.keys);
+        Arc::new(Self { spec, stores, keys, versions: Mutex::default(), counted: Counted::default(), task })
+    }
+
+    /// Whether these are they: then a reload keeps them.
+    pub fn are(&self, spec: &spec::Session, redis: Option<&Arc<Redis>>) -> bool {
+        let same = match (&self.stores.redis, redis) {
+            (Some(mine), Some(other)) => Arc::ptr_eq(&mine.redis, other),
+            (None, None) => true,
+            _ => false,
+        };
+        same && *self.spec == *spec
+    }
+
+    /// The name of the cookie.
+    pub fn cookie_name(&self) -> &str {
+        &self.spec.cookie.name
+    }
+
+    /// The session that a request names.
+    pub async fn of_request(&self, headers: &HeaderMap, now: Now) -> Opened {
+        if !cookie::is_given(headers, self.cookie_name()) {
+            return Opened::None { stale: false };
+        }
+        let Some(handle) = cookie::handle(headers, self.cookie_name()) else {
+            return Opened::None { stale: true };
+        };
+        let now_ms = millis(now);
+        match self.read(handle, now_ms).await {
+            Err(_) => {
+                self.counted.trouble.fetch_add(1, Ordering::Relaxed);
+                Opened::Unknown
+            }
+            Ok(None) => {
+                self.counted.over.fetch_add(1, Ordering::Relaxed);
+                Opened::None { stale: true }
+            }
+            Ok(Some(session)) => {
+                self.counted.read.fetch_add(1, Ordering::Relaxed);
+                self.versions.lock().seen(session.version(), now_ms);
+                if session.standing(now_ms, &self.spec.lifetimes) == (Standing::Live { touch: true }) {
+                    // One that is lost is made up for by the next.
+                    let mut used = session.clone();
+                    used.merge(&session.change(now_ms));
+                    let _ = self.put(handle, &used, now_ms, None).await;
+                }
+                Opened::Some(Box::new((handle, session)))
+            }
+        }
+    }
+
+    /// A session that can be used, its values opened; `Ok(None)`: there is none, and that is sure.
+    async fn read(&self, handle: Handle, now_ms: u64) -> Result<Option<Session>, Trouble> {
+        let Some(sealed) = self.stores.read(handle, now_ms).await? else { return Ok(None) };
+        if sealed.standing(now_ms, &self.spec.lifetimes) == Standing::Over {
+            return Ok(None);
+        }
+        let session = self.opened(&handle, sealed);
+        if let (Some(user), Some((version, _))) = (session.user(), &session.subject)
+            && self.stores.logged_out(digest(user)).await? >= *version
+        {
+            return Ok(None);
+        }
+        Ok(Some(session))
+    }
+
+    fn opened(&self, handle: &Handle, mut session: Session) -> Session {
+        session.subject = session.subject.and_then(|(version, user)| {
+            let bytes = base64_of(&user).unwrap_or_else(|| user.into_bytes());
+            let opened = self.keys.open(handle, "", &bytes)?;
+            Some((version, String::from_utf8(opened).ok()?))
+        });
+        for (name, attribute) in &mut session.attributes {
+            // One that cannot be opened is not there.
+            attribute.value = attribute.value.take().and_then(|value| self.keys.open(handle, name, &value));
+        }
+        session
+    }
+
+    fn sealed(&self, handle: &Handle, mut session: Session) -> Option<Session> {
+        if let Some((version, user)) = session.subject.take() {
+            let sealed = self.keys.seal(handle, "", user.as_bytes())?;
+            let text = if sealed == user.as_bytes() { user } else { text_of(&sealed) };
+            session.subject = Some((version, text));
+        }
+        for (name, attribute) in &mut session.attributes {
+            if let Some(value) = attribute.value.take() {
+                attribute.value = Some(self.keys.seal(handle, name, &value)?);
+            }
+        }
+        Some(session)
+    }
+
+    /// What the origin is told; and it is not told the session's name.
+    pub fn tell(&self, opened: &Opened, now: Now) -> Vec<(HeaderName, HeaderValue)> {
+        let (info, data) = match opened {
+            Opened::None { .. } => ("new=?1".to_owned(), None),
+            Opened::Unknown => ("new=?0, unavailable".to_owned(), None),
+            Opened::Some(found) => protocol::tell(&found.1, &found.0.base64(), false, millis(now)),
+        };
+        let fields = [(INFO, Some(info)), (DATA, data)].into_iter();
+        fields.filter_map(|(name, text)| Some((name, HeaderValue::try_from(text?).ok()?))).collect()
+    }
+
+    /// Whether an origin's answer speaks of sessions.
+    pub fn is_spoken_of(headers: &HeaderMap) -> bool {
+        [SET, UNSET, CONTROL].iter().any(|name| headers.contains_key(name))
+    }
+
+    /// Does what an origin's answer wishes. When this returns, the client's next request sees it, on any proxy.
+    pub async fn settle(&self, opened: &Opened, headers: &HeaderMap, now: Now) -> Settled {
+        let field = |name: &HeaderName| {
+            let lines: Vec<&[u8]> = headers.get_all(name).iter().map(HeaderValue::as_bytes).collect();
+            (!lines.is_empty()).then(|| lines.join(&b", "[..]))
+        };
+        let wish = match Wish::parse(
+            field(&SET).as_deref(),
+            field(&UNSET).as_deref(),
+            field(&CONTROL).as_deref(),
+        ) {
+            Ok(wish) => wish,
+            Err(error) => {
+                self.counted.refused.fetch_add(1, Ordering::Relaxed);
+                tracing::warn!(%error, "what the origin says of the session is not understood; nothing of it is done");
+                return Settled::Done;
+            }
+        };
+        let settled = self.obey(opened, &wish, millis(now)).await;
+        if matches!(settled, Ok(Settled::Conflict)) {
+            self.counted.conflicts.fetch_add(1, Ordering::Relaxed);
+        }
+        settled.unwrap_or_else(|error| {
+            self.counted.trouble.fetch_add(1, Ordering::Relaxed);
+            tracing::warn!(%error, "a session could not be saved");
+            Settled::Lost
+        })
+    }
+
+    async fn obey(&self, opened: &Opened, wish: &Wish, now_ms: u64) -> Result<Settled, Trouble> {
+        let forget = || cookie::set_cookie(&self.spec.cookie, None).map_or(Settled::Done, Settled::Cookie);
+        let (handle, session) = match opened {
+            Opened::Some(found) => (Some(found.0), found.1.clone()),
+            Opened::None { stale } => {
+                if wish.destroy || (wish.set.is_empty() && wish.user.is_none()) {
+                    return Ok(if *stale { forget() } else { Settled::Done });
+                }
+                (None, Session::begin(now_ms, &self.spec.lifetimes))
+            }
+            // Whose session it would be is not known: nothing may be written, and nothing begun.
+            Opened::Unknown => return Err(Trouble::Redis),
+        };
+        if let (Some(handle), true) = (handle, wish.destroy || wish.logout_everywhere) {
+            if let (Some(user), true) = (session.user(), wish.logout_everywhere) {
+                self.log_out(user, now_ms).await?;
+            }
+            self.stores.merge(handle, &session.ending(), now_ms, None, None).await?;
+            self.counted.over.fetch_add(1, Ordering::Relaxed);
+            return Ok(forget());
+        }
+        if wish.is_empty() {
+            return Ok(Settled::Done);
+        }
+        let version = self.versions.lock().next(now_ms);
+        let change = wish.change(&session, version, now_ms);
+        let mut after = session.clone();
+        after.merge(&change);
+        if !protocol::fits(&after, now_ms) {
+            self.counted.refused.fetch_add(1, Ordering::Relaxed);
+            tracing::warn!("the session is too large; nothing is changed");
+            return Ok(Settled::Done);
+        }
+        // A session that changes hands gets a new name, and nothing leads from the old one to it: whoever has planted or seen the old one has nothing.
+        let changes_hands =
+            wish.user.as_deref().is_some_and(|user| session.user().unwrap_or_default() != user);
+        let (Some(handle), false) = (handle, wish.rotate || changes_hands) else {
+            let (name, new) = cookie::new_name().ok_or(Trouble::Durable)?;
+            after.created_ms = now_ms;
+            after.seen_ms = now_ms;
+            let fresh = self.put(new, &after, now_ms, None).await?;
+            if let (Some(user), Some(redis)) = (after.user(), &self.stores.redis) {
+                redis.note(&digest(user), &new, after.ends_ms, now_ms).await;
+            }
+            if let (Some(old), Written::Done(_)) = (handle, &fresh) {
+                self.stores.merge(old, &session.ending(), now_ms, None, None).await?;
+            }
+            self.counted.begun.fetch_add(1, Ordering::Relaxed);
+            return Ok(
+                cookie::set_cookie(&self.spec.cookie, Some(&name)).map_or(Settled::Lost, Settled::Cookie)
+            );
+        };
+        match self.put(handle, &after, now_ms, wish.if_version.filter(|_| wish.reject)).await? {
+            Written::Done(_) => Ok(Settled::Done),
+            Written::Conflict => Ok(Settled::Conflict),
+            // Somebody has logged out meanwhile: what is saved late is not saved.
+            Written::Over => Ok(forget()),
+        }
+    }
+
+    /// Saves all that is known of a session. What others have written since is newer by its versions and stays; and a store that has forgotten the session, or never had it, has all of it then.
+    async fn put(
+        &self,
+        handle: Handle,
+        whole: &Session,
+        now_ms: u64,
+        if_version: Option<u64>,
+    ) -> Result<Written, Trouble> {
+        let user = whole.user().map(digest);
+        let sealed = self.sealed(&handle, whole.clone()).ok_or(Trouble::Durable)?;
+        let written = self.stores.merge(handle, &sealed, now_ms, if_version, user).await?;
+        self.counted.written.fetch_add(1, Ordering::Relaxed);
+        Ok(written)
+    }
+
+    async fn log_out(&self, user: &str, now_ms: u64) -> Result<(), Trouble> {
+        let version = self.versions.lock().next(now_ms);
+        self.stores.log_out(digest(user), version, now_ms + self.spec.lifetimes.absolute_ms).await
+    }
+
+    // ---------------------------------------------------------------- for people
+
+    /// Sessions that are known here: all, or those of somebody.
+    pub async fn list(&self, user: Option<&str>, now: Now) -> Result<Vec<Shown>, String> {
+        let now_ms = millis(now);
+        let found: Vec<(Handle, Session)> = match (&self.stores.durable, &self.stores.redis, user) {
+            (Some(durable), ..) => {
+                durable.list(user.map(digest), LIST_MAX).await.map_err(|error| error.to_string())?
+            }
+            (None, Some(redis), Some(user)) => {
+                let handles = redis.list(&digest(user), LIST_MAX).await.map_err(|error| error.to_string())?;
+                let mut found = Vec::new();
+                for handle in handles {
+                    if let Ok(Some(session)) = redis.read(&handle).await {
+                        found.push((handle, session));
+                    }
+                }
+                found
+            }
+            _ => return Err("without a durable store, sessions are listed by user only".to_owned()),
+        };
+        let mut shown = Vec::new();
+        for (handle, session) in found {
+            let live = matches!(self.read(handle, now_ms).await, Ok(Some(_)));
+            shown.push(self.shown(handle, session, live));
+        }
+        Ok(shown)
+    }
+
+    fn shown(&self, handle: Handle, sealed: Session, live: bool) -> Shown {
+        let session = self.opened(&handle, sealed);
+        let size = |(name, attribute): (&String, &session_state::Attribute)| {
+            Some((name.clone(), attribute.value.as_ref()?.len()))
+        };
+        Shown {
+            handle: handle.hex(),
+            live,
+            user: session.user().map(str::to_owned),
+            begun: session.created_ms / 1_000,
+            used: session.seen_ms / 1_000,
+            ends: session.ends_ms / 1_000,
+            attributes: session.attributes.iter().filter_map(size).collect(),
+        }
+    }
+
+    /// One of them. `Ok(None)`: there is none.
+    pub async fn show(&self, handle: Handle, now: Now) -> Result<Option<Shown>, String> {
+        let now_ms = millis(now);
+        let found = self.stores.read(handle, now_ms).await.map_err(|error| error.to_string())?;
+        let live = matches!(self.read(handle, now_ms).await, Ok(Some(_)));
+        Ok(found.map(|session| self.shown(handle, session, live)))
+    }
+
+    /// Ends one. False: there is none.
+    pub async fn kill(&self, handle: Handle, now: Now) -> Result<bool, String> {
+        let now_ms = millis(now);
+        let found = self.stores.read(handle, now_ms).await.map_err(|error| error.to_string())?;
+        let Some(session) = found.filter(|session| !session.ended) else { return Ok(false) };
+        let ended = self.stores.merge(handle, &session.ending(), now_ms, None, None).await;
+        ended.map(|_| true).map_err(|error| error.to_string())
+    }
+
+    /// Ends all sessions of somebody.
+    pub async fn kill_user(&self, user: &str, now: Now) -> Result<(), String> {
+        self.log_out(user, millis(now)).await.map_err(|error| error.to_string())
+    }
+
+    /// What has happened so far.
+    pub fn counts(&self) -> [(&'static str, u64); 7] {
+        let counted = &self.counted;
+        [
+            ("begun", &counted.begun),
+            ("read", &counted.read),
+            ("over", &counted.over),
+            ("written", &counted.written),
+            ("conflict", &counted.conflicts),
+            ("not-understood", &counted.refused),
+            ("trouble", &counted.trouble),
+        ]
+        .map(|(word, counter)| (word, counter.load(Ordering::Relaxed)))
+    }
+}
+
+impl Drop for Sessions {
+    fn drop(&mut self) {
+        if let Some(task) = &self.task {
+            task.abort();
+        }
+    }
+}
+
+/// A sealed user is no text: in the stores it is base64 behind a mark that no user's name begins with.
+const SEALED: char = '\u{1}';
+
+fn text_of(bytes: &[u8]) -> String {
+    use base64::Engine as _;
+    format!("{SEALED}{}", base64::engine::general_purpose::STANDARD.encode(bytes))
+}
+
+fn base64_of(text: &str) -> Option<Vec<u8>> {
+    use base64::Engine as _;
+    base64::engine::general_purpose::STANDARD.decode(text.strip_prefix(SEALED)?).ok()
+}
+
+/// As soon as Redis is there, it is sent what it has not taken; again, if it did not take all.
+async fn keep_sending(stores: Arc<Stores>, clock: Arc<dyn Clock>) {
+    let Some(redis) = stores.redis.as_ref().map(|redis| redis.redis.clone()) else { return };
+    let mut number = 0;
+    loop {
+        let link = redis.next_link(number).await;
+        number = link.number();
+        loop {
+            stores.send(millis(clock.now())).await;
+            tokio::select! {
+                () = tokio::time::sleep(std::time::Duration::from_secs(1)) => {}
+                () = link.ended() => break,
+            }
+        }
+    }
+}

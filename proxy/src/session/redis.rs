@@ -1,0 +1,221 @@
+//! Sessions in Redis: a hash for each, changed by one script, so that what several proxies write at once is all there.
+//!
+//! `PREFIX:s:HANDLE` has `_c` (begun), `_x` (ends), `_a` (last used), `_d` (ended), `_v` (latest version), `_u` (whom it belongs to) and `a:NAME`. What has a version begins with it,
+//! in sixteen hexadecimal digits, so that the later one is the greater text. `PREFIX:ul:USER` says until which version all sessions of somebody are over;
+//! `PREFIX:su:USER` lists them, for people.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use session_state::{Attribute, Session};
+
+use super::cookie::Handle;
+use super::store::{Stored, Trouble, Written};
+use crate::redis::{Redis, Reply, Script};
+
+/// Takes in a change. Arguments: now, begun, ends, seen, ended, idle, only if of this version, the version, then names and values.
+const MERGE: &str = "\
+local key, now, ends = KEYS[1], ARGV[1] + 0, ARGV[3] + 0
+if ends <= now then return { 'over' } end
+if redis.call('HEXISTS', key, '_d') == 1 then
+  if ARGV[5] == '1' then redis.call('PEXPIREAT', key, ARGV[3]) end
+  return { 'over' }
+end
+if ARGV[5] == '1' then
+  redis.call('DEL', key)
+  redis.call('HSET', key, '_d', '1', '_c', ARGV[2], '_x', ARGV[3])
+  redis.call('PEXPIREAT', key, ARGV[3])
+  return { 'over' }
+end
+if ARGV[7] ~= '' and (redis.call('HGET', key, '_v') or '0') ~= ARGV[7] then return { 'conflict' } end
+local function raise(field, value)
+  local known = redis.call('HGET', key, field)
+  if not known or known + 0 < value + 0 then redis.call('HSET', key, field, value) end
+end
+redis.call('HSETNX', key, '_c', ARGV[2])
+raise('_x', ARGV[3])
+raise('_a', ARGV[4])
+raise('_v', ARGV[8])
+for at = 9, #ARGV, 2 do
+  local known = redis.call('HGET', key, ARGV[at])
+  if not known or known < ARGV[at + 1] then redis.call('HSET', key, ARGV[at], ARGV[at + 1]) end
+end
+local last = math.min(redis.call('HGET', key, '_a') + ARGV[6], redis.call('HGET', key, '_x') + 0)
+redis.call('PEXPIREAT', key, string.format('%.0f', math.max(last, now + 1)))
+return { 'done', redis.call('HGETALL', key) }";
+
+const READ: &str = "return redis.call('HGETALL', KEYS[1])";
+
+/// Notes until which version somebody's sessions are over.
+const LOG_OUT: &str = "\
+local known = redis.call('GET', KEYS[1])
+if not known or known + 0 < ARGV[1] + 0 then redis.call('SET', KEYS[1], ARGV[1]) end
+redis.call('PEXPIREAT', KEYS[1], ARGV[2])
+return 1";
+
+const LOGGED_OUT: &str = "return redis.call('GET', KEYS[1])";
+
+const NOTE: &str = "\
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', ARGV[3])
+redis.call('ZADD', KEYS[1], ARGV[2], ARGV[1])
+redis.call('PEXPIREAT', KEYS[1], ARGV[2])
+return 1";
+
+const LIST: &str = "return redis.call('ZRANGE', KEYS[1], 0, ARGV[1])";
+
+#[derive(Debug)]
+pub(super) struct InRedis {
+    pub(super) redis: Arc<Redis>,
+    prefix: Arc<str>,
+    budget: Duration,
+    idle_ms: u64,
+    merge: Script,
+    read: Script,
+    log_out: Script,
+    logged_out: Script,
+    note: Script,
+    list: Script,
+}
+
+impl InRedis {
+    pub(super) fn new(redis: Arc<Redis>, prefix: Arc<str>, budget: Duration, idle_ms: u64) -> Self {
+        let [merge, read, log_out, logged_out, note, list] =
+            [MERGE, READ, LOG_OUT, LOGGED_OUT, NOTE, LIST].map(Script::new);
+        Self { redis, prefix, budget, idle_ms, merge, read, log_out, logged_out, note, list }
+    }
+
+    fn key(&self, kind: &str, of: &[u8]) -> String {
+        let mut key = format!("{}:{kind}:", self.prefix);
+        for byte in of {
+            key.push_str(&format!("{byte:02x}"));
+        }
+        key
+    }
+
+    async fn ask(&self, script: &Script, key: &str, arguments: &[Vec<u8>]) -> Result<Reply, Trouble> {
+        let arguments: Vec<&[u8]> = arguments.iter().map(Vec::as_slice).collect();
+        let link = self.redis.link().map_err(|_| Trouble::Redis)?;
+        let asked = link.run(script, &[key.as_bytes()], &arguments, self.budget).await;
+        asked.map_err(|error| {
+            tracing::debug!(%error, "a session is looked for elsewhere");
+            Trouble::Redis
+        })
+    }
+
+    pub(super) async fn read(&self, handle: &Handle) -> Stored {
+        let reply = self.ask(&self.read, &self.key("s", &handle.0), &[]).await?;
+        session_of(reply)
+    }
+
+    pub(super) async fn merge(
+        &self,
+        handle: &Handle,
+        change: &Session,
+        now_ms: u64,
+        if_version: Option<u64>,
+    ) -> Result<Written, Trouble> {
+        let mut arguments: Vec<Vec<u8>> = [
+            now_ms.to_string(),
+            change.created_ms.to_string(),
+            change.ends_ms.to_string(),
+            change.seen_ms.to_string(),
+            u8::from(change.ended).to_string(),
+            self.idle_ms.to_string(),
+            if_version.map(|version| version.to_string()).unwrap_or_default(),
+            change.version().to_string(),
+        ]
+        .map(String::into_bytes)
+        .into();
+        if let Some((version, user)) = &change.subject {
+            arguments.push(b"_u".to_vec());
+            arguments.push(format!("{version:016x}{user}").into_bytes());
+        }
+        for (name, Attribute { version, ends_ms, value }) in &change.attributes {
+            arguments.push(format!("a:{name}").into_bytes());
+            let mut text = format!("{version:016x}{ends_ms:016x}").into_bytes();
+            text.push(if value.is_some() { b'=' } else { b'-' });
+            text.extend_from_slice(value.as_deref().unwrap_or_default());
+            arguments.push(text);
+        }
+        let reply = self.ask(&self.merge, &self.key("s", &handle.0), &arguments).await?;
+        let mut parts = reply.list().map_err(|_| Trouble::Redis)?.into_iter();
+        match parts.next().as_ref().and_then(|word| word.text().ok()) {
+            Some("done") => {
+                let session = session_of(parts.next().ok_or(Trouble::Redis)?)?;
+                Ok(session.map_or(Written::Over, Written::Done))
+            }
+            Some("conflict") => Ok(Written::Conflict),
+            Some("over") => Ok(Written::Over),
+            _ => Err(Trouble::Redis),
+        }
+    }
+
+    pub(super) async fn log_out(&self, user: &[u8; 32], version: u64, ends_ms: u64) -> Result<(), Trouble> {
+        let arguments = [version.to_string().into_bytes(), ends_ms.to_string().into_bytes()];
+        self.ask(&self.log_out, &self.key("ul", user), &arguments).await.map(drop)
+    }
+
+    /// Until which version all sessions of somebody are over.
+    pub(super) async fn logged_out(&self, user: &[u8; 32]) -> Result<u64, Trouble> {
+        // Not a plain GET, of which some are held back when Redis has just come back: this one decides who is logged in.
+        let reply = self.ask(&self.logged_out, &self.key("ul", user), &[]).await?;
+        let found = reply.bytes().map_err(|_| Trouble::Redis)?;
+        Ok(found.and_then(|text| std::str::from_utf8(&text).ok()?.parse().ok()).unwrap_or_default())
+    }
+
+    /// Notes that a session belongs to somebody: only for lists.
+    pub(super) async fn note(&self, user: &[u8; 32], handle: &Handle, ends_ms: u64, now_ms: u64) {
+        let arguments = [handle.hex(), ends_ms.to_string(), now_ms.to_string()].map(String::into_bytes);
+        let _ = self.ask(&self.note, &self.key("su", user), &arguments).await;
+    }
+
+    pub(super) async fn list(&self, user: &[u8; 32], max: u64) -> Result<Vec<Handle>, Trouble> {
+        let reply = self.ask(&self.list, &self.key("su", user), &[max.to_string().into_bytes()]).await?;
+        let list = reply.list().map_err(|_| Trouble::Redis)?;
+        Ok(list.iter().filter_map(|handle| Handle::from_hex(handle.text().ok()?)).collect())
+    }
+}
+
+fn session_of(reply: Reply) -> Stored {
+    let list = reply.list().map_err(|_| Trouble::Redis)?;
+    if list.is_empty() {
+        return Ok(None);
+    }
+    let mut session = Session::default();
+    let bytes = |reply: Option<Reply>| reply?.bytes().ok()?;
+    let mut parts = list.into_iter();
+    while let Some(name) = bytes(parts.next()) {
+        let value = bytes(parts.next()).ok_or(Trouble::Redis)?;
+        take(&mut session, &name, &value).ok_or(Trouble::Redis)?;
+    }
+    if session.ended {
+        session.merge(&session.ending());
+    }
+    Ok(Some(session))
+}
+
+fn take(session: &mut Session, name: &[u8], value: &Bytes) -> Option<()> {
+    let number = || std::str::from_utf8(value).ok()?.parse::<u64>().ok();
+    let hex =
+        |from: usize| u64::from_str_radix(std::str::from_utf8(value.get(from..from + 16)?).ok()?, 16).ok();
+    match name {
+        b"_c" => session.created_ms = number()?,
+        b"_x" => session.ends_ms = number()?,
+        b"_a" => session.seen_ms = number()?,
+        b"_d" => session.ended = true,
+        b"_u" => session.subject = Some((hex(0)?, String::from_utf8(value.get(16..)?.to_vec()).ok()?)),
+        _ => {
+            let Some(name) = name.strip_prefix(b"a:") else { return Some(()) };
+            let there = match value.get(32)? {
+                b'=' => true,
+                b'-' => false,
+                _ => return None,
+            };
+            let attribute =
+                Attribute { version: hex(0)?, ends_ms: hex(16)?, value: there.then(|| value[33..].to_vec()) };
+            session.attributes.insert(String::from_utf8(name.to_vec()).ok()?, attribute);
+        }
+    }
+    Some(())
+}

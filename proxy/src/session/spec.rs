@@ -1,0 +1,65 @@
+//! `[session]`, checked.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use session_state::Lifetimes;
+
+use crate::config::model::Secret;
+
+/// `[session]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Session {
+    /// The Redis that holds them; `None`: the durable store alone.
+    pub redis: Option<Arc<str>>,
+    /// What its keys there begin with.
+    pub prefix: Arc<str>,
+    /// Whether they are held in the durable store, too.
+    pub durable: bool,
+    /// The cookie.
+    pub cookie: Cookie,
+    /// How long they live.
+    pub lifetimes: Lifetimes,
+    /// What a request waits for Redis.
+    pub budget: Duration,
+    /// Keys that values are sealed with: the first seals, all open.
+    pub keys: Vec<Secret>,
+}
+
+/// The cookie that carries a session's name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cookie {
+    /// Its name.
+    pub name: Arc<str>,
+    /// How long a browser keeps it; `None`: until it is closed.
+    pub max_age: Option<Duration>,
+    /// Only over TLS.
+    pub secure: bool,
+    /// Not for scripts.
+    pub http_only: bool,
+    /// With requests from other sites.
+    pub same_site: SameSite,
+}
+
+/// Whether a cookie goes along with requests from other sites.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SameSite {
+    /// With links only.
+    Lax,
+    /// Never.
+    Strict,
+    /// Always.
+    None,
+}
+
+/// What a route does with sessions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Use {
+    /// Nothing.
+    #[default]
+    Off,
+    /// Its origin is told.
+    Read,
+    /// Its origin is told, and obeyed.
+    Write,
+}

@@ -1,0 +1,203 @@
+//! Sessions in both stores: Redis, which all proxies share, and SQLite, which outlives everything.
+//!
+//! A change goes to both, in the same words, and each merges it: neither is ever overwritten with what the other has. What Redis has not taken is marked and sent later;
+//! until it has all of it, reads ask both. Trouble is no answer: only a store that says so makes a session be over.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use session_state::Session;
+
+use super::cookie::Handle;
+use super::durable::{Durable, Merging};
+use super::redis::InRedis;
+
+/// What a store has of a session.
+pub(super) type Stored = Result<Option<Session>, Trouble>;
+
+/// What became of a change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Written {
+    /// It is taken in, and this is what there is now.
+    Done(Session),
+    /// The session has another version by now.
+    Conflict,
+    /// The session is over.
+    Over,
+}
+
+/// A store that cannot be asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Trouble {
+    /// Redis.
+    #[error("Redis does not answer")]
+    Redis,
+    /// The disk.
+    #[error("the durable store does not answer")]
+    Durable,
+}
+
+/// Both stores, or one.
+#[derive(Debug)]
+pub(super) struct Stores {
+    pub(super) redis: Option<InRedis>,
+    pub(super) durable: Option<Arc<Durable>>,
+    /// How often something was marked that Redis has not taken, and up to which mark it was sent.
+    marks: AtomicU64,
+    sent: AtomicU64,
+}
+
+impl Stores {
+    pub(super) fn new(redis: Option<InRedis>, durable: Option<Arc<Durable>>) -> Self {
+        // What an earlier process has left is not known before it was looked for.
+        let marks = AtomicU64::new(u64::from(redis.is_some() && durable.is_some()));
+        Self { redis, durable, marks, sent: AtomicU64::new(0) }
+    }
+
+    /// What there is of a session; `Ok(None)`: nothing, and that is sure.
+    pub(super) async fn read(&self, handle: Handle, now_ms: u64) -> Stored {
+        let first = match &self.redis {
+            Some(redis) => redis.read(&handle).await,
+            None => Err(Trouble::Redis),
+        };
+        let Some(durable) = &self.durable else { return first };
+        if matches!(first, Ok(Some(_))) && !self.has_unsent() {
+            return first;
+        }
+        let second = durable.read(handle).await;
+        let found = match (first.clone(), second) {
+            (Ok(Some(mut session)), Ok(Some(other))) => {
+                session.merge(&other);
+                session
+            }
+            (Ok(Some(session)), _) | (_, Ok(Some(session))) => session,
+            (_, Ok(None)) => return Ok(None),
+            // Redis has forgotten, and the disk cannot be asked.
+            (_, Err(trouble)) => return Err(trouble),
+        };
+        // Redis learns what it has forgotten, by the same merge: what is newer there stays.
+        if let (Some(redis), Ok(None)) = (&self.redis, &first) {
+            let _ = redis.merge(&handle, &found, now_ms, None).await;
+        }
+        Ok(Some(found))
+    }
+
+    /// Takes in a change, in all stores that can be asked; at least in one.
+    pub(super) async fn merge(
+        &self,
+        handle: Handle,
+        change: &Session,
+        now_ms: u64,
+        if_version: Option<u64>,
+        user: Option<[u8; 32]>,
+    ) -> Result<Written, Trouble> {
+        let first = match &self.redis {
+            Some(redis) => redis.merge(&handle, change, now_ms, if_version).await,
+            None => Err(Trouble::Redis),
+        };
+        let Some(durable) = &self.durable else { return first };
+        if first == Ok(Written::Conflict) {
+            return first;
+        }
+        let unsent = self.redis.is_some() && first.is_err();
+        self.mark(unsent);
+        // The disk takes all that Redis has now: other proxies may have written what never came by here.
+        let mut whole = change.clone();
+        if let Ok(Written::Done(session)) = &first {
+            whole.merge(session);
+        }
+        // Where Redis has compared the version, the disk only follows.
+        let if_version = if first.is_ok() { None } else { if_version };
+        let second = durable.merge(handle, whole, Merging { now_ms, if_version, unsent, user }).await;
+        // Once more: whoever sends may have looked between the first mark and the row.
+        self.mark(unsent);
+        match (first, second) {
+            (Ok(Written::Done(_)), Ok(Written::Over)) => {
+                // Redis had forgotten the end.
+                if let Some(redis) = &self.redis {
+                    let _ = redis.merge(&handle, &change.ending(), now_ms, None).await;
+                }
+                Ok(Written::Over)
+            }
+            (Ok(Written::Over), Ok(Written::Done(_))) => {
+                let how = Merging { now_ms, if_version: None, unsent: false, user: None };
+                let _ = durable.merge(handle, change.ending(), how).await;
+                Ok(Written::Over)
+            }
+            // Redis may have been emptied, so that the disk has more.
+            (Ok(Written::Done(mut session)), Ok(Written::Done(other))) => {
+                session.merge(&other);
+                Ok(Written::Done(session))
+            }
+            (Err(_), second) => second,
+            (first, _) => first,
+        }
+    }
+
+    fn mark(&self, unsent: bool) {
+        if unsent {
+            self.marks.fetch_add(1, Ordering::AcqRel);
+        }
+    }
+
+    fn has_unsent(&self) -> bool {
+        self.marks.load(Ordering::Acquire) != self.sent.load(Ordering::Acquire)
+    }
+
+    /// Sends Redis what it has not taken. True: it has all.
+    pub(super) async fn send(&self, now_ms: u64) -> bool {
+        let (Some(redis), Some(durable)) = (&self.redis, &self.durable) else { return true };
+        if !self.has_unsent() {
+            return true;
+        }
+        let upto = self.marks.load(Ordering::Acquire);
+        let Ok((sessions, logouts)) = durable.unsent().await else { return false };
+        let (mut sent, mut told, mut all) = (Vec::new(), Vec::new(), true);
+        for (handle, session) in sessions {
+            let version = session.version();
+            match redis.merge(&handle, &session, now_ms, None).await {
+                Ok(_) => sent.push((handle, version)),
+                Err(_) => all = false,
+            }
+        }
+        for (user, version, ends_ms) in logouts {
+            match redis.log_out(&user, version, ends_ms).await {
+                Ok(()) => told.push(user),
+                Err(_) => all = false,
+            }
+        }
+        all &= sent.len() < 1_000;
+        if all {
+            self.sent.store(upto, Ordering::Release);
+        }
+        durable.sent(sent, told).await;
+        all
+    }
+
+    /// All sessions of somebody that are of this version or older are over.
+    pub(super) async fn log_out(&self, user: [u8; 32], version: u64, ends_ms: u64) -> Result<(), Trouble> {
+        let first = match &self.redis {
+            Some(redis) => redis.log_out(&user, version, ends_ms).await,
+            None => Err(Trouble::Redis),
+        };
+        let Some(durable) = &self.durable else { return first };
+        let unsent = self.redis.is_some() && first.is_err();
+        self.mark(unsent);
+        let noted = durable.log_out(user, version, ends_ms, unsent).await;
+        self.mark(unsent);
+        noted
+    }
+
+    /// Until which version the sessions of somebody are over.
+    pub(super) async fn logged_out(&self, user: [u8; 32]) -> Result<u64, Trouble> {
+        let first = match &self.redis {
+            Some(redis) => redis.logged_out(&user).await,
+            None => Err(Trouble::Redis),
+        };
+        match &self.durable {
+            // Redis may have been emptied.
+            Some(durable) => Ok(durable.logged_out(user).await?.max(first.unwrap_or_default())),
+            None => first,
+        }
+    }
+}
