@@ -27,8 +27,8 @@ typedef struct {
   size_t len;
 } cache_key_list_string_t;
 
-// Which names: those that match one of `only` (where it is empty: all), and none of `except`. In both, `*` stands for any text.
-// text. Case counts.
+// Which names: those that match one of `only` (where it is empty: all), and none of `except`. In both, `*`
+// stands for any text. Case counts.
 typedef struct weir_policy_types_name_filter_t {
   cache_key_list_string_t   only;
   cache_key_list_string_t   except;
