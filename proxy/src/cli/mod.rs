@@ -3,6 +3,7 @@
 
 mod check;
 mod doctor;
+mod plugin;
 mod purge;
 mod session;
 mod store;
@@ -71,6 +72,8 @@ enum Command {
     /// Look whether what the proxy depends on is well
     #[command(subcommand)]
     Doctor(doctor::Doctor),
+    #[command(subcommand)]
+    Plugin(plugin::Plugin),
     /// Print the reference of the configuration file, as Markdown
     Reference,
 }
@@ -104,6 +107,7 @@ pub fn main() -> ExitCode {
         (Some(Command::Doctor(what)), _) => doctor::doctor(&what, &mut io::stdout().lock()),
         (Some(Command::Session(arguments)), _) => session::session(&arguments, &mut io::stdout().lock()),
         (Some(Command::Store(arguments)), _) => store::store(&arguments, &mut io::stdout().lock()),
+        (Some(Command::Plugin(what)), _) => plugin::plugin(&what, &mut io::stdout().lock()),
         (Some(Command::Reference), _) => print(&config::reference::markdown()),
         (None, Some(url)) => run_to(&url, arguments.listen.as_deref()),
         (None, None) => {

@@ -1,0 +1,90 @@
+//! `weir plugin`: the loop of somebody who writes plugins.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use clap::{Subcommand, ValueEnum};
+use plugin_kit::Language;
+
+use super::Failed;
+
+/// Write, build and try plugins: docs/plugins.md
+#[derive(Debug, Subcommand)]
+pub(super) enum Plugin {
+    /// Write a new plugin that builds and passes its tests, into a directory of its name
+    New {
+        /// Its name: lower-case letters, digits and `-`
+        name: String,
+        /// The language to write it in
+        #[arg(long, value_enum, default_value = "rust")]
+        lang: Lang,
+    },
+    /// Make a component of a plugin's sources: NAME.wasm beside them
+    Build {
+        /// The plugin's directory
+        #[arg(default_value = ".")]
+        directory: PathBuf,
+    },
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(super) enum Lang {
+    Rust,
+    C,
+    Js,
+    Python,
+}
+
+/// Does what was asked for.
+pub(super) fn plugin(what: &Plugin, out: &mut impl Write) -> Result<(), Failed> {
+    match what {
+        Plugin::New { name, lang } => new(name, *lang, out),
+        Plugin::Build { directory } => build(directory, out),
+    }
+}
+
+fn new(name: &str, lang: Lang, out: &mut impl Write) -> Result<(), Failed> {
+    let language = match lang {
+        Lang::Rust => Language::Rust,
+        Lang::C => Language::C,
+        Lang::Js => Language::JavaScript,
+        Lang::Python => Language::Python,
+    };
+    plugin_kit::create(Path::new("."), name, language).map_err(|error| Failed::Text(with_causes(&error)))?;
+    let (source, before) = match lang {
+        Lang::Rust => ("src/lib.rs".to_owned(), "  cargo test\n"),
+        Lang::C => (format!("src/{}.c", name.replace('-', "_")), ""),
+        Lang::Js => (format!("{name}.js"), "  npm install --ignore-scripts\n"),
+        Lang::Python => {
+            ("app.py".to_owned(), "  python3 -m venv .venv && .venv/bin/pip install -r requirements.txt\n")
+        }
+    };
+    write!(
+        out,
+        "{name}/{source} is the plugin, weir.toml puts it in front of an application.\n\n  cd {name}\n{before}  weir plugin build\n  weir run\n"
+    )?;
+    Ok(())
+}
+
+fn build(directory: &Path, out: &mut impl Write) -> Result<(), Failed> {
+    let built = plugin_kit::build(directory).map_err(|error| {
+        let text = with_causes(&error);
+        Failed::Text(match error.help() {
+            Some(help) => format!("{text}\n help: {help}"),
+            None => text,
+        })
+    })?;
+    let name = built.path.file_name().unwrap_or(built.path.as_os_str()).to_string_lossy();
+    writeln!(out, "{name}: {} KB, built with {}", built.bytes.div_ceil(1024), built.with)?;
+    Ok(())
+}
+
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}
