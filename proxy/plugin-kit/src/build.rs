@@ -1,6 +1,5 @@
 //! Makes a component of a plugin's sources, with the toolchain that is there.
 
-use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -132,7 +131,7 @@ fn rust(directory: &Path) -> Result<Built, BuildError> {
             command.env("RUSTC", &rustc).env("RUSTC_BOOTSTRAP", "1").arg("-Zbuild-std=std,panic_abort");
             let mut path = linker.into_os_string();
             path.push(":");
-            path.push(std::env::var_os("PATH").unwrap_or_else(OsString::new));
+            path.push(std::env::var_os("PATH").unwrap_or_default());
             command.env("PATH", path);
             "Debian's rustc-web".to_owned()
         }
