@@ -98,7 +98,8 @@ fn malformed_requests_never_reach_the_origin() {
 #[test]
 fn a_length_that_the_body_contradicts_never_makes_a_whole_request() {
     let (origin, weir) = echo();
-    for (what, length, data) in [("shorter", "10", "hello"), ("longer", "2", "hello")] {
+    for (what, length, data) in [("shorter", "10", "hello"), ("longer", "2", "hello"), ("none", "0", "hello")]
+    {
         let mut raw = H2Raw::connect(weir.address(), &[]);
         let fields = [
             (":method", "POST"),
@@ -113,6 +114,23 @@ fn a_length_that_the_body_contradicts_never_makes_a_whole_request() {
         assert_eq!(origin.count_of("/attack"), 0, "{what}");
         assert_eq!(weir.get("/canary").text(), "GET /canary", "{what}");
     }
+}
+
+#[test]
+fn a_request_that_announces_nothing_may_end_a_frame_later() {
+    let (origin, weir) = echo();
+    let mut raw = H2Raw::connect(weir.address(), &[]);
+    let fields = [
+        (":method", "POST"),
+        (":scheme", "http"),
+        (":authority", "weir.test"),
+        (":path", "/empty"),
+        ("content-length", "0"),
+    ];
+    raw.headers(1, 0, &fields);
+    raw.frame(kind::DATA, END_STREAM, 1, b"");
+    assert_eq!(raw.outcome(1), Outcome::Status(200));
+    assert_eq!(origin.requests()[0].body, b"");
 }
 
 #[test]

@@ -23,7 +23,12 @@ pub struct RequestFacts {
 impl RequestFacts {
     /// Reads them off a body that has not been polled.
     pub fn of(tls: bool, body: &impl http_body::Body) -> Self {
-        let body_len = if body.is_end_stream() { Some(0) } else { body.size_hint().exact() };
+        let body_len = match body.size_hint().exact() {
+            _ if body.is_end_stream() => Some(0),
+            // HTTP/2 may announce nothing and send something. Whether it does is known at the end of the stream.
+            Some(0) => None,
+            length => length,
+        };
         Self { tls, body_len }
     }
 }

@@ -113,6 +113,8 @@ impl http_body::Body for ClientContent {
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.incoming.size_hint()
+        let hint = self.incoming.size_hint();
+        // What announced nothing and is still open is not taken for whole before it has ended.
+        if hint.exact() == Some(0) && !self.is_end_stream() { SizeHint::default() } else { hint }
     }
 }
