@@ -7,13 +7,15 @@ use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use crate::server::{Setup, is_root};
+use crate::server::{self, Behind, Setup, is_root};
 
 /// Where a server listens, and where its files are.
 pub(crate) struct Place<'a> {
     pub(crate) directory: &'a Path,
     pub(crate) http1: SocketAddr,
     pub(crate) http2: SocketAddr,
+    pub(crate) admin: SocketAddr,
+    pub(crate) redis: Option<SocketAddr>,
     pub(crate) setup: &'a Setup<'a>,
 }
 
@@ -27,14 +29,27 @@ impl Place<'_> {
 
 /// The arguments to start Weir with; HTTP/2 by prior knowledge is on the same port.
 pub(crate) fn weir(place: &Place<'_>) -> io::Result<Vec<String>> {
-    let Place { http1, setup, .. } = place;
+    let Place { directory, http1, admin, redis, setup, .. } = place;
+    let (cache, store) = match (redis, setup.behind) {
+        (Some(redis), _) => (
+            "redis = \"main\"".to_owned(),
+            format!(
+                // On a busy machine a request would otherwise go on to the origin now and then, and the round would count for nothing.
+                "[redis.main]\nurl = \"redis://{redis}\"\nread_budget = \"2s\"\nwrite_budget = \"2s\"\n"
+            ),
+        ),
+        (None, Behind::Disk) => {
+            (String::new(), format!("[data]\npath = \"{}\"\n", directory.join("data").display()))
+        }
+        (None, Behind::Nothing | Behind::Redis) => Default::default(),
+    };
     let config = format!(
         r#"[server]
 listen = ["{http1}"]
 workers = 1
 
 [admin]
-listen = "127.0.0.1:0"
+listen = "{admin}"
 
 [log]
 access = "off"
@@ -42,7 +57,9 @@ access = "off"
 [cache.default]
 max_memory = "{mebibytes}MiB"
 max_entries = {entries}
+{cache}
 
+{store}
 [origin.app]
 servers = ["http://{origin}"]
 
@@ -50,6 +67,11 @@ servers = ["http://{origin}"]
 match = {{ path = "/pass/**" }}
 origin = "app"
 cache = "off"
+
+[[route]]
+match = {{ path = "/store/64/0/{{id}}" }}
+origin = "app"
+cache = {{ tags = ["page:{{id}}"] }}
 
 [[route]]
 origin = "app"
@@ -62,7 +84,7 @@ origin = "app"
 }
 
 pub(crate) fn nginx(place: &Place<'_>) -> io::Result<Vec<String>> {
-    let Place { directory, http1, http2, setup } = place;
+    let Place { directory, http1, http2, setup, .. } = place;
     let config = format!(
         r#"worker_processes 1;
 daemon off;
@@ -120,6 +142,86 @@ http {{
     );
     let file = place.write("nginx.conf", &config)?;
     Ok(vec!["-p".into(), directory.display().to_string(), "-e".into(), "stderr".into(), "-c".into(), file])
+}
+
+/// A page is looked for in Redis, and asked of the origin and put there where it is not: what one writes with the usual modules.
+pub(crate) fn nginx_lua(place: &Place<'_>) -> io::Result<Vec<String>> {
+    let Place { directory, http1, http2, redis, setup, .. } = place;
+    let (modules, client) = nginx_lua_installed()?;
+    let redis = redis.ok_or_else(|| io::Error::other("there is no Redis for nginx"))?;
+    let config = format!(
+        r#"load_module {modules}/ndk_http_module.so;
+load_module {modules}/ngx_http_lua_module.so;
+worker_processes 1;
+daemon off;
+pid {directory}/nginx.pid;
+error_log stderr error;
+{user}
+events {{ worker_connections 8192; }}
+http {{
+    access_log off;
+    tcp_nopush on;
+    tcp_nodelay on;
+    keepalive_timeout 65;
+    keepalive_requests 1000000000;
+    server_tokens off;
+    client_body_temp_path {directory}/body;
+    proxy_temp_path {directory}/temp;
+    fastcgi_temp_path {directory}/fastcgi;
+    uwsgi_temp_path {directory}/uwsgi;
+    scgi_temp_path {directory}/scgi;
+    lua_package_path "/usr/share/lua/5.1/?.lua;;";
+    upstream app {{
+        server {origin};
+        keepalive 256;
+        keepalive_requests 1000000000;
+    }}
+    server {{
+        listen {http1} backlog=1024;
+        listen {http2} http2 backlog=1024;
+        proxy_http_version 1.1;
+        proxy_set_header Connection "";
+        proxy_set_header Host $host;
+        location /origin/ {{
+            internal;
+            rewrite ^/origin(/.*)$ $1 break;
+            proxy_pass http://app;
+        }}
+        location / {{
+            content_by_lua_block {{
+                local client = require "{client}"
+                local redis = client:new()
+                redis:set_timeout(1000)
+                local connected = redis:connect("{host}", {port})
+                local body = connected and redis:get(ngx.var.uri)
+                if not body or body == ngx.null then
+                    local answer = ngx.location.capture("/origin" .. ngx.var.uri)
+                    body = answer.body
+                    if connected then redis:setex(ngx.var.uri, 86400, body) end
+                end
+                if connected then redis:set_keepalive(60000, 256) end
+                ngx.header["Content-Type"] = "text/plain"
+                ngx.header["Content-Length"] = #body
+                ngx.print(body)
+            }}
+        }}
+    }}
+}}
+"#,
+        modules = modules.display(),
+        directory = directory.display(),
+        user = if is_root() { "user root;" } else { "" },
+        origin = setup.origin,
+        host = redis.ip(),
+        port = redis.port(),
+    );
+    let file = place.write("nginx.conf", &config)?;
+    Ok(vec!["-p".into(), directory.display().to_string(), "-e".into(), "stderr".into(), "-c".into(), file])
+}
+
+fn nginx_lua_installed() -> io::Result<(std::path::PathBuf, &'static str)> {
+    server::nginx_lua()
+        .ok_or_else(|| io::Error::other("nginx has no Lua module, or no client for Redis in Lua"))
 }
 
 pub(crate) fn haproxy(place: &Place<'_>) -> io::Result<Vec<String>> {

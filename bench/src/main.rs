@@ -7,6 +7,7 @@ mod load;
 mod metric;
 mod origin;
 mod process;
+mod redis;
 mod report;
 mod scenario;
 mod server;
@@ -27,7 +28,7 @@ use crate::metric::{Metric, Sample};
 use crate::origin::Origin;
 use crate::report::{Findings, Report, Version};
 use crate::scenario::{Bench, Scenario, wait_until_ready};
-use crate::server::{Kind, Server, Setup};
+use crate::server::{Behind, Kind, Server, Setup};
 
 /// Above this share of strangers on the server's core, a round is measured once more.
 const DISTURBED_PERCENT_MAX: f64 = 10.0;
@@ -122,9 +123,11 @@ fn measure(arguments: &Arguments) -> io::Result<bool> {
         true => (1, Duration::from_millis(200)),
         false => (arguments.rounds, Duration::from_secs_f64(arguments.seconds)),
     };
-    let setup = |budget| Setup { origin: origin_address, budget, weir: &weir, pin };
-    let mut bench =
-        Bench { origin: &origin, setup: setup(Scenario::Hit1k.budget()), window, smoke: arguments.smoke };
+    let setup = |scenario: Scenario| {
+        let (budget, behind) = (scenario.budget(), scenario.behind());
+        Setup { origin: origin_address, budget, behind, weir: &weir, pin }
+    };
+    let mut bench = Bench { origin: &origin, setup: setup(Scenario::Hit1k), window, smoke: arguments.smoke };
     let scenarios: Vec<Scenario> =
         if arguments.scenario.is_empty() { Scenario::ALL.into() } else { arguments.scenario.clone() };
     let machine = processor();
@@ -136,7 +139,7 @@ fn measure(arguments: &Arguments) -> io::Result<bool> {
     let mut running = Running { servers: BTreeMap::new() };
     let mut findings = Vec::new();
     for scenario in scenarios {
-        bench.setup = setup(scenario.budget());
+        bench.setup = setup(scenario);
         let found = run_scenario(scenario, &kinds, &bench, &mut running, rounds);
         found.write(&mut out)?;
         findings.push(found);
@@ -152,12 +155,12 @@ fn measure(arguments: &Arguments) -> io::Result<bool> {
 
 /// Servers that stay up from one scenario to the next; idle ones cost the others nothing.
 struct Running {
-    servers: BTreeMap<Kind, Server>,
+    servers: BTreeMap<(Kind, Behind), Server>,
 }
 
 impl Running {
     fn get(&mut self, kind: Kind, bench: &Bench<'_>) -> io::Result<&Server> {
-        match self.servers.entry(kind) {
+        match self.servers.entry((kind, bench.setup.behind)) {
             Entry::Occupied(entry) => Ok(entry.into_mut()),
             Entry::Vacant(entry) => Ok(entry.insert(start(kind, bench)?)),
         }

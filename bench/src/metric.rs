@@ -11,6 +11,9 @@ pub(crate) enum Metric {
     /// CPU time of the server per request, in microseconds.
     #[serde(rename = "cpu_us")]
     Cpu,
+    /// CPU time of the Redis behind it per request, in microseconds.
+    #[serde(rename = "redis_us")]
+    RedisCpu,
     #[serde(rename = "user_us")]
     User,
     #[serde(rename = "system_us")]
@@ -42,6 +45,13 @@ pub(crate) enum Metric {
     /// By how many percent the p99 of other clients grew.
     #[serde(rename = "others_slowdown_percent")]
     OthersSlowdown,
+    /// Milliseconds from asking for a purge to the answer.
+    #[serde(rename = "purge_ms")]
+    Purge,
+    /// Responses that a purge has taken.
+    Purged,
+    /// Commands that took Redis longer than a millisecond.
+    SlowCommands,
     #[serde(rename = "memory_mib")]
     Memory,
     /// How much of its core the load generator used, with the origin.
@@ -53,8 +63,9 @@ pub(crate) enum Metric {
 }
 
 impl Metric {
-    pub(crate) const ALL: [Self; 18] = [
+    pub(crate) const ALL: [Self; 22] = [
         Self::Cpu,
+        Self::RedisCpu,
         Self::User,
         Self::System,
         Self::Switches,
@@ -69,6 +80,9 @@ impl Metric {
         Self::Throughput,
         Self::PeakGrowth,
         Self::OthersSlowdown,
+        Self::Purge,
+        Self::Purged,
+        Self::SlowCommands,
         Self::Memory,
         Self::LoadCore,
         Self::Disturbed,
@@ -78,6 +92,7 @@ impl Metric {
     pub(crate) fn column(self) -> (&'static str, usize) {
         match self {
             Self::Cpu => ("CPU us", 2),
+            Self::RedisCpu => ("redis us", 2),
             Self::User => ("user us", 2),
             Self::System => ("sys us", 2),
             Self::Switches => ("switches", 3),
@@ -92,6 +107,9 @@ impl Metric {
             Self::Throughput => ("MiB/s", 0),
             Self::PeakGrowth => ("peak growth MiB", 1),
             Self::OthersSlowdown => ("others' p99 +%", 0),
+            Self::Purge => ("purge ms", 2),
+            Self::Purged => ("purged", 0),
+            Self::SlowCommands => ("slow in redis", 0),
             Self::Memory => ("memory MiB", 1),
             Self::LoadCore => ("load core %", 0),
             Self::Disturbed => ("disturbed %", 1),

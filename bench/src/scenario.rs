@@ -12,7 +12,7 @@ use crate::load::{self, Border, Outcome, Plan, Schedule, Target, Transport};
 use crate::metric::{Metric, Sample};
 use crate::origin::Origin;
 use crate::process::{SERVER_CORE, Usage, busy};
-use crate::server::{Budget, Kind, Server, Setup};
+use crate::server::{Behind, Budget, Kind, Server, Setup, nginx_lua};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -34,6 +34,22 @@ pub(crate) enum Scenario {
     ColdUncacheable,
     Memory,
     Large,
+    #[value(name = "redis-1k")]
+    #[serde(rename = "redis-1k")]
+    Redis1k,
+    #[value(name = "redis-1k-alone")]
+    #[serde(rename = "redis-1k-alone")]
+    Redis1kAlone,
+    #[value(name = "redis-64k")]
+    #[serde(rename = "redis-64k")]
+    Redis64k,
+    #[value(name = "redis-64k-alone")]
+    #[serde(rename = "redis-64k-alone")]
+    Redis64kAlone,
+    #[value(name = "disk-1k")]
+    #[serde(rename = "disk-1k")]
+    Disk1k,
+    PurgeGlob,
 }
 
 /// Everything that is the same for all scenarios of a run.
@@ -52,7 +68,7 @@ impl Bench<'_> {
 }
 
 impl Scenario {
-    pub(crate) const ALL: [Self; 10] = [
+    pub(crate) const ALL: [Self; 16] = [
         Self::Hit1k,
         Self::Hit64k,
         Self::Urls10k,
@@ -63,6 +79,12 @@ impl Scenario {
         Self::ColdUncacheable,
         Self::Memory,
         Self::Large,
+        Self::Redis1k,
+        Self::Redis1kAlone,
+        Self::Redis64k,
+        Self::Redis64kAlone,
+        Self::Disk1k,
+        Self::PurgeGlob,
     ];
 
     pub(crate) fn title(self) -> &'static str {
@@ -81,6 +103,16 @@ impl Scenario {
             }
             Self::Memory => "memory: 100,000 responses of 1 KiB",
             Self::Large => "large: 4 GiB through a budget of 64 MiB, beside paced hits of 1 KiB",
+            Self::Redis1k => "redis-1k: 1 KiB out of Redis, 10,000 URLs at random, 64 keep-alive connections",
+            Self::Redis1kAlone => "redis-1k-alone: 1 KiB out of Redis, 10,000 URLs at random, 1 connection",
+            Self::Redis64k => {
+                "redis-64k: 64 KiB out of Redis, 2,000 URLs at random, 64 keep-alive connections"
+            }
+            Self::Redis64kAlone => "redis-64k-alone: 64 KiB out of Redis, 2,000 URLs at random, 1 connection",
+            Self::Disk1k => {
+                "disk-1k: 1 KiB out of the durable tier, 10,000 URLs at random, 64 keep-alive connections"
+            }
+            Self::PurgeGlob => "purge-glob: 1,000,000 responses, a purge by a pattern that fits ten of them",
         }
     }
 
@@ -91,13 +123,16 @@ impl Scenario {
                 matches!(self, Self::Hit1k | Self::Hit64k | Self::Urls10k | Self::Connect | Self::Http2)
             }
             Kind::HyperProxy => matches!(self, Self::Pass | Self::ColdUncacheable),
-            _ => true,
+            Kind::Weir => true,
+            // Its client is in Lua, so it takes another configuration.
+            Kind::Nginx if self.behind() == Behind::Redis => self != Self::PurgeGlob && nginx_lua().is_some(),
+            _ => self.behind() == Behind::Nothing,
         }
     }
 
     /// Whether the servers that run all the time are asked, or one that is started for the question.
     pub(crate) fn wants_fresh_server(self) -> bool {
-        matches!(self, Self::Memory | Self::Large)
+        matches!(self, Self::Memory | Self::Large | Self::PurgeGlob)
     }
 
     /// Whether repeating it makes the figure better.
@@ -126,6 +161,12 @@ impl Scenario {
             Self::ColdUncacheable => cold(bench, server, Storing::Surprise, serial),
             Self::Memory => memory(bench, server),
             Self::Large => large(bench, server),
+            Self::Redis1k => behind(bench, server, 64, 1024, 10_000),
+            Self::Redis1kAlone => behind(bench, server, 1, 1024, 10_000),
+            Self::Redis64k => behind(bench, server, 64, 64 * 1024, 2_000),
+            Self::Redis64kAlone => behind(bench, server, 1, 64 * 1024, 2_000),
+            Self::Disk1k => behind(bench, server, 64, 1024, 10_000),
+            Self::PurgeGlob => purge_glob(bench, server),
         }
     }
 
@@ -133,9 +174,132 @@ impl Scenario {
     pub(crate) fn budget(self) -> Budget {
         match self {
             Self::Large => Budget { mebibytes: 64, entries: 200_000 },
+            // Memory holds next to nothing, so that each request is answered from behind it.
+            _ if self.behind() != Behind::Nothing && self != Self::PurgeGlob => {
+                Budget { mebibytes: 1024, entries: ENTRIES_BEFORE }
+            }
+            Self::PurgeGlob => Budget { mebibytes: 4096, entries: 1_100_000 },
             _ => Budget { mebibytes: 1024, entries: 200_000 },
         }
     }
+}
+
+impl Scenario {
+    /// What is behind memory in this scenario.
+    pub(crate) fn behind(self) -> Behind {
+        match self {
+            Self::Redis1k | Self::Redis1kAlone | Self::Redis64k | Self::Redis64kAlone | Self::PurgeGlob => {
+                Behind::Redis
+            }
+            Self::Disk1k => Behind::Disk,
+            _ => Behind::Nothing,
+        }
+    }
+}
+
+/// Responses that memory holds where what is behind it is measured: a fortieth of those that are asked for, and more than are asked for at once, so that who
+/// waits for the same finds it there.
+const ENTRIES_BEFORE: u32 = 256;
+/// How often all URLs are asked for until none of them reaches the origin. What is written behind the answers may find no room.
+const STORING_MAX: usize = 50;
+
+/// Hits of what lies behind memory.
+fn behind(
+    bench: &Bench<'_>,
+    server: &Server,
+    connections: usize,
+    size: u64,
+    count: u64,
+) -> io::Result<Sample> {
+    let count = if bench.smoke { count / 20 } else { count };
+    let resource = |id| Resource { storing: Storing::Store, size, delay_ms: 0, id };
+    let targets: Vec<_> = (1..=count).map(|id| Target::new(&resource(id))).collect();
+    let mut round = 0;
+    loop {
+        let before = bench.origin.borrow_mut().settled_requests()?;
+        store_all(bench, server.http1, Transport::KeepAlive, &targets)?;
+        if bench.origin.borrow_mut().settled_requests()? == before {
+            break;
+        }
+        round += 1;
+        if round == STORING_MAX {
+            return Err(io::Error::other("not all that was asked for comes to lie behind memory"));
+        }
+    }
+    let plan = Plan {
+        address: server.http1,
+        transport: Transport::KeepAlive,
+        connections,
+        targets: &targets,
+        schedule: Schedule::Random { warm_up: bench.window / 4, window: bench.window },
+        download: None,
+        limit: bench.window * 4 + Duration::from_secs(20),
+        // It may sleep: with one connection it would keep whoever else wants its core from it.
+        alone: false,
+    };
+    let asked = || server.redis.as_ref().map_or(Ok(0), |redis| redis.calls("get"));
+    let (fills_before, asked_before) = (bench.origin.borrow().fills(), asked()?);
+    let (mut sample, outcome) = observed(bench, server, &plan)?;
+    let fills = bench.origin.borrow().fills() - fills_before;
+    if fills != 0 {
+        return Err(io::Error::other(format!("the origin saw {fills} requests for what is stored")));
+    }
+    let answered = outcome.latencies.count();
+    if answered == 0 {
+        return Err(io::Error::other("no answer within the window"));
+    }
+    // The warm-up is in it too, so this only shows that memory answered next to nothing.
+    if server.redis.is_some() && (asked()? - asked_before) as f64 <= answered as f64 * 0.9 {
+        return Err(io::Error::other("not every request was one for Redis"));
+    }
+    sample.set(Metric::Memory, mebibytes(server.memory()));
+    Ok(sample)
+}
+
+/// A purge by pattern among many responses.
+fn purge_glob(bench: &Bench<'_>, server: &Server) -> io::Result<Sample> {
+    let count = if bench.smoke { 20_000 } else { 1_000_000 };
+    // Ten numbers begin with these digits; so do ten tags.
+    let (first, digits) = (1_000_000, 100_234);
+    let resource = |id| Resource { storing: Storing::Store, size: 64, delay_ms: 0, id };
+    let targets: Vec<_> = (first..first + count).map(|id| Target::new(&resource(id))).collect();
+    store_all(bench, server.http1, Transport::KeepAlive, &targets)?;
+    let redis = server.redis.as_ref().ok_or_else(|| io::Error::other("there is no Redis"))?;
+    redis.ask("SLOWLOG RESET")?;
+    let asked = Instant::now();
+    order_purge(server.admin, &format!("page:{digits}*"))?;
+    let took = asked.elapsed();
+    let slow = redis.number("SLOWLOG LEN")?;
+    // Those of its neighbourhood, among which are the ten, and no others are fetched again.
+    let before = bench.origin.borrow_mut().settled_requests()?;
+    let near = usize::try_from(digits * 10 - first - 1_000).unwrap_or_default();
+    store_all(bench, server.http1, Transport::KeepAlive, &targets[near..near + 2_000])?;
+    let purged = bench.origin.borrow_mut().settled_requests()? - before;
+    if purged != 10 {
+        return Err(io::Error::other(format!("the origin saw {purged} requests after ten were purged")));
+    }
+    let mut sample = Sample::default();
+    sample.set(Metric::Purge, micros(took) / 1e3);
+    sample.set(Metric::Purged, purged as f64);
+    sample.set(Metric::SlowCommands, slow as f64);
+    sample.set(Metric::Memory, mebibytes(server.memory()));
+    Ok(sample)
+}
+
+/// Orders a purge of Weir, and waits until all proxies have applied it.
+fn order_purge(admin: std::net::SocketAddr, glob: &str) -> io::Result<()> {
+    use std::io::{Read as _, Write as _};
+    let body = format!(r#"{{"glob": ["{glob}"], "wait": "all"}}"#);
+    let mut stream = std::net::TcpStream::connect(admin)?;
+    stream.set_read_timeout(Some(Duration::from_secs(20)))?;
+    write!(
+        stream,
+        "POST /purge HTTP/1.1\r\nHost: admin\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+        body.len()
+    )?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    if answer.starts_with("HTTP/1.1 200") { Ok(()) } else { Err(io::Error::other(answer)) }
 }
 
 /// Requests one after the other on each connection for the length of the window.
@@ -188,7 +352,8 @@ fn rate(
 
 /// Runs the plan and relates what the processes used meanwhile to the answers.
 fn observed(bench: &Bench<'_>, server: &Server, plan: &Plan<'_>) -> io::Result<(Sample, Outcome)> {
-    let read = || (server.tree.usage(), busy(SERVER_CORE));
+    let redis = || server.redis.as_ref().map_or(Usage::default(), |redis| redis.tree.usage());
+    let read = || (server.tree.usage(), busy(SERVER_CORE), redis());
     let (mut begin, mut end) = (read(), read());
     let outcome = load::run(plan, &mut bench.origin.borrow_mut(), |border| match border {
         Border::Begin => begin = read(),
@@ -198,11 +363,15 @@ fn observed(bench: &Bench<'_>, server: &Server, plan: &Plan<'_>) -> io::Result<(
         return Err(io::Error::other(format!("{} wrong answers, the first: {failure}", outcome.failures)));
     }
     let used: Usage = end.0 - begin.0;
-    let others = end.1.saturating_sub(begin.1).saturating_sub(used.cpu());
+    let used_by_redis = (end.2 - begin.2).cpu();
+    let others = end.1.saturating_sub(begin.1).saturating_sub(used.cpu()).saturating_sub(used_by_redis);
     let count = outcome.latencies.count().max(1) as f64;
     let seconds = outcome.window.as_secs_f64();
     let mut sample = Sample::default();
     sample.set(Metric::Cpu, micros(used.cpu()) / count);
+    if server.redis.is_some() {
+        sample.set(Metric::RedisCpu, micros(used_by_redis) / count);
+    }
     sample.set(Metric::User, micros(used.user) / count);
     sample.set(Metric::System, micros(used.system) / count);
     sample.set(Metric::Switches, used.switches as f64 / count);

@@ -13,6 +13,7 @@ use serde::Serialize;
 
 use crate::configs;
 use crate::process::{SERVER_CORE, Tree};
+use crate::redis::Redis;
 
 /// What can be measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum, Serialize)]
@@ -89,10 +90,19 @@ pub(crate) struct Budget {
     pub(crate) entries: u32,
 }
 
+/// What a server keeps its responses in behind memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Behind {
+    Nothing,
+    Redis,
+    Disk,
+}
+
 /// What every server is told.
 pub(crate) struct Setup<'a> {
     pub(crate) origin: SocketAddr,
     pub(crate) budget: Budget,
+    pub(crate) behind: Behind,
     pub(crate) weir: &'a Path,
     /// Without it the kernel chooses the core.
     pub(crate) pin: bool,
@@ -103,16 +113,24 @@ pub(crate) struct Server {
     pub(crate) kind: Kind,
     pub(crate) http1: SocketAddr,
     pub(crate) http2: SocketAddr,
+    /// Where Weir takes orders.
+    pub(crate) admin: SocketAddr,
     pub(crate) tree: Tree,
+    pub(crate) redis: Option<Redis>,
     child: Child,
     directory: PathBuf,
 }
 
 impl Server {
     pub(crate) fn start(kind: Kind, setup: &Setup<'_>) -> io::Result<Self> {
-        let directory = fresh_directory(kind)?;
-        let (http1, http2) = (free_address()?, free_address()?);
-        let place = configs::Place { directory: &directory, http1, http2, setup };
+        let directory = fresh_directory(kind, setup.behind)?;
+        let (http1, http2, admin) = (free_address()?, free_address()?, free_address()?);
+        let redis = match setup.behind {
+            Behind::Redis => Some(Redis::start(free_address()?, &directory, setup.pin)?),
+            Behind::Nothing | Behind::Disk => None,
+        };
+        let behind = redis.as_ref().map(|redis| redis.address);
+        let place = configs::Place { directory: &directory, http1, http2, admin, redis: behind, setup };
         let own = std::env::current_exe()?;
         let (program, arguments, one_port) = match kind {
             Kind::Hyper => (own, vec!["hyper".into(), http1.to_string(), http2.to_string()], false),
@@ -120,6 +138,7 @@ impl Server {
                 (own, vec!["hyper-proxy".into(), http1.to_string(), setup.origin.to_string()], true)
             }
             Kind::Weir => (setup.weir.to_owned(), configs::weir(&place)?, true),
+            Kind::Nginx if redis.is_some() => (installed("nginx")?, configs::nginx_lua(&place)?, false),
             Kind::Nginx => (installed("nginx")?, configs::nginx(&place)?, false),
             Kind::Haproxy => (installed("haproxy")?, configs::haproxy(&place)?, false),
             Kind::Varnish => (installed("varnishd")?, configs::varnish(&place)?, true),
@@ -142,7 +161,7 @@ impl Server {
             .spawn()?;
         let tree = Tree::of(child.id());
         let http2 = if one_port { http1 } else { http2 };
-        let mut server = Self { kind, http1, http2, tree, child, directory };
+        let mut server = Self { kind, http1, http2, admin, tree, redis, child, directory };
         server.wait_until_it_listens()?;
         Ok(server)
     }
@@ -217,6 +236,22 @@ pub(crate) fn build_weir() -> io::Result<PathBuf> {
     }
 }
 
+/// Where nginx finds what it needs to speak with Redis: its Lua module, and a client in Lua.
+pub(crate) fn nginx_lua() -> Option<(PathBuf, &'static str)> {
+    let modules = ["/usr/lib/nginx/modules", "/usr/lib64/nginx/modules", "/usr/local/nginx/modules"];
+    let modules = modules
+        .map(PathBuf::from)
+        .into_iter()
+        .find(|folder| folder.join("ngx_http_lua_module.so").is_file())?;
+    // Debian names the same client differently.
+    let clients = [
+        ("/usr/share/lua/5.1/nginx/redis.lua", "nginx.redis"),
+        ("/usr/share/lua/5.1/resty/redis.lua", "resty.redis"),
+    ];
+    let (_, client) = clients.into_iter().find(|(file, _)| Path::new(file).is_file())?;
+    Some((modules, client))
+}
+
 /// Whether this process may choose who its children are; some servers must then be told to stay who they are.
 pub(crate) fn is_root() -> bool {
     getuid().is_root()
@@ -237,11 +272,11 @@ fn installed(program: &str) -> io::Result<PathBuf> {
 }
 
 /// In memory where the machine has such a file system, so that a cache in files is not measured by its disk.
-fn fresh_directory(kind: Kind) -> io::Result<PathBuf> {
+fn fresh_directory(kind: Kind, behind: Behind) -> io::Result<PathBuf> {
     let memory = Path::new("/dev/shm");
     let parent = if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() };
-    let directory =
-        parent.join(format!("weir-bench-{}-{}", std::process::id(), kind.name().replace(' ', "-")));
+    let (own, kind) = (std::process::id(), kind.name().replace(' ', "-"));
+    let directory = parent.join(format!("weir-bench-{own}-{kind}-{behind:?}"));
     match fs::remove_dir_all(&directory) {
         Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
         _ => fs::create_dir_all(&directory)?,
