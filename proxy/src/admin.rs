@@ -453,12 +453,15 @@ fn purge_answer(what: &serde_json::Value, receipt: &Receipt, at: SystemTime) -> 
         "replicated": receipt.replicated,
         "journaled": receipt.journaled,
     });
-    let waited_for_all = what.get("wait").is_some();
-    if let (Some(object), true) = (body.as_object_mut(), waited_for_all) {
+    let wait = what.get("wait").and_then(serde_json::Value::as_str);
+    if let (Some(object), Some(replicas)) = (body.as_object_mut(), receipt.replicas) {
+        object.insert("replicas".to_owned(), replicas.into());
+    }
+    if let (Some(object), Some("all")) = (body.as_object_mut(), wait) {
         object.insert("applied_by".to_owned(), receipt.applied_by.clone().into());
         object.insert("not_applied_by".to_owned(), receipt.not_applied_by.clone().into());
     }
-    let done = receipt.replicated && receipt.not_applied_by.is_empty();
+    let done = receipt.replicated && receipt.not_applied_by.is_empty() && receipt.replicas != Some(0);
     json_answer(if done { StatusCode::OK } else { StatusCode::ACCEPTED }, &body)
 }
 

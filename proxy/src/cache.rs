@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use cache_semantics::Now;
@@ -25,11 +25,11 @@ use crate::config::model;
 use crate::content::{Content, FillBudget};
 use crate::durable::bodies::Bodies;
 use crate::error::ProxyError;
-use crate::purge::{Known, Purges, Softened, Verdict};
+use crate::purge::{Known, Labels, Purges, Softened, Verdict};
 use crate::searches::Searches;
 use crate::store::memory::{Keep, Memory};
 use crate::store::shared::SharedTier;
-use crate::store::{self, Encoded, Encodings, Origins, StoredResponse};
+use crate::store::{self, Carried, Encoded, Encodings, Origins, StoredResponse};
 
 /// How long an uncacheable answer is remembered: requests for it do not wait for one another meanwhile.
 const UNCACHEABLE_FOR: Duration = Duration::from_secs(120);
@@ -56,6 +56,10 @@ pub struct NamedCache {
     variants_dropped: Arc<AtomicU64>,
     /// The tier behind memory, shared with other proxies.
     pub shared: Option<Arc<SharedTier>>,
+    /// When this proxy began with the epoch.
+    epoch_since: SystemTime,
+    /// Hits that were served although nobody could tell whether others had purged them.
+    unverified_hits: Arc<AtomicU64>,
 }
 
 /// The keys of stored responses that are being encoded, and how.
@@ -100,6 +104,8 @@ pub struct Wanted<'r> {
     pub facts: &'r RequestFacts,
     /// The fields as the origin would see them.
     pub fields: Fields<'r>,
+    /// Nothing is served of which nobody can tell whether others have purged it.
+    pub strict: bool,
 }
 
 /// What to do with a request.
@@ -145,8 +151,8 @@ impl Arriving {
 }
 
 impl NamedCache {
-    /// An empty cache.
-    pub fn new(spec: model::Cache, limits: &model::Limits, purges: Arc<Purges>) -> Self {
+    /// An empty cache, of an epoch that begins now.
+    pub fn new(spec: model::Cache, limits: &model::Limits, purges: Arc<Purges>, now: SystemTime) -> Self {
         Self {
             memory: Arc::new(Memory::new(spec.max_memory, spec.max_entries, spec.max_body)),
             fills: Arc::new(Fills::new(limits.waiters)),
@@ -159,6 +165,8 @@ impl NamedCache {
             variants_max: limits.variants,
             variants_dropped: Arc::default(),
             shared: None,
+            epoch_since: now,
+            unverified_hits: Arc::default(),
             spec,
         }
     }
@@ -168,8 +176,8 @@ impl NamedCache {
         &self.spec
     }
 
-    /// The same cache, with all that it holds, under another description. `None`: what it holds cannot be kept under it.
-    pub fn described_as(&self, spec: &model::Cache, limits: &model::Limits) -> Option<Self> {
+    /// The same cache, with all that it holds, under another description. `None`: what it holds cannot be kept under it. Another epoch begins now.
+    pub fn described_as(&self, spec: &model::Cache, limits: &model::Limits, now: SystemTime) -> Option<Self> {
         let keeps = self.spec.enabled == spec.enabled
             && self.spec.version == spec.version
             && self.memory.resize(spec.max_memory, spec.max_entries, spec.max_body);
@@ -188,8 +196,26 @@ impl NamedCache {
                 variants_max: limits.variants,
                 variants_dropped: self.variants_dropped.clone(),
                 shared: None,
+                epoch_since: if self.spec.epoch == spec.epoch { self.epoch_since } else { now },
+                unverified_hits: self.unverified_hits.clone(),
             }
         })
+    }
+
+    /// Hits so far that others may have purged.
+    pub fn unverified_hits(&self) -> u64 {
+        self.unverified_hits.load(Ordering::Relaxed)
+    }
+
+    /// Whether something belongs to another epoch than ours.
+    fn is_of_other_epoch(&self, labels: &Labels) -> bool {
+        self.spec.epoch.is_some() && labels.epoch() != self.spec.epoch.as_deref()
+    }
+
+    /// Whether something belongs to another epoch, and the time in which that is still served is over.
+    pub fn is_outdated(&self, labels: &Labels, now: Now) -> bool {
+        let since = || now.wall.duration_since(self.epoch_since).unwrap_or_default();
+        self.is_of_other_epoch(labels) && since() >= self.spec.epoch_grace
     }
 
     /// The tier in memory, for the sweeper and for what is reported.
@@ -227,11 +253,13 @@ impl NamedCache {
             status: CacheStatus::forwarded(Fwd::UriMiss).because(Reason::Purged),
             others: Vec::new(),
         };
+        let is_gone =
+            |stored: &StoredResponse| self.is_purged(key, stored) || self.is_outdated(&stored.labels, now);
         let selected = match variants {
-            [only] if self.is_purged(key, only) => return purged,
+            [only] if is_gone(only) => return purged,
             [only] => only.variant.matches(wanted.fields).then_some(only),
             several => {
-                let valid = || several.iter().filter(|stored| !self.is_purged(key, stored));
+                let valid = || several.iter().filter(|stored| !is_gone(stored));
                 if valid().next().is_none() {
                     return purged;
                 }
@@ -240,7 +268,7 @@ impl NamedCache {
             }
         };
         let Some(stored) = selected else {
-            let others = variants.iter().filter(|stored| !self.is_purged(key, stored));
+            let others = variants.iter().filter(|stored| !is_gone(stored));
             // A 304 would say that the content is the same for both, not that fields made for one person are meant for another.
             let others = others.filter(|stored| stored.part.is_none() && !stored.variant.is_personal());
             let others = others.cloned().collect();
@@ -268,6 +296,20 @@ impl NamedCache {
             }
             Verdict::Valid(_) | Verdict::Purged => stored,
         };
+        let of_our_epoch;
+        let stored = if self.is_of_other_epoch(&stored.labels) {
+            of_our_epoch = self.take_into_epoch(key, stored, now);
+            &of_our_epoch
+        } else {
+            stored
+        };
+        if self.purges.is_shared() && !self.purges.is_verified(Instant::now()) {
+            if wanted.strict {
+                let status = CacheStatus::forwarded(Fwd::Stale).because(Reason::Unverified);
+                return Decision::Validate { stored: stored.clone(), status };
+            }
+            self.unverified_hits.fetch_add(1, Ordering::Relaxed);
+        }
         let hit = |age, ttl: i64, reason: Option<Reason>, refresh| {
             let mut status = CacheStatus::hit(ttl);
             status.detail = reason;
@@ -311,6 +353,15 @@ impl NamedCache {
         self.replace(key, stored, softened(stored, how, now))
     }
 
+    /// What an earlier epoch has left is stale since ours began. What comes of it from then on is ours.
+    fn take_into_epoch(&self, key: &[u8], stored: &Arc<StoredResponse>, now: Now) -> Arc<StoredResponse> {
+        let since = self.epoch_since.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let since_ms = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
+        let terms = stored.terms.softened(since_ms, Some(self.spec.epoch_grace), now);
+        let labels = Labels::clone(&stored.labels).of_epoch(self.spec.epoch.clone());
+        self.replace(key, stored, stored.with_labels(terms, Arc::new(labels)))
+    }
+
     /// Stores a response, in place of those that no request could prefer to it.
     pub fn store(&self, key: &[u8], response: StoredResponse) -> Arc<StoredResponse> {
         let response = Arc::new(response);
@@ -352,10 +403,10 @@ impl NamedCache {
     pub fn store_and_share(self: &Arc<Self>, key: &[u8], response: StoredResponse) -> Arc<StoredResponse> {
         let stored = self.store(key, response);
         if let Some(shared) = &self.shared {
-            shared.write_behind(self, key);
+            shared.write_behind(self, key, &stored);
         }
         if let Some(bodies) = self.bodies() {
-            bodies.write_behind(self, key);
+            bodies.write_behind(self, key, &stored);
         }
         stored
     }
@@ -389,12 +440,24 @@ impl NamedCache {
         taken
     }
 
-    /// What is stored under the key and may be shared with other proxies: whole, valid, and with a body of at most so many bytes.
-    pub fn shareable(&self, key: &[u8], body_max: u64) -> Vec<Arc<StoredResponse>> {
-        let Some(slot) = self.memory.lookup(key) else { return Vec::new() };
-        let variants = slot.variants().iter();
+    /// What is stored under the key and may be shared with other proxies: whole, valid, and with a body of at most so many bytes. `carried`: what it is where
+    /// memory has evicted it.
+    pub fn shareable(
+        &self,
+        key: &[u8],
+        carried: Option<&Carried>,
+        body_max: u64,
+    ) -> Vec<Arc<StoredResponse>> {
+        let slot = self.memory.lookup(key);
+        let variants = match (&slot, carried) {
+            (Some(slot), _) => slot.variants(),
+            (None, Some(carried)) => std::slice::from_ref(carried.stored()),
+            (None, None) => &[],
+        };
+        let variants = variants.iter();
         let fits = |stored: &&Arc<StoredResponse>| {
-            stored.part.is_none() && stored.content_len() <= body_max && !self.is_purged(key, stored)
+            let is_ours = !self.is_purged(key, stored) && !self.is_of_other_epoch(&stored.labels);
+            stored.part.is_none() && stored.content_len() <= body_max && is_ours
         };
         variants.filter(fits).cloned().collect()
     }
@@ -528,7 +591,8 @@ impl NamedCache {
         self.memory.retain(|key, stored| {
             let held = now.mono.saturating_duration_since(stored.terms.received());
             let since = now.wall.duration_since(stored.terms.received_wall()).unwrap_or_default();
-            if held >= stored.terms.keep_for() || shared_for.is_some_and(|max| since >= max) {
+            let is_over = held >= stored.terms.keep_for() || shared_for.is_some_and(|max| since >= max);
+            if is_over || self.is_outdated(&stored.labels, now) {
                 return Keep::No;
             }
             match stored.check(&self.purges, &self.spec.name, key) {

@@ -35,10 +35,13 @@ impl Control for Proxy {
         Box::pin(async move {
             let orders = self.targets(&order)?.into_iter().map(|target| (target, order.mode)).collect();
             let budget = match order.wait {
-                Wait::Local => purge::OPERATOR_BUDGET,
+                Wait::Local | Wait::Replica => purge::OPERATOR_BUDGET,
                 Wait::All => purge::WAIT_ALL_MAX,
             };
-            let receipt = self.purges.issue(orders, order.wait, budget, self.clock.now()).await;
+            let mut receipt = self.purges.issue(orders, order.wait, budget, self.clock.now()).await;
+            if order.wait == Wait::Replica && receipt.replicated {
+                receipt.replicas = Some(self.replicas_reached(purge::REPLICA_BUDGET).await.unwrap_or(0));
+            }
             self.metrics.background().purges.one();
             tracing::info!(id = receipt.id, replicated = receipt.replicated, what = %order.to_json(), "purged");
             Ok((receipt, self.clock.now().wall))
@@ -78,6 +81,8 @@ impl Control for Proxy {
                     "bytes_max": spec.max_memory,
                     "fills": cache.fills.len(),
                     "fill_bytes": cache.budget.used(),
+                    "epoch": spec.epoch.as_deref(),
+                    "unverified_hits": cache.unverified_hits(),
                 });
                 if let Some(shared) = &cache.shared {
                     let counted: serde_json::Map<_, _> = shared
@@ -158,6 +163,7 @@ impl Control for Proxy {
             into.note(Reading::CacheVariantsDropped, &labels, cache.variants_dropped() as f64);
             into.note(Reading::Fills, &labels, cache.fills.len() as f64);
             into.note(Reading::Waiters, &labels, cache.fills.waiting() as f64);
+            into.note(Reading::UnverifiedHits, &labels, cache.unverified_hits() as f64);
             if let Some(shared) = &cache.shared {
                 for (outcome, count) in shared.counted.all() {
                     into.note(Reading::CacheShared, &[labels[0], ("outcome", outcome)], count as f64);

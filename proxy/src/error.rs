@@ -45,6 +45,9 @@ pub enum ProxyError {
     /// `Cache-Control: only-if-cached`, and nothing stored may be used (RFC 9111 §5.2.1.7).
     #[error("nothing stored may be used, and the request allows nothing else")]
     OnlyIfCached,
+    /// Redis cannot be asked, and the cache serves nothing without it.
+    #[error("redis cannot be asked, and nothing is served without it")]
+    RedisFailed,
     /// The origin failed.
     #[error(transparent)]
     Origin(#[from] OriginError),
@@ -242,6 +245,16 @@ impl ProxyError {
                 "http_request_denied",
                 "only-if-cached",
                 "leave out `only-if-cached`",
+            ),
+            Self::RedisFailed => later(
+                1,
+                told(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    Proxy,
+                    "destination_unavailable",
+                    "redis-failed",
+                    "see `/status` for what is wrong with Redis, or write `on_redis_error = \"ignore\"`",
+                ),
             ),
             Self::Origin(error) => Self::told_of_origin(error.failure),
             Self::FillEnded => told(

@@ -493,7 +493,8 @@ impl Fill {
         let labels = if tags.names.is_empty() {
             plan.labels.clone()
         } else {
-            Arc::new(Labels::new(plan.route.name.clone(), tags.names.iter().map(|tag| &**tag)))
+            let labels = Labels::new(plan.route.name.clone(), tags.names.iter().map(|tag| &**tag));
+            Arc::new(labels.of_epoch(plan.labels.shared_epoch()))
         };
         Origins { variant, labels, stamp: self.stamp.stamp() }
     }

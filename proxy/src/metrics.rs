@@ -327,6 +327,8 @@ labels! {
         Fills = "cache_fills_in_progress",
         /// Requests that wait for a fill; label `cache`.
         Waiters = "cache_waiters",
+        /// Hits that others may have purged; label `cache`.
+        UnverifiedHits = "cache_unverified_hits",
         /// What came of looking into Redis, and of writing to it; labels `cache`, `outcome`.
         CacheShared = "cache_redis",
         /// Requests handed to the origin; label `origin`.
@@ -421,6 +423,7 @@ impl Reading {
                 | Self::OriginRetriesRefused
                 | Self::OriginStaleConnections
                 | Self::OriginConnectionsOpened
+                | Self::UnverifiedHits
                 | Self::CacheShared
                 | Self::CacheVariantsDropped
                 | Self::RedisConnects
@@ -452,6 +455,7 @@ impl Reading {
             }
             Self::Fills => "Fetches under way whose answer is to be stored.",
             Self::Waiters => "Requests that wait for another request's fill.",
+            Self::UnverifiedHits => "Hits of which could not be told whether other proxies had purged them.",
             Self::CacheShared => "What came of looking for stored responses in Redis, and of writing them.",
             Self::OriginRequests => "Requests handed to the origin, retries not counted.",
             Self::OriginFailures => "Requests that ended without the head of an answer.",

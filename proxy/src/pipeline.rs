@@ -281,6 +281,7 @@ fn serve(
                     headers: &parts.headers,
                     facts: &facts,
                     fields: plan.key.fields(&parts.headers, scratch),
+                    strict: cache.strict,
                 };
                 match cache.cache.decide(&scratch.key, &wanted, &cache.policy, now) {
                     Decision::Hit(hit) if !hit.refresh => {
@@ -628,7 +629,15 @@ impl Exchange {
         let alone = self.parts.method == Method::HEAD || facts.directives.only_if_cached || facts.range;
         let decision = match decision {
             Decision::Validate { .. } | Decision::Miss { .. } if alone => {
-                self.look_behind(key, facts).await.unwrap_or(decision)
+                match self.look_behind(key, facts).await {
+                    Ok(found) => found.unwrap_or(decision),
+                    Err(error) => {
+                        return self.error(
+                            &error,
+                            CacheStatus::forwarded(Fwd::UriMiss).because(Reason::RedisFailed),
+                        );
+                    }
+                }
             }
             Decision::Hit(_) | Decision::Validate { .. } | Decision::Miss { .. } => decision,
         };
@@ -705,7 +714,14 @@ impl Exchange {
                     return self.answer_stored(key, &hit.stored, hit.age, hit.status);
                 }
                 let (mut candidates, mut stale, mut status) = (candidates, stale, status);
-                match self.behind_memory(key, facts).await {
+                let behind = match self.behind_memory(key, facts).await {
+                    Ok(behind) => behind,
+                    Err(error) => {
+                        token.tell(Outcome::Failed(error.clone()));
+                        return self.error(&error, status.because(Reason::RedisFailed));
+                    }
+                };
+                match behind {
                     Some(Decision::Hit(hit)) => {
                         token.tell(Outcome::Stored(hit.stored.clone()));
                         drop(token);
@@ -784,19 +800,23 @@ impl Exchange {
             headers: &self.presented.headers,
             facts,
             fields: self.presented.fields(),
+            strict: self.plan_cache().strict,
         };
         self.cache().decide(key, &wanted, &self.plan_cache().policy, self.clock())
     }
 
-    /// Looks into the tier behind memory. `Some`: it has put something into memory, and this is what the cache says now.
-    async fn look_behind(&self, key: &[u8], facts: &RequestFacts) -> Option<Decision> {
+    /// Looks into the tier behind memory. `Some`: it has put something into memory, and this is what the cache says now. An error: it is not to be
+    /// done without, and cannot be asked.
+    async fn look_behind(&self, key: &[u8], facts: &RequestFacts) -> Result<Option<Decision>, ProxyError> {
         let cache = self.cache();
-        if let Some(tier) = &cache.shared
-            && Box::pin(tier.look(cache, key, self.presented.fields(), self.clock())).await == Looked::Found
-        {
-            return Some(self.found_behind(key, facts, Reason::Redis));
+        if let Some(tier) = &cache.shared {
+            match Box::pin(tier.look(cache, key, self.presented.fields(), self.clock())).await {
+                Looked::Found => return Ok(Some(self.found_behind(key, facts, Reason::Redis))),
+                Looked::Skipped if tier.spec().required => return Err(ProxyError::RedisFailed),
+                Looked::Nothing | Looked::Skipped => {}
+            }
         }
-        self.look_on_disk(key, facts).await
+        Ok(self.look_on_disk(key, facts).await)
     }
 
     /// Likewise, on disk.
@@ -817,20 +837,25 @@ impl Exchange {
     }
 
     /// Likewise, for one who is about to fill. Where there is nothing, it gets the right to fill for all proxies, or waits for who has it.
-    async fn behind_memory(&mut self, key: &[u8], facts: &RequestFacts) -> Option<Decision> {
+    async fn behind_memory(
+        &mut self,
+        key: &[u8],
+        facts: &RequestFacts,
+    ) -> Result<Option<Decision>, ProxyError> {
         let cache = self.cache().clone();
-        let Some(tier) = &cache.shared else { return self.look_on_disk(key, facts).await };
+        let Some(tier) = &cache.shared else { return Ok(self.look_on_disk(key, facts).await) };
         // Boxed, here and below: each is larger than all the rest of a miss, which need not have such a tier.
         match Box::pin(tier.look(&cache, key, self.presented.fields(), self.clock())).await {
-            Looked::Found => return Some(self.found_behind(key, facts, Reason::Redis)),
-            Looked::Skipped => return self.look_on_disk(key, facts).await,
+            Looked::Found => return Ok(Some(self.found_behind(key, facts, Reason::Redis))),
+            Looked::Skipped if tier.spec().required => return Err(ProxyError::RedisFailed),
+            Looked::Skipped => return Ok(self.look_on_disk(key, facts).await),
             Looked::Nothing => {}
         }
         if let Some(found) = self.look_on_disk(key, facts).await {
-            return Some(found);
+            return Ok(Some(found));
         }
         let clock = &self.worker.proxy.clock;
-        match Box::pin(tier.lease(&cache, key, self.presented.fields(), clock)).await {
+        Ok(match Box::pin(tier.lease(&cache, key, self.presented.fields(), clock)).await {
             Leased::Lead(lease) => {
                 self.lease = lease;
                 None
@@ -842,7 +867,7 @@ impl Exchange {
                 }
                 decision => Some(decision),
             },
-        }
+        })
     }
 
     /// Fetches, and waits for the head. `token`: others wait with us.

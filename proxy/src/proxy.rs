@@ -12,6 +12,7 @@ use crate::cache::NamedCache;
 use crate::clock::Clock;
 use crate::compress::Compressor;
 use crate::config::model::{Action, Config, Route};
+use crate::durable::FolderLock;
 use crate::durable::bodies::Bodies;
 use crate::durable::journal::Journal;
 use crate::limit::{self, Limiter, PlanLimit};
@@ -43,6 +44,8 @@ pub struct Proxy {
     /// What runs plugins.
     pub plugins: plugin::Registry,
     background: Handle,
+    /// Keeps other proxies out of the folder of the embedded store.
+    _folder: Option<FolderLock>,
 }
 
 /// The configuration as requests use it. A request keeps the one it began with.
@@ -96,6 +99,8 @@ pub struct PlanCache {
     pub policy: Policy,
     /// Whether stored text is compressed.
     pub compress: bool,
+    /// Whether nothing is served of which nobody can tell whether others have purged it.
+    pub strict: bool,
     /// Surrogate tags.
     pub tags: Vec<Template>,
 }
@@ -129,7 +134,14 @@ impl Proxy {
         background: Handle,
     ) -> Result<Arc<Self>, SetupError> {
         let place = LogPlace::of(&config);
-        let journal = config.data.as_ref().and_then(|data| {
+        let folder = config.data.as_ref().and_then(|data| {
+            FolderLock::take(&data.path)
+                .inspect_err(|error| tracing::error!(%error, "there is no embedded store"))
+                .ok()
+        });
+        // A folder that others use, or that cannot be written to, is left alone.
+        let data = config.data.as_ref().filter(|_| folder.is_some());
+        let journal = data.and_then(|data| {
             let log = place.as_ref().map_or("alone", |place| &*place.prefix);
             Journal::open(&data.path, log)
                 .inspect_err(|error| {
@@ -138,7 +150,7 @@ impl Proxy {
                 })
                 .ok()
         });
-        let bodies = config.data.as_ref().zip(journal.as_ref()).and_then(|(data, journal)| {
+        let bodies = data.zip(journal.as_ref()).and_then(|(data, journal)| {
             if data.cache_size == 0 {
                 return None;
             }
@@ -170,6 +182,7 @@ impl Proxy {
             compressor: Compressor::start().map_err(SetupError::Thread)?,
             plugins,
             background,
+            _folder: folder,
         }))
     }
 
@@ -195,6 +208,22 @@ impl Proxy {
         drop(keeper);
         self.snapshot.store(Arc::new(next));
         Ok(())
+    }
+
+    /// Tells the other proxies that this one is no more, so that they do not wait for it. To be called when nothing is served any more.
+    pub async fn leave(&self) {
+        let keeper = self.keeper.lock().take();
+        if let Some((_, keeper)) = keeper {
+            keeper.leave().await;
+        }
+    }
+
+    /// How many replicas of the primary have what was written to the log of purges until now. `None`: it cannot be asked.
+    pub async fn replicas_reached(&self, within: std::time::Duration) -> Option<u64> {
+        let place = self.keeper.lock().as_ref().map(|(place, _)| place.clone())?;
+        let redis = self.snapshot.load().redis.get(&place.redis)?.clone();
+        let marker = format!("{{{}}}:wait", place.prefix);
+        redis.link().ok()?.wait_for_replicas(marker.as_bytes(), within).await.ok()
     }
 
     /// The snapshot, for a look.
@@ -294,8 +323,10 @@ impl Snapshot {
         let mut caches = BTreeMap::new();
         for (name, spec) in &config.caches {
             let kept = before.and_then(|before| before.caches.get(name));
-            let cache = kept.and_then(|kept| kept.described_as(spec, limits));
-            let mut cache = cache.unwrap_or_else(|| NamedCache::new(spec.clone(), limits, purges.clone()));
+            let now = with.clock.now().wall;
+            let cache = kept.and_then(|kept| kept.described_as(spec, limits, now));
+            let mut cache =
+                cache.unwrap_or_else(|| NamedCache::new(spec.clone(), limits, purges.clone(), now));
             cache.shared = spec.shared.as_ref().and_then(|shared| {
                 let (redis, log) = (redis.get(&shared.redis)?, log.as_ref()?);
                 let is_same = |tier: &&Arc<SharedTier>| tier.is(shared, redis, log);
@@ -347,9 +378,11 @@ impl Plan {
             cache: cache.clone(),
             policy: rule.rules.policy(),
             compress: rule.rules.compress.unwrap_or(true),
+            strict: rule.rules.strict.unwrap_or(false),
             tags: rule.tags.clone(),
         });
-        let labels = Arc::new(Labels::new(route.name.clone(), []));
+        let epoch = used.and_then(|(_, cache)| cache.spec().epoch.clone());
+        let labels = Arc::new(Labels::new(route.name.clone(), []).of_epoch(epoch));
         let plugins = RoutePlugins::new(&route.name, &route.plugins, plugins);
         Self { route: route.clone(), origin, key, cache, limits: Vec::new(), labels, plugins }
     }

@@ -384,7 +384,7 @@ impl Condition {
         match self {
             Self::Present => values.next().is_some(),
             Self::Absent => values.next().is_none(),
-            Self::Fits(glob) => values.any(|value| glob.matches(&form_decoded(value))),
+            Self::Fits(glob) => values.any(|value| glob.matches(form_decoded(value))),
         }
     }
 

@@ -272,6 +272,7 @@ impl Running {
         if !ended_well {
             tracing::warn!("stopped at once, because told a second time");
         }
+        background.block_on(self.inner.proxy.leave());
         drop(self);
         Ok(())
     }
@@ -297,6 +298,7 @@ impl Running {
         self.begin_draining();
         let background = self.background.clone();
         background.block_on(self.inner.server.drain(within));
+        background.block_on(self.inner.proxy.leave());
     }
 }
 

@@ -354,6 +354,9 @@ impl Facts {
             }
             subjects(self.seed.hash_one(("route", known.labels.route())));
             subjects(self.seed.hash_one(("cache", known.cache)));
+            if let Some(epoch) = known.labels.epoch() {
+                subjects(self.seed.hash_one(("epoch", epoch)));
+            }
             subjects(self.seed.hash_one(("key", known.key)));
             for tag in known.labels.tags() {
                 subjects(self.seed.hash_one(("tag", tag)));
@@ -382,6 +385,7 @@ impl Facts {
             Target::Host(host) => self.seed.hash_one(("host", &**host)),
             Target::Route(route) => self.seed.hash_one(("route", &**route)),
             Target::Cache(cache) => self.seed.hash_one(("cache", &**cache)),
+            Target::Epoch(epoch) => self.seed.hash_one(("epoch", &**epoch)),
             Target::Url(url) => {
                 let (path, query) = match url.path_and_query.split_once('?') {
                     Some((path, query)) => (path, Some(query)),
@@ -639,7 +643,10 @@ mod tests {
         fn new(authority: &str, path: &str, tags: &[&str]) -> Self {
             let mut key = Vec::new();
             KeyBuilder::new(&mut key, KeyClass::Get, "http", authority, path, None).part("origin", b"o");
-            Self { key, labels: Labels::new("pages".into(), tags.iter().copied()) }
+            Self {
+                key,
+                labels: Labels::new("pages".into(), tags.iter().copied()).of_epoch(Some("v7".into())),
+            }
         }
 
         fn known(&self) -> Known<'_> {
@@ -680,6 +687,8 @@ mod tests {
             ("route",      "page",                    false),
             ("cache",      "default",                 true),
             ("cache",      "chat",                    false),
+            ("epoch",      "v7",                      true),
+            ("epoch",      "v8",                      false),
             ("everything", "",                        true),
             ("mark",       "run",                     false),
         ];

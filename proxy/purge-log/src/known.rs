@@ -4,10 +4,12 @@ use std::sync::Arc;
 
 use cache_semantics::key::{self, KeyUrl};
 
-/// The route that stored a response and the surrogate tags it carries. Responses of one route without tags of their own share it.
+/// The route that stored a response and the surrogate tags it carries, and the epoch. Responses of one route without tags of their own share it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Labels {
     route: Arc<str>,
+    /// Under which epoch of its cache it was stored.
+    epoch: Option<Arc<str>>,
     /// Each with its length in two bytes before it.
     tags: Box<[u8]>,
 }
@@ -22,7 +24,25 @@ impl Labels {
                 packed.extend_from_slice(tag.as_bytes());
             }
         }
-        Self { route, tags: packed.into() }
+        Self { route, epoch: None, tags: packed.into() }
+    }
+
+    /// The same, stored under this epoch.
+    #[must_use]
+    pub fn of_epoch(self, epoch: Option<Arc<str>>) -> Self {
+        Self { epoch, ..self }
+    }
+
+    /// The epoch of its cache under which it was stored.
+    #[must_use]
+    pub fn epoch(&self) -> Option<&str> {
+        self.epoch.as_deref()
+    }
+
+    /// Likewise, to be shared.
+    #[must_use]
+    pub fn shared_epoch(&self) -> Option<Arc<str>> {
+        self.epoch.clone()
     }
 
     /// The name of the route.

@@ -24,6 +24,8 @@ pub enum Target {
     Route(Box<str>),
     /// What is in a named cache.
     Cache(Box<str>),
+    /// What was stored under an epoch of its cache.
+    Epoch(Box<str>),
     /// All there is.
     Everything,
     /// Nothing: a record that only moves the end of the log. It names the history of the log that begins with it.
@@ -162,8 +164,8 @@ impl fmt::Display for Prefix {
 
 impl Target {
     /// The kinds, as they are written.
-    pub const KINDS: [&str; 9] =
-        ["tag", "glob", "key", "url", "prefix", "host", "route", "cache", "everything"];
+    pub const KINDS: [&str; 10] =
+        ["tag", "glob", "key", "url", "prefix", "host", "route", "cache", "epoch", "everything"];
 
     /// How its kind is written.
     #[must_use]
@@ -177,6 +179,7 @@ impl Target {
             Self::Host(_) => "host",
             Self::Route(_) => "route",
             Self::Cache(_) => "cache",
+            Self::Epoch(_) => "epoch",
             Self::Everything => "everything",
             Self::Mark(_) => "mark",
         }
@@ -186,9 +189,12 @@ impl Target {
     #[must_use]
     pub fn value(&self) -> String {
         match self {
-            Self::Tag(text) | Self::Host(text) | Self::Route(text) | Self::Cache(text) | Self::Mark(text) => {
-                text.to_string()
-            }
+            Self::Tag(text)
+            | Self::Host(text)
+            | Self::Route(text)
+            | Self::Cache(text)
+            | Self::Epoch(text)
+            | Self::Mark(text) => text.to_string(),
             Self::TagGlob(glob) => glob.to_string(),
             Self::Key(key) => key.iter().map(|byte| format!("{byte:02x}")).collect(),
             Self::Url(url) => url.to_string(),
@@ -214,6 +220,7 @@ impl Target {
             "host" => Self::Host(value.to_ascii_lowercase().into()),
             "route" => Self::Route(value.into()),
             "cache" => Self::Cache(value.into()),
+            "epoch" => Self::Epoch(value.into()),
             "everything" => Self::Everything,
             "mark" => Self::Mark(value.into()),
             _ => return Err(TargetError::UnknownKind(kind.to_owned())),

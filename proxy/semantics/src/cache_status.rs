@@ -135,6 +135,10 @@ reasons! {
     Plugin = "plugin",
     /// A plugin failed, and this is its safe way.
     PluginFailed = "plugin-failed",
+    /// Whether somebody else has purged it cannot be told at the moment.
+    Unverified = "unverified",
+    /// Redis cannot be asked, and nothing is served without it.
+    RedisFailed = "redis-failed",
     // What was served in the origin's place.
     /// Another proxy has stored it; it came out of Redis and is in memory now.
     Redis = "redis",

@@ -50,6 +50,9 @@ pub(super) struct Arguments {
     /// What is in this named cache
     #[arg(long)]
     cache: Vec<String>,
+    /// What was stored under this epoch of its cache
+    #[arg(long)]
+    epoch: Vec<String>,
     /// What `[model.NAME]` says
     #[arg(long)]
     model: Vec<String>,
@@ -65,8 +68,8 @@ pub(super) struct Arguments {
     /// Do not drop it: serve it for so long at most while it is fetched anew
     #[arg(long, value_name = "DURATION", num_args = 0..=1, default_missing_value = "60s", conflicts_with = "soft")]
     refresh: Option<String>,
-    /// Until when to wait: `local`, until the other proxies will hear of it; `all`, until all have applied it
-    #[arg(long, value_parser = ["local", "all"], default_value = "local")]
+    /// Until when to wait: `local`, until the other proxies will hear of it; `replica`, until a replica of Redis has it too; `all`, until all have applied it
+    #[arg(long, value_parser = ["local", "replica", "all"], default_value = "local")]
     wait: String,
     /// The admin listener
     #[arg(long, value_name = "ADDRESS")]
@@ -145,6 +148,7 @@ impl Arguments {
             ("host", &self.host),
             ("route", &self.route),
             ("cache", &self.cache),
+            ("epoch", &self.epoch),
             ("model", &self.model),
             ("key", &self.key),
         ];
@@ -156,7 +160,7 @@ impl Arguments {
         }
         if object.is_empty() {
             return Err(Failed::Text(
-                "nothing is named\n help: name a URL, or --tag, --glob, --prefix, --host, --route, --cache, --model, --key or --everything"
+                "nothing is named\n help: name a URL, or --tag, --glob, --prefix, --host, --route, --cache, --epoch, --model, --key or --everything"
                     .to_owned(),
             ));
         }

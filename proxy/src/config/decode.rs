@@ -441,12 +441,6 @@ impl<'r> Reader<'r> {
         let known = || T::KEYS.iter().map(|key| key.name);
         let message = format!("unknown key `{name}` in {}", in_words(T::WRITTEN));
         let mistake = Mistake::new(key.span(), message);
-        if let Some(help) = super::schema::later(T::WRITTEN, name) {
-            let message =
-                format!("this version of Weir does not know `{name}` yet, in {}", in_words(T::WRITTEN));
-            self.report(Mistake::new(key.span(), message).help(help));
-            return;
-        }
         let meant = nearest(name, known());
         if meant.is_some_and(|meant| {
             T::KEYS.iter().any(|key| key.name == meant && key.expects == Secret::EXPECTS)

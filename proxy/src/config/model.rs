@@ -324,6 +324,10 @@ pub struct Cache {
     pub max_body: u64,
     /// Part of every key; a new one makes every old entry a miss.
     pub version: u64,
+    /// What is stored belongs to it; what belongs to another is stale.
+    pub epoch: Option<Arc<str>>,
+    /// So long what belongs to an earlier epoch is served stale while it is refreshed. Default 0.
+    pub epoch_grace: Duration,
     /// Its tier in Redis.
     pub shared: Option<SharedTier>,
     /// What applies where a route does not say otherwise.
@@ -339,6 +343,8 @@ pub struct SharedTier {
     pub prefix: Arc<str>,
     /// What the names of the log of purges begin with: the prefix without the version, because purges are of all of them.
     pub log: Arc<str>,
+    /// Whether a request that finds nothing fails where Redis cannot be asked.
+    pub required: bool,
     /// The largest body that is put there. Default 1 MiB.
     pub max_body: u64,
     /// The longest that anything stays there. Default 7 days.
@@ -357,6 +363,8 @@ impl Cache {
             max_entries: 100_000,
             max_body: 8 << 20,
             version: 1,
+            epoch: None,
+            epoch_grace: Duration::ZERO,
             shared: None,
             defaults: CacheRules::default(),
         }
@@ -431,6 +439,8 @@ pub struct CacheRules {
     pub overrides: Vec<Override>,
     /// Compress stored text once and serve each encoding. Default: true.
     pub compress: Option<bool>,
+    /// Ask the origin before what is held is served of which nobody can tell whether it was purged. Default: false.
+    pub strict: Option<bool>,
 }
 
 impl CacheRules {

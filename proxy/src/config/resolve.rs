@@ -38,6 +38,8 @@ const ENTRIES_MAX: u64 = 100_000;
 const BODY_MAX: u64 = 8 << 20;
 const REDIS_BODY_MAX: u64 = 1 << 20;
 const REDIS_TTL_MAX: Duration = crate::proxy::KEEP_MAX;
+/// A commit, a version, a date.
+const EPOCH_BYTES_MAX: usize = 256;
 /// A file that is answered with lies in memory.
 const FILE_BYTES_MAX: u64 = 16 << 20;
 
@@ -727,6 +729,7 @@ impl Resolver<'_> {
             redis: server.name.clone(),
             prefix: format!("{prefix}:v{version}{database}").into(),
             log: format!("{prefix}{database}").into(),
+            required: cache.on_redis_error.or(schema::OnRedisError::Ignore) == schema::OnRedisError::Fail,
             max_body,
             max_ttl: self.redis_max_ttl(&cache.redis_max_ttl),
             compression: cache.compression.or(Compression::Zstd),
@@ -831,6 +834,15 @@ impl Resolver<'_> {
         })
     }
 
+    /// A variable that is not set stands for none.
+    fn epoch(&self, field: &Field<Text>) -> Option<Arc<str>> {
+        let at = field.get().filter(|at| !at.value.value.is_empty())?;
+        if at.value.value.len() > EPOCH_BYTES_MAX {
+            self.wrong(&at.span, format!("an epoch has at most {EPOCH_BYTES_MAX} bytes"));
+        }
+        Some(at.value.value.as_str().into())
+    }
+
     fn password_of(&self, file: &At<PathBuf>) -> Option<Secret> {
         let path = self.readable(file);
         let is_file = std::fs::metadata(&path).is_ok_and(|data| data.is_file());
@@ -866,6 +878,8 @@ impl Resolver<'_> {
             max_entries: cache.max_entries.value().map_or(ENTRIES_MAX, |number| number.0),
             max_body,
             version: cache.version.value().map_or(0, |number| number.0),
+            epoch: self.epoch(&cache.epoch),
+            epoch_grace: self.maybe_duration(&cache.epoch_grace).unwrap_or_default(),
             shared,
             defaults: CacheRules {
                 ttl: self.maybe_duration(&cache.ttl),
@@ -875,6 +889,7 @@ impl Resolver<'_> {
                 store_set_cookie: cache.store_set_cookie.or(false),
                 overrides: Vec::new(),
                 compress: cache.compress.value().copied(),
+                strict: cache.unverified.value().map(|word| *word == schema::Unverified::Strict),
             },
         }
     }
@@ -1477,6 +1492,7 @@ impl Resolver<'_> {
             stale_if_error: self.maybe_duration(&table.stale_if_error).or(base.stale_if_error),
             store_set_cookie: table.store_set_cookie.or(base.store_set_cookie),
             compress: table.compress.value().copied().or(base.compress),
+            strict: table.unverified.value().map(|word| *word == schema::Unverified::Strict).or(base.strict),
             overrides,
         };
         let overrides_lifetime =

@@ -187,7 +187,8 @@ table! {
         read_budget: Lifetime = "\"25ms\"",
         /// What a write may take; no request waits for it.
         write_budget: Lifetime = "\"250ms\"",
-        /// An upper bound of connections to each server. Weir needs three, however many requests there are, and opens no more.
+        /// An upper bound of connections to a server. Weir needs three, and opens one more for each worker, however many requests there are. Of a Cluster it
+        /// opens three to each node, and none for workers.
         max_connections: Whole<3, 100_000> = "50",
         /// How often a server that nobody asks is asked how it is.
         health_interval: Lifetime = "\"5s\"",
@@ -219,6 +220,16 @@ table! {
         max_body: ByteSize = "\"8MiB\"",
         /// Part of every key: raise it, and nothing stored before is used again.
         version: Whole<0, { u64::MAX }> = "0",
+        /// What is stored belongs to this, as in `epoch = "${GIT_SHA:-}"`: under another one than before, all that was stored is stale. Empty: none.
+        epoch: Text = "none",
+        /// So long after the epoch has changed what belongs to an earlier one is served stale, while it is fetched anew behind the answer. The time counts from
+        /// when this proxy begins with the epoch. Without it nothing of an earlier epoch is served.
+        epoch_grace: Lifetime = "\"0s\"",
+        /// While this proxy cannot tell whether others have purged what it holds in memory: `"available"` serves it, and counts; `"strict"` asks the origin
+        /// first. Only caches with `redis` share purges.
+        unverified: Unverified = "\"available\"",
+        /// What a request gets that finds nothing in memory while Redis cannot be asked: `"ignore"`, the origin's answer; `"fail"`, a 503.
+        on_redis_error: OnRedisError = "\"ignore\"",
         /// The `[redis.NAME]` that it shares with other proxies: what one has stored, all find. Memory stays in front of it.
         redis: Text = "none",
         /// What all its keys in Redis begin with, followed by its version: letters, digits, `-`, `_`, `.` and `:`. Nothing else in that Redis is ever read or changed.
@@ -425,6 +436,8 @@ table! {
         store_set_cookie: bool = "that of the cache",
         /// As in `[cache.NAME]`.
         compress: bool = "that of the cache",
+        /// As in `[cache.NAME]`.
+        unverified: Unverified = "that of the cache",
         /// Words that shall not count. Of the origin: `"no-store"`, `"no-cache"`, `"private"`, `"max-age"` (with `s-maxage` and `Expires`: `ttl` takes their place),
         /// `"must-revalidate"`, `"vary"` (one variant for all), `"set-cookie"` (stored without it). Of clients: `"authorization"` and `"cookie"` (answers to such
         /// requests are shared), `"request"` (`Cache-Control`, `Pragma`). Most of them can show one person's page to another: be sure.
@@ -673,6 +686,30 @@ pub(super) enum CacheKind {
 words!(CacheKind {
     "memory" => CacheKind::Memory,
     "none" => CacheKind::None,
+});
+
+/// What is done with a hit that others may have purged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Unverified {
+    Available,
+    Strict,
+}
+
+words!(Unverified {
+    "available" => Unverified::Available,
+    "strict" => Unverified::Strict,
+});
+
+/// What comes of Redis that cannot be asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum OnRedisError {
+    Ignore,
+    Fail,
+}
+
+words!(OnRedisError {
+    "ignore" => OnRedisError::Ignore,
+    "fail" => OnRedisError::Fail,
 });
 
 words!(Compression {
@@ -984,17 +1021,6 @@ impl Decode for PluginFailure {
             }
         }
     }
-}
-
-/// Names that later versions will know. A file written for them must not be half understood.
-pub(super) fn later(written: &str, name: &str) -> Option<String> {
-    let known_later: &[&str] = match written {
-        "[cache.NAME]" => &["epoch", "epoch_grace", "on_redis_error"],
-        _ => return None,
-    };
-    known_later
-        .contains(&name)
-        .then(|| "leave it out; a later version brings it (see CHANGELOG.md)".to_owned())
 }
 
 /// What people write who come from elsewhere, or who put a key into the wrong table.

@@ -220,6 +220,7 @@ fn every_default_is_the_one_that_the_reference_names() {
         if table == "cache.default" {
             text = text
                 .replace("compress: Some(true)", "compress: None")
+                .replace("strict: Some(false)", "strict: None")
                 .replace("error_ttl_max: Some(10s)", "error_ttl_max: None")
                 .replace("stale_while_revalidate: Some(0ns)", "stale_while_revalidate: None")
                 .replace("stale_if_error: Some(0ns)", "stale_if_error: None");

@@ -15,12 +15,12 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension as _, params};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::{mpsc, oneshot};
 
-use super::{BUSY_TIMEOUT, Safety, StoreError, open};
+use super::{BUSY_TIMEOUT, Safety, StoreError, begin_anew, is_corruption, open};
 use crate::cache::NamedCache;
 use crate::clock::Clock;
 use crate::purge::{Judgement, Known, Stamp, Verdict};
-use crate::store::Origins;
 use crate::store::wire::{self, Compression, Limits};
+use crate::store::{Carried, Carrying, Origins, StoredResponse};
 
 const SCHEMA: &str = "\
 CREATE TABLE IF NOT EXISTS entry (
@@ -78,6 +78,7 @@ pub struct Bodies {
     writes: mpsc::Sender<Job>,
     reads: Vec<mpsc::Sender<Look>>,
     next: AtomicU64,
+    carrying: Carrying,
     shared: Arc<Shared>,
 }
 
@@ -85,12 +86,27 @@ pub struct Bodies {
 struct Shared {
     counted: Counted,
     off: AtomicBool,
+    /// A reader has found the file damaged.
+    damaged: AtomicBool,
+    /// Counts the files: a reader that has an older one open opens the new one.
+    file: AtomicU64,
 }
 
 enum Job {
-    Write { cache: Arc<NamedCache>, key: Box<[u8]> },
-    Remove { name: [u8; 32] },
-    Used { id: i64, at: i64 },
+    Write {
+        cache: Arc<NamedCache>,
+        key: Box<[u8]>,
+        carried: Option<Carried>,
+    },
+    Remove {
+        name: [u8; 32],
+    },
+    Used {
+        id: i64,
+        at: i64,
+    },
+    /// Nothing but to look whether the file is damaged.
+    Look,
     Flush(oneshot::Sender<()>),
 }
 
@@ -133,10 +149,10 @@ impl Bodies {
         for number in 0..READERS {
             let (asked, looks) = mpsc::channel(READS_MAX);
             let connection = reader(&path).map_err(file)?;
-            let shared = shared.clone();
+            let (shared, path) = (shared.clone(), path.clone());
             std::thread::Builder::new()
                 .name(format!("bodies-{number}"))
-                .spawn(move || read_all(&connection, looks, &shared))
+                .spawn(move || read_all(connection, &path, looks, &shared))
                 .map_err(thread)?;
             reads.push(asked);
         }
@@ -151,7 +167,7 @@ impl Bodies {
             rests_until: None,
         };
         std::thread::Builder::new().name("bodies".to_owned()).spawn(move || writer.run()).map_err(thread)?;
-        Ok(Arc::new(Self { writes, reads, next: AtomicU64::new(0), shared }))
+        Ok(Arc::new(Self { writes, reads, next: AtomicU64::new(0), carrying: Carrying::default(), shared }))
     }
 
     /// What has happened.
@@ -165,8 +181,8 @@ impl Bodies {
     }
 
     /// Has what memory holds for the key written, soon. Waits for nothing.
-    pub fn write_behind(&self, cache: &Arc<NamedCache>, key: &[u8]) {
-        let job = Job::Write { cache: cache.clone(), key: key.into() };
+    pub fn write_behind(&self, cache: &Arc<NamedCache>, key: &[u8], stored: &Arc<StoredResponse>) {
+        let job = Job::Write { cache: cache.clone(), key: key.into(), carried: self.carrying.take(stored) };
         if self.writes.try_send(job).is_err() {
             self.shared.counted.dropped.fetch_add(1, Ordering::Relaxed);
         }
@@ -196,6 +212,10 @@ impl Bodies {
             return false;
         };
         let Some(row) = row else {
+            if self.shared.damaged.load(Ordering::Relaxed) {
+                // No room: the next job is as good.
+                let _ = self.writes.try_send(Job::Look);
+            }
             counted.misses.fetch_add(1, Ordering::Relaxed);
             return false;
         };
@@ -244,7 +264,7 @@ fn adopt(
     let mut found = false;
     for read in wire::read(&row.value, key, &limits, now)?.into_iter().rev() {
         let since = now.wall.duration_since(read.terms.received_wall()).unwrap_or_default();
-        if since >= TTL_MAX {
+        if since >= TTL_MAX || cache.is_outdated(&read.labels, now) {
             continue;
         }
         let known = Known { key, cache: &cache.spec().name, labels: &read.labels };
@@ -298,14 +318,24 @@ fn reader(path: &Path) -> Result<Connection, rusqlite::Error> {
     Ok(connection)
 }
 
-fn read_all(connection: &Connection, mut looks: mpsc::Receiver<Look>, shared: &Shared) {
+fn read_all(mut connection: Connection, path: &Path, mut looks: mpsc::Receiver<Look>, shared: &Shared) {
+    let mut open = shared.file.load(Ordering::Acquire);
     while let Some(Look { name, found }) = looks.blocking_recv() {
         // Whoever asked may have gone on.
         if found.is_closed() {
             continue;
         }
-        let row = read_one(connection, &name).unwrap_or_else(|_| {
+        let newest = shared.file.load(Ordering::Acquire);
+        if newest != open
+            && let Ok(anew) = reader(path)
+        {
+            (connection, open) = (anew, newest);
+        }
+        let row = read_one(&connection, &name).unwrap_or_else(|error| {
             shared.counted.failures.fetch_add(1, Ordering::Relaxed);
+            if is_corruption(&error) && newest == open {
+                shared.damaged.store(true, Ordering::Relaxed);
+            }
             None
         });
         let _ = found.send(row);
@@ -348,12 +378,19 @@ impl Writer {
             {
                 batch.push(job);
             }
+            if self.shared.damaged.load(Ordering::Relaxed) {
+                self.begin_anew();
+            }
             if self.rests_until.is_some_and(|until| Instant::now() < until) {
                 self.shared.counted.dropped.fetch_add(batch.len() as u64, Ordering::Relaxed);
             } else if let Err(error) = self.write(&batch) {
                 self.shared.counted.failures.fetch_add(1, Ordering::Relaxed);
-                self.rests_until = Some(Instant::now() + REST);
-                if !self.shared.off.swap(true, Ordering::Relaxed) {
+                if is_corruption(&error) {
+                    self.begin_anew();
+                } else {
+                    self.rests_until = Some(Instant::now() + REST);
+                }
+                if !is_corruption(&error) && !self.shared.off.swap(true, Ordering::Relaxed) {
                     tracing::error!(path = %self.path.display(), %error, "bodies cannot be written to disk; it is left alone for a while");
                 }
             } else {
@@ -370,6 +407,23 @@ impl Writer {
         }
     }
 
+    /// The file was damaged: another takes its place. Where that fails it is left alone for a while.
+    fn begin_anew(&mut self) {
+        let Self { connection, path, shared, .. } = self;
+        match begin_anew(connection, path, Safety::Normal, SCHEMA) {
+            Ok(aside) => {
+                tracing::error!(path = %path.display(), moved_to = %aside.display(), "the bodies on disk were damaged; they begin anew");
+                shared.counted.bytes.store(0, Ordering::Relaxed);
+                shared.file.fetch_add(1, Ordering::Release);
+            }
+            Err(error) => {
+                tracing::error!(%error, "the bodies on disk were damaged, and cannot be moved aside; they are left alone for a while");
+                self.rests_until = Some(Instant::now() + REST);
+            }
+        }
+        self.shared.damaged.store(false, Ordering::Relaxed);
+    }
+
     fn write(&mut self, batch: &[Job]) -> Result<(), rusqlite::Error> {
         let now = self.clock.now();
         let seconds = seconds_of(now);
@@ -379,10 +433,10 @@ impl Writer {
         let mut written = 0;
         for job in batch {
             match job {
-                Job::Write { cache, key } => {
+                Job::Write { cache, key, carried } => {
                     let name = name_of(&cache.spec().name, key);
                     bytes -= remove(&transaction, &name)?;
-                    let size = write_one(&transaction, cache, key, &name, now)?;
+                    let size = write_one(&transaction, cache, key, carried.as_ref(), &name, now)?;
                     bytes += size;
                     written += u64::from(size > 0);
                 }
@@ -392,7 +446,7 @@ impl Writer {
                         .prepare_cached("UPDATE entry SET used = ?2 WHERE id = ?1")?
                         .execute(params![id, at])?;
                 }
-                Job::Flush(_) => {}
+                Job::Flush(_) | Job::Look => {}
             }
         }
         // First what is over, then what was not used for longest, a few at a time.
@@ -422,10 +476,11 @@ fn write_one(
     transaction: &rusqlite::Transaction<'_>,
     cache: &NamedCache,
     key: &[u8],
+    carried: Option<&Carried>,
     name: &[u8; 32],
     now: Now,
 ) -> Result<i64, rusqlite::Error> {
-    let variants = cache.shareable(key, BODY_MAX);
+    let variants = cache.shareable(key, carried, BODY_MAX);
     let Some(keep_for) = variants.iter().map(|variant| variant.terms.keep_for()).max() else { return Ok(0) };
     let mut generation = 0;
     let next = || {

@@ -4,7 +4,7 @@
 //! written soon after. Of each target only the newest record stays; when there are too many, the oldest go and raise the floor below which
 //! everything stored counts as purged.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -14,7 +14,7 @@ use purge_log::{Mode, Position, Published, Record, Target};
 use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
 use tokio::sync::{mpsc, oneshot};
 
-use super::{Safety, StoreError, open};
+use super::{Safety, StoreError, begin_anew, is_corruption, open};
 
 const SCHEMA: &str = "\
 CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value BLOB NOT NULL);
@@ -95,6 +95,13 @@ enum Ask {
     Flush(oneshot::Sender<()>),
 }
 
+impl Ask {
+    /// Whether somebody waits until it is on the disk.
+    const fn is_awaited(&self) -> bool {
+        matches!(self, Self::Append { done: Some(_), .. } | Self::Flush(_))
+    }
+}
+
 impl Journal {
     /// Opens `state.db` in the folder and starts its thread. `log` names the log that positions are of: under another one, what was kept of
     /// positions says nothing any more.
@@ -109,11 +116,23 @@ impl Journal {
         let kept = read_all(&mut connection, log, aside.is_some()).map_err(file)?;
         let (ask, asked) = mpsc::channel(QUEUE_MAX);
         let shared = Arc::new(Shared::default());
-        let mut writer = Writer { connection, asked, shared: shared.clone(), rests_until: None, commits: 0 };
+        let writer = Writer {
+            path: path.clone(),
+            log: log.to_owned(),
+            id: kept.id.clone(),
+            cursor: kept.cursor,
+            connection,
+            shared: shared.clone(),
+            rests_until: None,
+            commits: 0,
+        };
+        let thread = |source| StoreError::Folder { path: path.clone(), source };
+        // Only for its timer: a thread that waits for company waits until there is some, or the time is over.
+        let waiting = tokio::runtime::Builder::new_current_thread().enable_time().build().map_err(thread)?;
         std::thread::Builder::new()
             .name("journal".to_owned())
-            .spawn(move || writer.run())
-            .map_err(|source| StoreError::Folder { path: path.clone(), source })?;
+            .spawn(move || waiting.block_on(writer.run(asked)))
+            .map_err(thread)?;
         Ok(Arc::new(Self { ask, kept: Mutex::new(kept), shared }))
     }
 
@@ -265,33 +284,35 @@ fn put(transaction: &Transaction<'_>, name: &str, value: &str) -> Result<(), rus
 }
 
 struct Writer {
+    path: PathBuf,
+    log: String,
+    id: String,
+    /// All up to here is known, on disk or lost with it.
+    cursor: Position,
     connection: Connection,
-    asked: mpsc::Receiver<Ask>,
     shared: Arc<Shared>,
     rests_until: Option<Instant>,
     commits: u64,
 }
 
 impl Writer {
-    fn run(&mut self) {
-        while let Some(first) = self.asked.blocking_recv() {
+    async fn run(mut self, mut asked: mpsc::Receiver<Ask>) {
+        while let Some(first) = asked.recv().await {
+            let mut awaited = first.is_awaited();
             let mut batch = vec![first];
-            let began = Instant::now();
-            // What nobody waits for waits for company.
+            let until = tokio::time::Instant::now() + LAZY;
             while batch.len() < COMMIT_MAX {
-                match self.asked.try_recv() {
-                    Ok(ask) => batch.push(ask),
-                    Err(mpsc::error::TryRecvError::Disconnected) => break,
-                    Err(mpsc::error::TryRecvError::Empty) => {
-                        let awaited = batch
-                            .iter()
-                            .any(|ask| matches!(ask, Ask::Append { done: Some(_), .. } | Ask::Flush(_)));
-                        if awaited || began.elapsed() >= LAZY {
-                            break;
-                        }
-                        std::thread::sleep(Duration::from_millis(2));
+                let next = match asked.try_recv() {
+                    Ok(ask) => Some(ask),
+                    // What nobody waits for waits for company.
+                    Err(mpsc::error::TryRecvError::Empty) if !awaited => {
+                        tokio::time::timeout_at(until, asked.recv()).await.ok().flatten()
                     }
-                }
+                    Err(_) => None,
+                };
+                let Some(ask) = next else { break };
+                awaited |= ask.is_awaited();
+                batch.push(ask);
             }
             let written = self.write(&batch);
             for ask in batch {
@@ -312,7 +333,16 @@ impl Writer {
         }
         let missed = self.shared.missed.swap(false, Ordering::AcqRel);
         self.commits += 1;
-        match self.try_write(batch, missed) {
+        let mut written = self.try_write(batch, missed);
+        if let Err(error) = &written
+            && is_corruption(error)
+        {
+            self.shared.failures.fetch_add(1, Ordering::Relaxed);
+            self.begin_anew();
+            // What stood there is known no more after a restart, so that all that was stored until now counts as purged then.
+            written = self.try_write(batch, true);
+        }
+        match written {
             Ok(()) => {
                 self.rests_until = None;
                 if self.shared.off.swap(false, Ordering::Relaxed) {
@@ -332,10 +362,25 @@ impl Writer {
         }
     }
 
+    /// The file was damaged: another takes its place, of the same proxy and the same log.
+    fn begin_anew(&mut self) {
+        let Self { connection, path, .. } = self;
+        match begin_anew(connection, path, Safety::Full, SCHEMA) {
+            Ok(aside) => {
+                tracing::error!(path = %path.display(), moved_to = %aside.display(), "the purge journal was damaged; a new one is begun");
+            }
+            // What is written next fails, which says so again and lets it rest.
+            Err(error) => tracing::error!(%error, "the purge journal was damaged, and cannot be moved aside"),
+        }
+    }
+
     fn try_write(&mut self, batch: &[Ask], missed: bool) -> Result<(), rusqlite::Error> {
         let transaction =
             self.connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
-        let mut cursor = place(&transaction, "cursor")?.unwrap_or_default();
+        let mut cursor = place(&transaction, "cursor")?.unwrap_or_default().max(self.cursor);
+        // In a file that was begun anew they are not there.
+        put(&transaction, "log", &self.log)?;
+        put(&transaction, "id", &self.id)?;
         for ask in batch {
             match ask {
                 Ask::Append { rows, .. } => {
@@ -369,7 +414,9 @@ impl Writer {
         if self.commits.is_multiple_of(COUNT_EVERY) {
             forget(&transaction)?;
         }
-        transaction.commit()
+        transaction.commit()?;
+        self.cursor = cursor;
+        Ok(())
     }
 }
 
@@ -485,6 +532,40 @@ mod tests {
         let kept = Journal::open(folder.path(), "shared app").unwrap().kept();
         assert!(kept.other_log && kept.facts.is_empty() && kept.cursor == Position::START);
         assert_eq!(kept.own.len(), 1, "what nobody has heard of is still to be said");
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_damaged_while_it_is_used_is_moved_aside_and_what_was_stored_counts_as_purged() {
+        let folder = tempfile::tempdir().unwrap();
+        let journal = Journal::open(folder.path(), "alone").unwrap();
+        let id = journal.kept().id;
+        // More than SQLite keeps in memory.
+        let rows = (0..8_000)
+            .map(|number| row(number, &format!("{number}{}", "long".repeat(200)), Some(10 + number)));
+        assert!(journal.append(rows.collect()).await);
+        for name in ["state.db", "state.db-wal"] {
+            let path = folder.path().join(name);
+            let length = std::fs::metadata(&path).unwrap().len();
+            let garbage = vec![0x55; usize::try_from(length).unwrap()];
+            std::io::Write::write_all(
+                &mut std::fs::OpenOptions::new().write(true).open(&path).unwrap(),
+                &garbage,
+            )
+            .unwrap();
+        }
+        let mut number = 10_000;
+        while !folder.path().join("state.db.damaged-0").exists() {
+            assert!(number < 12_000, "nothing was noticed");
+            number += 1;
+            // Between those that are there.
+            let name = format!("{}long{number}", number * 7 % 8_000);
+            journal.append(vec![row(number, &name, Some(number))]).await;
+        }
+        assert!(journal.append(vec![row(20_000, "after", Some(20_000))]).await, "the new one takes it");
+        drop(journal);
+        let kept = Journal::open(folder.path(), "alone").unwrap().kept();
+        assert!(kept.id == id && !kept.other_log);
+        assert!(kept.floor.ms > 8_009, "{:?}: what was purged before is not known any more", kept.floor);
     }
 
     #[test]

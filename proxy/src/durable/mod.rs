@@ -3,7 +3,8 @@
 //! Two files in the folder of `[data]`. `state.db` holds facts that must not be lost: each commit reaches the disk before anybody is told. `cache.db` holds
 //! bodies that can be fetched again: a crash of the machine may cost the last of them. Each has one thread that writes, and nothing waits
 //! for it but who has asked for a fact to be safe. Both make themselves; what is damaged is moved aside and begun anew; what the disk does not take
-//! switches the file off for a while, with a line in the log and a counter, and requests go on.
+//! switches the file off for a while, with a line in the log and a counter, and requests go on. What turns out to be damaged while it is used is moved
+//! aside likewise.
 
 pub mod bodies;
 pub mod journal;
@@ -31,6 +32,12 @@ pub enum StoreError {
         #[source]
         source: io::Error,
     },
+    /// Another proxy has it.
+    #[error("another proxy uses the folder `{}`", path.display())]
+    InUse {
+        /// Which.
+        path: PathBuf,
+    },
     /// SQLite's own words.
     #[error("cannot use `{}`", path.display())]
     File {
@@ -40,6 +47,24 @@ pub enum StoreError {
         #[source]
         source: rusqlite::Error,
     },
+}
+
+/// The folder of a proxy, for as long as this lives. The kernel gives it back when the process ends, however it does.
+#[derive(Debug)]
+pub struct FolderLock(#[expect(dead_code, reason = "held, not read")] fs::File);
+
+impl FolderLock {
+    /// Makes the folder if it is not there, and takes it. Two proxies in one folder would each believe a journal that the other one writes.
+    pub fn take(folder: &Path) -> Result<Self, StoreError> {
+        let failed = |source| StoreError::Folder { path: folder.to_owned(), source };
+        fs::create_dir_all(folder).map_err(failed)?;
+        let file = fs::File::create(folder.join("lock")).map_err(failed)?;
+        match file.try_lock() {
+            Ok(()) => Ok(Self(file)),
+            Err(fs::TryLockError::WouldBlock) => Err(StoreError::InUse { path: folder.to_owned() }),
+            Err(fs::TryLockError::Error(source)) => Err(failed(source)),
+        }
+    }
 }
 
 /// How safely a commit is written.
@@ -116,6 +141,27 @@ pub fn is_damage(error: &rusqlite::Error) -> bool {
         // A table of the same name with other columns.
         _ => matches!(error, rusqlite::Error::SqlInputError { .. }),
     }
+}
+
+/// Whether a file that was whole when it was opened is so no longer.
+fn is_corruption(error: &rusqlite::Error) -> bool {
+    use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
+    matches!(error.sqlite_error_code(), Some(DatabaseCorrupt | NotADatabase))
+}
+
+/// Puts a file aside that was damaged while it was open, and begins a new one in its place.
+fn begin_anew(
+    connection: &mut Connection,
+    path: &Path,
+    safety: Safety,
+    schema: &str,
+) -> Result<PathBuf, StoreError> {
+    let file = |source| StoreError::File { path: path.to_owned(), source };
+    // Closed first, so that nothing of the old one is written into the new one.
+    *connection = Connection::open_in_memory().map_err(file)?;
+    let aside = move_aside(path).map_err(|source| StoreError::Folder { path: path.to_owned(), source })?;
+    *connection = try_open(path, safety, schema).map_err(file)?;
+    Ok(aside)
 }
 
 /// Renames a file and what belongs to it. The name that it has from then on.

@@ -17,7 +17,7 @@ mod resolve;
 mod retry;
 mod sending;
 mod server;
-mod tls;
+pub(crate) mod tls;
 mod tunnel;
 mod upgrade;
 mod watch;

@@ -62,7 +62,7 @@ pub(super) fn server_name(
 }
 
 /// The issuers that the system trusts, or Mozilla's where the system has none. Read once.
-fn system_roots() -> &'static RootCertStore {
+pub(crate) fn system_roots() -> &'static RootCertStore {
     static ROOTS: OnceLock<RootCertStore> = OnceLock::new();
     ROOTS.get_or_init(|| {
         let mut roots = RootCertStore::empty();
@@ -74,7 +74,7 @@ fn system_roots() -> &'static RootCertStore {
     })
 }
 
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, OriginSetupError> {
+pub(crate) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, OriginSetupError> {
     let text = read(path)?;
     let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
     certificates
@@ -83,7 +83,7 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, OriginSetup
         .ok_or_else(|| OriginSetupError::Pem { path: path.to_owned(), what: "certificate" })
 }
 
-fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, OriginSetupError> {
+pub(crate) fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, OriginSetupError> {
     PrivateKeyDer::from_pem_slice(&read(path)?)
         .map_err(|_| OriginSetupError::Pem { path: path.to_owned(), what: "private key" })
 }

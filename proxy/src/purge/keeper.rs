@@ -58,25 +58,43 @@ return { string.format('%d', now), last, deleted, answer }";
 
 /// Carries purges for as long as it lives.
 #[derive(Debug)]
-pub struct Keeper(AbortHandle);
+pub struct Keeper {
+    task: AbortHandle,
+    redis: Arc<Redis>,
+    proxies: Box<str>,
+    id: String,
+}
 
 impl Keeper {
     /// Begins, on the background runtime. `prefix` is what the proxies that share purges have in common.
     pub fn start(purges: Arc<Purges>, redis: Arc<Redis>, prefix: &str, background: &Handle) -> Self {
+        let proxies: Box<str> = format!("{{{prefix}}}:inst").into();
+        let (id, on, table) = (purges.id().to_owned(), redis.clone(), proxies.clone());
         let carrier = Carrier {
             purges,
             redis,
             log: format!("{{{prefix}}}:inv").into(),
-            proxies: format!("{{{prefix}}}:inst").into(),
+            proxies,
             renew: Script::new(RENEW),
         };
-        Self(background.spawn(carrier.run()).abort_handle())
+        let task = background.spawn(carrier.run()).abort_handle();
+        Self { task, redis: on, proxies: table, id }
+    }
+
+    /// Ends, and says so: purges that wait for all, and the gate, do not wait for this proxy any more. What it has not told the log yet stays in its journal.
+    pub async fn leave(self) {
+        self.task.abort();
+        if let Ok(link) = self.redis.link()
+            && let Err(error) = link.remove_entry(self.proxies.as_bytes(), self.id.as_bytes()).await
+        {
+            tracing::debug!(%error, "the others wait until this proxy's lease has run out");
+        }
     }
 }
 
 impl Drop for Keeper {
     fn drop(&mut self) {
-        self.0.abort();
+        self.task.abort();
     }
 }
 

@@ -32,12 +32,16 @@ pub enum Wait {
     /// Until the log that proxies share has it: the others follow within milliseconds.
     #[default]
     Local,
+    /// Until the log has it, and a replica of its primary too.
+    Replica,
     /// Until every proxy that is there has applied it, or its lease has run out.
     All,
 }
 
 /// The most that somebody who waits for all is kept waiting.
 pub const WAIT_ALL_MAX: Duration = Duration::from_secs(15);
+/// The most that an operator waits for a replica.
+pub const REPLICA_BUDGET: Duration = Duration::from_millis(500);
 /// The most that a client's own unsafe request waits for the log.
 pub const REQUEST_BUDGET: Duration = Duration::from_millis(50);
 /// The most that an operator waits for the log.
@@ -58,6 +62,8 @@ pub struct Receipt {
     pub not_applied_by: Vec<String>,
     /// Whether it would survive the end of this process before others have it.
     pub journaled: bool,
+    /// Replicas that have it. Only where that was waited for.
+    pub replicas: Option<u64>,
 }
 
 /// The purges of this proxy, of all its caches. What lookups ask is [`Facts`].
@@ -236,6 +242,7 @@ impl Purges {
             applied_by: Vec::new(),
             not_applied_by: Vec::new(),
             journaled,
+            replicas: None,
         };
         if self.shares {
             self.follow(&numbers, wait, until, &mut receipt).await;
@@ -310,7 +317,7 @@ impl Purges {
             if let Some(position) = positions.and_then(|positions| positions.into_iter().max()) {
                 receipt.position = Some(position);
                 receipt.replicated = true;
-                if wait == Wait::Local {
+                if wait != Wait::All {
                     return;
                 }
                 let said = self.said.lock();

@@ -34,7 +34,7 @@ pub enum Named {
 }
 
 const USAGE: &str = "name what to purge, as in {\"url\": \"https://example.org/page\"}, {\"tag\": [\"a\", \"b\"]} or {\"everything\": true}; \
-    there are tag, glob, url, prefix, host, route, cache, model, key and everything, with soft, refresh and wait";
+    there are tag, glob, url, prefix, host, route, cache, epoch, model, key and everything, with soft, refresh and wait";
 
 impl Order {
     /// Reads a query (`tag=a&tag=b&wait=all`) and JSON content (`{"tag": ["a", "b"], "wait": "all"}`); both count.
@@ -78,8 +78,9 @@ impl Order {
     fn say(&mut self, name: &str, value: &str) -> Result<(), String> {
         match (name, value) {
             ("wait", "local") => self.wait = Wait::Local,
+            ("wait", "replica") => self.wait = Wait::Replica,
             ("wait", "all") => self.wait = Wait::All,
-            ("wait", _) => return Err(format!("`wait` is \"local\" or \"all\", not `{value}`")),
+            ("wait", _) => return Err(format!("`wait` is \"local\", \"replica\" or \"all\", not `{value}`")),
             ("soft", "true") if self.mode == Mode::Hard => self.mode = Mode::Soft,
             ("soft", "true" | "false") => {}
             ("refresh", "true") => self.mode = Mode::Refresh(GRACE),
@@ -141,8 +142,10 @@ impl Order {
                 drop(object.insert("refresh".to_owned(), format!("{}s", grace.as_secs()).into()))
             }
         }
-        if self.wait == Wait::All {
-            object.insert("wait".to_owned(), "all".into());
+        match self.wait {
+            Wait::Local => {}
+            Wait::Replica => drop(object.insert("wait".to_owned(), "replica".into())),
+            Wait::All => drop(object.insert("wait".to_owned(), "all".into())),
         }
         object.into()
     }

@@ -3,7 +3,8 @@
 //! What goes in is a [`Command`], what comes out a [`Reply`] or our own [`RedisError`]. Traps of the library that are dealt with here: its defaults leave
 //! Nagle's algorithm on and keep-alive off, a TLS connection panics unless a provider was installed, and a Cluster by default waits for seconds.
 //!
-//! A connection's driver is a task of the runtime on which it was dialled: always the background's, because the connection outlives every request.
+//! A connection's driver is a task of the runtime on which it was dialled: the background's, because the connection outlives every request. What
+//! requests ask goes over the lanes of their workers (`lane.rs`), which do without the library.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,11 +20,14 @@ use redis::{
     AsyncConnectionConfig, Client, ClientTlsConfig, ConnectionAddr, ConnectionInfo, ErrorKind,
     IntoConnectionInfo, ProtocolVersion, PushInfo, RedisConnectionInfo, TlsCertificates, Value,
 };
+use rustls::RootCertStore;
+use rustls::pki_types::ServerName;
 use tokio::sync::Notify;
 
 use super::error::RedisError;
 use super::url::HostPort;
 use crate::config::model;
+use crate::origin::{OriginSetupError, tls};
 
 /// Commands that may wait in a connection's queue to be written.
 const QUEUE_MAX: usize = 1024;
@@ -47,6 +51,11 @@ impl Command {
     pub(super) fn arg(mut self, argument: &[u8]) -> Self {
         self.0.arg(argument);
         self
+    }
+
+    /// As it goes over the wire.
+    pub(super) fn write_to(&self, out: &mut Vec<u8>) {
+        self.0.write_packed_command(out);
     }
 
     /// With a number.
@@ -251,6 +260,37 @@ fn certificates(spec: &model::Redis) -> Result<TlsCertificates, RedisError> {
     };
     let root_cert = spec.tls.ca.as_deref().map(read).transpose()?;
     Ok(TlsCertificates { client_tls, root_cert })
+}
+
+/// TLS for a connection that the library has no part in: whom to trust, what to show, and the name that the server's certificate must carry.
+pub(super) fn tls(
+    spec: &model::Redis,
+    host: &str,
+) -> Result<(Arc<rustls::ClientConfig>, ServerName<'static>), RedisError> {
+    let failed = |detail: String| RedisError::Lost { detail };
+    let setup = |error: OriginSetupError| failed(error.to_string());
+    let mut roots = RootCertStore::empty();
+    match &spec.tls.ca {
+        // In place of the system's.
+        Some(path) => drop(roots.add_parsable_certificates(tls::certificates(path).map_err(setup)?)),
+        None => roots = tls::system_roots().clone(),
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| failed(error.to_string()))?
+        .with_root_certificates(roots);
+    let config = match &spec.tls.client {
+        None => builder.with_no_client_auth(),
+        Some(pair) => builder
+            .with_client_auth_cert(
+                tls::certificates(&pair.cert).map_err(setup)?,
+                tls::private_key(&pair.key).map_err(setup)?,
+            )
+            .map_err(|error| failed(error.to_string()))?,
+    };
+    let name = ServerName::try_from(host.to_owned()).map_err(|error| failed(error.to_string()))?;
+    Ok((Arc::new(config), name))
 }
 
 fn tcp_settings() -> TcpSettings {

@@ -3,11 +3,11 @@
 //! A link is never mended. What is wrong with it ends it, and the supervisor makes another: answers that are still to come on the old connections
 //! go with them, so that none can be taken for the answer to another question.
 //!
-//! Two connections, because a large value holds up everything behind it: *fast* for what is small, *bulk* for bodies in pieces. The reader of a log
-//! has one of its own, since it waits at the server.
+//! Two shared connections, because a large value holds up everything behind it: *fast* for what is small, *bulk* for bodies in pieces. The reader of a log
+//! has one of its own, since it waits at the server. Besides, each worker has a *lane* (`lane.rs`) for what its requests ask.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -19,6 +19,7 @@ use tokio::sync::{OnceCell, Semaphore, watch};
 use super::breaker::{Ask, Breaker};
 use super::client::{self, Address, Command, Credentials, Reply, Script, Wire};
 use super::error::{Evidence, RedisError, Skip};
+use super::lane::{self, Lane};
 use super::metrics::Counted;
 use super::stream::{StreamId, head_command, head_of};
 use super::url::{HostPort, Place};
@@ -39,6 +40,9 @@ const SLOTS: u16 = 16_384;
 
 /// The connections to one Redis.
 pub struct Link {
+    /// Its own among the links of all.
+    id: u64,
+    me: Weak<Self>,
     number: u64,
     made: Instant,
     spec: Arc<model::Redis>,
@@ -47,6 +51,11 @@ pub struct Link {
     bulk: Wire,
     bulk_room: Semaphore,
     reader: OnceCell<Wire>,
+    /// The lanes of workers that are there, and how many were begun.
+    lanes: Mutex<Vec<Weak<Lane>>>,
+    lanes_begun: AtomicU64,
+    /// By which the server's process is known; `None`: it does not say, or it is several.
+    run_id: Option<String>,
     /// Where the connections go, if it is one server.
     server: Option<Endpoint>,
     /// The servers behind it, and which slots they have.
@@ -160,6 +169,7 @@ pub(super) struct Made {
     pub(super) fast: Wire,
     pub(super) bulk: Wire,
     pub(super) server: Option<Endpoint>,
+    pub(super) run_id: Option<String>,
     pub(super) shards: Shards,
     pub(super) writable: bool,
 }
@@ -173,21 +183,28 @@ impl Drop for UnderWay<'_> {
     }
 }
 
+/// Connections that a link has beside lanes: fast, bulk, the reader of the log.
+const SHARED_CONNECTIONS: u64 = 3;
+
 impl Link {
     pub(super) fn new(
+        me: Weak<Self>,
         number: u64,
         spec: Arc<model::Redis>,
         background: Handle,
         counted: Arc<Counted>,
         made: Made,
     ) -> Self {
-        let Made { fast, bulk, server, shards, writable } = made;
+        let Made { fast, bulk, server, run_id, shards, writable } = made;
+        static NEXT: AtomicU64 = AtomicU64::new(0);
         if !writable {
             for shard in &shards.all {
                 shard.breaker.lock().note(Ask::Write, Evidence::NoWrites, Instant::now());
             }
         }
         Self {
+            id: NEXT.fetch_add(1, Ordering::Relaxed),
+            me,
             number,
             made: Instant::now(),
             spec,
@@ -196,6 +213,9 @@ impl Link {
             bulk,
             bulk_room: Semaphore::new(BULK_MAX),
             reader: OnceCell::new(),
+            lanes: Mutex::default(),
+            lanes_begun: AtomicU64::new(0),
+            run_id,
             server,
             shards: ArcSwap::from_pointee(shards),
             writable,
@@ -241,6 +261,51 @@ impl Link {
     pub(super) fn give_up(&self, why: RedisError) {
         if !self.ended.swap(true, Ordering::AcqRel) {
             self.end.send_replace(Some(why));
+            let lanes = std::mem::take(&mut *self.lanes.lock());
+            lanes.iter().filter_map(Weak::upgrade).for_each(|lane| lane.end());
+        }
+    }
+
+    // ---------------------------------------------------------------- lanes
+
+    pub(super) const fn id(&self) -> u64 {
+        self.id
+    }
+
+    pub(super) const fn spec(&self) -> &Arc<model::Redis> {
+        &self.spec
+    }
+
+    pub(super) fn run_id(&self) -> Option<&str> {
+        self.run_id.as_deref()
+    }
+
+    pub(super) fn is_background(&self, runtime: &Handle) -> bool {
+        self.background.id() == runtime.id()
+    }
+
+    /// One more lane, if the server is one that may have lanes, and the bound on connections allows it.
+    pub(super) fn take_room_for_lane(&self) -> Option<Weak<Self>> {
+        self.run_id.as_ref()?;
+        let room = u64::from(self.spec.max_connections).saturating_sub(SHARED_CONNECTIONS);
+        (self.lanes_begun.fetch_add(1, Ordering::Relaxed) < room).then(|| self.me.clone())
+    }
+
+    /// Takes a lane along when the link ends. False: it has ended.
+    pub(super) fn keep_lane(&self, lane: &Arc<Lane>) -> bool {
+        let mut lanes = self.lanes.lock();
+        let is_alive = self.is_alive();
+        if is_alive {
+            lanes.push(Arc::downgrade(lane));
+        }
+        is_alive
+    }
+
+    /// Over the worker's lane if it has one, and over the shared connection otherwise.
+    async fn call(&self, command: &Command) -> Result<Reply, RedisError> {
+        match lane::of(self) {
+            Some(lane) => lane.ask(command).await,
+            None => self.fast.call(command).await,
         }
     }
 
@@ -273,9 +338,14 @@ impl Link {
     pub async fn fetch_with_head(
         &self,
         key: &[u8],
-        log: &[u8],
+        log: &Arc<[u8]>,
         budget: Duration,
     ) -> Result<(Option<Bytes>, StreamId), RedisError> {
+        if let Some(lane) = lane::of(self) {
+            let asking = lane.ask_with_head(key, log);
+            let (value, head) = self.observed(Operation::Get, Ask::Read, key, budget, asking).await?;
+            return Ok((value.bytes()?, head_of(head)?));
+        }
         let get = Command::new("GET").arg(key);
         if matches!(self.fast, Wire::Cluster(_)) {
             let head = head_command(log);
@@ -381,12 +451,23 @@ impl Link {
         }
     }
 
-    /// WAIT: how many replicas have what was written on this connection before.
-    pub async fn wait_for_replicas(&self, replicas: u64, within: Duration) -> Result<u64, RedisError> {
-        let millis = u64::try_from(within.as_millis()).unwrap_or(u64::MAX);
-        let command = Command::new("WAIT").number(replicas).number(millis);
-        let reply = self.ask(Operation::Log, Ask::Read, b"", within + LOG_BUDGET, &command).await?;
-        u64::try_from(reply.int()?).map_err(|_| RedisError::Unexpected)
+    /// WAIT: how many replicas have what was written until now. On a connection of its own, because the server answers nothing else on it meanwhile;
+    /// what is written there to be waited for is `marker`, which lives for a second.
+    pub async fn wait_for_replicas(&self, marker: &[u8], within: Duration) -> Result<u64, RedisError> {
+        let wire = self.dial_reader().await?;
+        let millis = u64::try_from(within.as_millis()).unwrap_or(u64::MAX).max(1);
+        client::within(within + LOG_BUDGET, async {
+            wire.call(&set(marker, b"", Duration::from_secs(1))).await?;
+            let waited = wire.call(&Command::new("WAIT").number(1).number(millis)).await?;
+            u64::try_from(waited.int()?).map_err(|_| RedisError::Unexpected)
+        })
+        .await
+    }
+
+    /// HDEL: takes one's own entry out of a table of proxies.
+    pub async fn remove_entry(&self, table: &[u8], entry: &[u8]) -> Result<(), RedisError> {
+        let command = Command::new("HDEL").arg(table).arg(entry);
+        self.ask(Operation::Log, Ask::Write, table, LOG_BUDGET, &command).await.map(drop)
     }
 
     /// The replication id of the primary that has this key: another one means that history may have been lost.
@@ -454,7 +535,7 @@ impl Link {
         budget: Duration,
         command: &Command,
     ) -> Result<Reply, RedisError> {
-        self.observed(operation, ask, key, budget, self.fast.call(command)).await
+        self.observed(operation, ask, key, budget, self.call(command)).await
     }
 
     /// Asks, if the breaker lets it, within the budget; and takes what came of it into account.

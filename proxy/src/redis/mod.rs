@@ -12,6 +12,7 @@
 //! - [`Link`] is one set of connections; every command has a budget and passes the breaker. A link that was given up is never used again, so that no
 //!   late answer is taken for another one's. Each has a number; [`Redis::next_link`] waits for a newer one.
 //! - `supervise.rs` dials, watches and gives up. It alone probes.
+//! - `lane.rs` is a worker's own connection, for what its requests ask; `resp.rs` is what goes over it.
 //! - `client.rs` is the only file that knows the client library.
 //!
 //! # For the log of invalidations
@@ -35,8 +36,10 @@ pub mod advice;
 pub mod breaker;
 mod client;
 pub mod error;
+mod lane;
 pub mod link;
 pub mod metrics;
+pub mod resp;
 pub mod stream;
 mod supervise;
 pub mod url;

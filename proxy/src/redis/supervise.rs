@@ -138,7 +138,7 @@ async fn connect(shared: &Arc<Shared>) -> Result<Arc<Link>, RedisError> {
     };
     let number = *shared.number.borrow() + 1;
     let (background, counted) = (shared.background.clone(), shared.counted.clone());
-    Ok(Arc::new(Link::new(number, spec.clone(), background, counted, made)))
+    Ok(Arc::new_cyclic(|me| Link::new(me.clone(), number, spec.clone(), background, counted, made)))
 }
 
 /// Connections to one server, once it has shown that it can serve. `replica`: whether one will do.
@@ -146,7 +146,7 @@ async fn to_server(spec: &model::Redis, server: Endpoint, replica: bool) -> Resu
     let address = server.address();
     let dial = || client::dial(spec, &address, spec.database(), Credentials::Given, false);
     let fast = dial().await?;
-    let writable = client::within(spec.connect_timeout, async {
+    let (writable, run_id) = client::within(spec.connect_timeout, async {
         let writable = is_primary(&fast).await?;
         let info = permitted(fast.call(&Command::new("INFO").arg(b"persistence")).await)?;
         if let Some(Reply::Bytes(info)) = info
@@ -154,14 +154,17 @@ async fn to_server(spec: &model::Redis, server: Endpoint, replica: bool) -> Resu
         {
             return Err(RedisError::NotReady { code: "LOADING".to_owned() });
         }
-        Ok(writable)
+        let info = permitted(fast.call(&Command::new("INFO").arg(b"server")).await)?;
+        let run_id =
+            info.as_ref().and_then(|info| info_value(info.text().ok()?, "run_id")).map(str::to_owned);
+        Ok((writable, run_id))
     })
     .await?;
     if !writable && !replica {
         return Err(RedisError::NoWrites { code: "READONLY".to_owned() });
     }
     let bulk = dial().await?;
-    Ok(Made { fast, bulk, server: Some(server.clone()), shards: Shards::one(), writable })
+    Ok(Made { fast, bulk, server: Some(server.clone()), run_id, shards: Shards::one(), writable })
 }
 
 /// What an ACL forbids to ask is not known; everything else that fails, fails.
@@ -235,8 +238,8 @@ async fn to_cluster(spec: &model::Redis, nodes: &[HostPort]) -> Result<Made, Red
     let fast = client::dial_cluster(spec, nodes, false).await?;
     let told = slots(&fast).await?;
     let bulk = client::dial_cluster(spec, nodes, false).await?;
-    let server = None;
-    Ok(Made { fast, bulk, server, shards: Shards::of(&told, None), writable: true })
+    let (server, run_id) = (None, None);
+    Ok(Made { fast, bulk, server, run_id, shards: Shards::of(&told, None), writable: true })
 }
 
 /// CLUSTER SLOTS: who has which.

@@ -80,6 +80,44 @@ pub struct Encoded {
     pub head: Option<StoredHead>,
 }
 
+/// Keeps responses alive that are on their way to a tier behind memory, as far as there is room for them: memory may have evicted them when their turn comes.
+#[derive(Debug, Clone, Default)]
+pub struct Carrying(Arc<AtomicU64>);
+
+/// One of them.
+#[derive(Debug)]
+pub struct Carried {
+    stored: Arc<StoredResponse>,
+    bytes: u64,
+    of: Carrying,
+}
+
+/// Bytes that are carried at most by one tier.
+const CARRIED_BYTES_MAX: u64 = 32 << 20;
+
+impl Carrying {
+    /// Takes one along. `None`: there is no room, and it has to be in memory still.
+    pub fn take(&self, stored: &Arc<StoredResponse>) -> Option<Carried> {
+        let bytes = stored.memory_bytes();
+        let before = self.0.fetch_add(bytes, Ordering::Relaxed);
+        let carried = Carried { stored: stored.clone(), bytes, of: self.clone() };
+        (before + bytes <= CARRIED_BYTES_MAX).then_some(carried)
+    }
+}
+
+impl Carried {
+    /// The response.
+    pub const fn stored(&self) -> &Arc<StoredResponse> {
+        &self.stored
+    }
+}
+
+impl Drop for Carried {
+    fn drop(&mut self) {
+        self.of.0.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
 /// What identifies a stored response and how it came to be.
 #[derive(Debug, Clone)]
 pub struct Origins {
@@ -122,6 +160,11 @@ impl StoredResponse {
         let origins = self.origins();
         let stamp = Stamp { number: checked, ..origins.stamp };
         self.with(terms, Origins { stamp, ..origins }, self.encoded.clone())
+    }
+
+    /// The same response on other terms, under other labels.
+    pub fn with_labels(&self, terms: Terms, labels: Arc<Labels>) -> Self {
+        self.with(terms, Origins { labels, ..self.origins() }, self.encoded.clone())
     }
 
     fn with(&self, terms: Terms, origins: Origins, encoded: Encodings) -> Self {

@@ -3,7 +3,8 @@
 //! - **Reading** is one round trip: the value, and beside it the head of the log of purges. What was stamped before a purge that this proxy has not
 //!   applied yet must not be served, so the log is read up to that head first; without a log that can be believed the tier is not read at all. What is found goes into memory,
 //!   on its own terms, so that memory never keeps it longer.
-//! - **Writing** happens behind the answer. A job is a key: what is written is what memory holds for it by then, so the last one wins. Lanes are bounded; a
+//! - **Writing** happens behind the answer. A job is a key: what is written is what memory holds for it by then, so the last one wins; and the response itself
+//!   where memory has evicted it. Lanes are bounded; a
 //!   job that finds no room is dropped and counted.
 //! - **Filling** is collapsed across proxies by a lease in Redis. It expires by itself, whoever held it; who waits looks again and again, and after
 //!   [`LEASE_WAIT`] fetches on its own.
@@ -25,7 +26,7 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
 use super::wire::{self, Corrupt, Limits, Written};
-use super::{Origins, StoredResponse};
+use super::{Carried, Carrying, Origins, StoredResponse};
 use crate::cache::NamedCache;
 use crate::clock::Clock;
 use crate::config::model;
@@ -42,6 +43,8 @@ pub const LEASE_WAIT: Duration = Duration::from_secs(2);
 /// Between two looks, at first and at last.
 const LOOK_MIN: Duration = Duration::from_millis(5);
 const LOOK_MAX: Duration = Duration::from_millis(100);
+/// A look so long ago says nothing of now.
+const LOOK_AGAIN: Duration = Duration::from_millis(2);
 /// The largest value: variants beyond it are left out.
 const VALUE_BYTES_MAX: usize = 1 << 20;
 /// Heads are limited where they are received; here against what others may have written.
@@ -64,6 +67,7 @@ pub struct SharedTier {
     spec: model::SharedTier,
     log: LogHead,
     lanes: Box<[mpsc::Sender<Job>]>,
+    carrying: Carrying,
     /// What is counted.
     pub counted: Arc<Counted>,
 }
@@ -132,7 +136,7 @@ fn one_more(count: &AtomicU64) {
 
 enum Job {
     /// Write what memory holds for this key.
-    Write { cache: Arc<NamedCache>, key: Box<[u8]> },
+    Write { cache: Arc<NamedCache>, key: Box<[u8]>, carried: Option<Carried> },
     /// Remove what was found broken.
     Remove { key: Box<[u8]> },
     /// The fill is over.
@@ -185,7 +189,7 @@ impl SharedTier {
             sender
         });
         let lanes = lanes.collect();
-        Arc::new(Self { redis, spec, log, lanes, counted })
+        Arc::new(Self { redis, spec, log, lanes, carrying: Carrying::default(), counted })
     }
 
     /// What the configuration says.
@@ -268,6 +272,10 @@ impl SharedTier {
             if since_received(&read.terms, now) >= self.spec.max_ttl {
                 continue;
             }
+            if cache.is_outdated(&read.labels, now) {
+                one_more(&self.counted.purged);
+                continue;
+            }
             let known = Known { key, cache: &cache.spec().name, labels: &read.labels };
             let (number, softened) = match cache.purges.check_at(read.position, &known) {
                 Judgement::Known(Verdict::Valid(number)) => (number, None),
@@ -343,8 +351,9 @@ impl SharedTier {
     }
 
     /// Has what memory holds for the key written, soon. Waits for nothing.
-    pub fn write_behind(&self, cache: &Arc<NamedCache>, key: &[u8]) {
-        let job = Job::Write { cache: cache.clone(), key: key.into() };
+    pub fn write_behind(&self, cache: &Arc<NamedCache>, key: &[u8], stored: &Arc<StoredResponse>) {
+        let carried = self.carrying.take(stored);
+        let job = Job::Write { cache: cache.clone(), key: key.into(), carried };
         if self.lane(&job).try_send(job).is_err() {
             one_more(&self.counted.dropped);
         }
@@ -359,14 +368,16 @@ impl SharedTier {
         clock: &Arc<dyn Clock>,
     ) -> Leased {
         let holder = random();
-        let until = Instant::now() + LEASE_WAIT;
+        let asked = Instant::now();
+        let until = asked + LEASE_WAIT;
         let mut wait = LOOK_MIN;
         let mut has_waited = false;
         loop {
             match self.claim(cache, key, holder).await {
                 Ok(true) => {
-                    // Whoever had it may have filled between our look and now.
-                    if has_waited && self.look(cache, key, wanted, clock.now()).await == Looked::Found {
+                    // Whoever had it may have filled between our look and now. At once after the look that is next to impossible, and a round trip for every miss.
+                    let may_be_there = has_waited || asked.elapsed() >= LOOK_AGAIN;
+                    if may_be_there && self.look(cache, key, wanted, clock.now()).await == Looked::Found {
                         one_more(&self.counted.collapsed);
                         drop(Lease { tier: self.clone(), key: key.into(), holder });
                         return Leased::Found;
@@ -487,11 +498,13 @@ impl Writer {
     async fn run(self, mut jobs: mpsc::Receiver<Job>) {
         while let Some(job) = jobs.recv().await {
             match job {
-                Job::Write { cache, key } => match self.write(&cache, &key).await {
-                    Ok(true) => one_more(&self.counted.written),
-                    Ok(false) => {}
-                    Err(_) => one_more(&self.counted.write_failed),
-                },
+                Job::Write { cache, key, carried } => {
+                    match self.write(&cache, &key, carried.as_ref()).await {
+                        Ok(true) => one_more(&self.counted.written),
+                        Ok(false) => {}
+                        Err(_) => one_more(&self.counted.write_failed),
+                    }
+                }
                 Job::Remove { key } => {
                     if let Ok(link) = self.redis.link() {
                         let name = name(&self.spec.prefix, Kind::Value, &key);
@@ -512,10 +525,15 @@ impl Writer {
     }
 
     /// Writes what memory holds. False: nothing that is worth it.
-    async fn write(&self, cache: &Arc<NamedCache>, key: &[u8]) -> Result<bool, RedisError> {
+    async fn write(
+        &self,
+        cache: &Arc<NamedCache>,
+        key: &[u8],
+        carried: Option<&Carried>,
+    ) -> Result<bool, RedisError> {
         let link = self.redis.link()?;
         let now = self.clock.now();
-        let variants = cache.shareable(key, self.spec.max_body);
+        let variants = cache.shareable(key, carried, self.spec.max_body);
         let remaining = variants.iter().map(|stored| {
             let held = now.mono.saturating_duration_since(stored.terms.received());
             let keep = stored.terms.keep_for().saturating_sub(held);

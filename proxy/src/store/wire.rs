@@ -7,7 +7,7 @@
 //!
 //! ```text
 //! value    = "WEIR" version:1 count:1 key:bytes32 variant… checksum:8      checksum: XXH3-64 of all before it
-//! variant  = length:4 kind:1 coding:1 status:2 position:16 terms:43 [part:25] vary labels head
+//! variant  = length:4 kind:1 coding:1 status:2 position:16 terms:43 [part:25] vary labels epoch head
 //!            raw_length:8 content_checksum:8 ( stored:bytes32 | generation:8 stored_length:8 )
 //! ```
 //!
@@ -30,11 +30,11 @@ use crate::purge::{Labels, Position};
 
 const MAGIC: &[u8; 4] = b"WEIR";
 /// Raised whenever the form changes: what an older or newer proxy wrote is a miss.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 /// A body up to this many bytes lies in the value; a larger one in pieces of this many.
 pub const PIECE_BYTES: usize = 256 << 10;
-/// Content below this is not worth compressing.
-const COMPRESS_MIN: usize = 1024;
+/// Content below this is not worth compressing: it would cost each reader more than it saves, about a tenth of a whole hit for a page of 1 KiB.
+const COMPRESS_MIN: usize = 4096;
 
 /// What is read at most.
 #[derive(Debug, Clone, Copy)]
@@ -248,6 +248,8 @@ fn write_variant(
     for tag in response.labels.tags() {
         put_bytes(value, tag.as_bytes())?;
     }
+    // No epoch is an empty one.
+    put_bytes(value, response.labels.epoch().unwrap_or_default().as_bytes())?;
     put_count(value, headers.len())?;
     for (name, line) in &headers {
         put_bytes(value, name.as_str().as_bytes())?;
@@ -402,6 +404,7 @@ fn read_variant(cursor: &mut Cursor<'_>, limits: &Limits, now: Now) -> Result<Re
     for _ in 0..cursor.count(usize::from(u16::MAX))? {
         tags.push(text(cursor.spend(&mut room)?)?);
     }
+    let epoch = text(cursor.spend(&mut room)?)?;
     let mut headers = HeaderMap::new();
     for _ in 0..cursor.count(limits.fields)? {
         let name = HeaderName::from_bytes(cursor.spend(&mut room)?).map_err(|_| Corrupt::Meaning)?;
@@ -432,7 +435,8 @@ fn read_variant(cursor: &mut Cursor<'_>, limits: &Limits, now: Now) -> Result<Re
         return Err(Corrupt::Length);
     }
     let variant = Variant::revive(kind & KIND_STAR != 0, fields, date, &headers);
-    let labels = Labels::new(route.into(), tags);
+    let epoch = (!epoch.is_empty()).then(|| epoch.into());
+    let labels = Labels::new(route.into(), tags).of_epoch(epoch);
     let compressible = kind & KIND_COMPRESSIBLE != 0;
     let content = Content { coding, raw_length, checksum, place };
     Ok(Read { status, headers, part, terms, variant, labels, position, compressible, content })
@@ -603,7 +607,8 @@ mod tests {
         let terms = storable::decide(&exchange, &Policy::default()).unwrap();
         let rule = VaryRule::of_response(&headers);
         let variant = Variant::capture(&rule, Fields::of(&request), &headers, now.wall);
-        let labels = Arc::new(Labels::new("route 1".into(), ["posts", "post:1"]));
+        let labels =
+            Arc::new(Labels::new("route 1".into(), ["posts", "post:1"]).of_epoch(Some("abc".into())));
         let stamp = Stamp { position: Position { ms: 77, seq: 3 }, number: 5 };
         let (head, content) = pack(&headers, &[Bytes::copy_from_slice(body)]);
         let encodings = Encodings::Made(Box::default());

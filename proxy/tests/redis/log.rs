@@ -71,15 +71,15 @@ fn values_scripts_leases_and_the_head_beside_a_value() {
             let reply = link.run(&script, &[b"p:inst:1"], &[b"!"], BUDGET).await.unwrap();
             assert_eq!(reply.bytes().unwrap().unwrap(), "1-1!");
         }
-        let (value, head) = link.fetch_with_head(b"p:inst:1", LOG, BUDGET).await.unwrap();
+        let (value, head) = link.fetch_with_head(b"p:inst:1", &LOG.into(), BUDGET).await.unwrap();
         assert_eq!((value.unwrap().as_ref(), head), (&b"1-1"[..], StreamId::ZERO));
         let added = link.add_record(LOG, AddAt::Next, Trim::No, &[(b"k", b"all")]).await.unwrap();
-        let (value, head) = link.fetch_with_head(b"p:nothing", LOG, BUDGET).await.unwrap();
+        let (value, head) = link.fetch_with_head(b"p:nothing", &LOG.into(), BUDGET).await.unwrap();
         assert_eq!((value, head), (None, added));
 
         link.remove(b"p:inst:1", BUDGET).await.unwrap();
         assert_eq!(link.fetch(b"p:inst:1", BUDGET).await, Ok(None));
-        assert_eq!(link.wait_for_replicas(0, Duration::from_millis(10)).await, Ok(0));
+        assert_eq!(link.wait_for_replicas(b"p:wait", Duration::from_millis(10)).await, Ok(0));
         assert_eq!(link.replication_id().await.unwrap().len(), 40);
         let wrong = link.fetch(LOG, BUDGET).await;
         assert!(matches!(&wrong, Err(RedisError::Refused { code, .. }) if code == "WRONGTYPE"), "{wrong:?}");

@@ -37,6 +37,7 @@ impl Control for Noting {
                 applied_by: vec!["cd".to_owned()],
                 not_applied_by: if slow { vec!["ef".to_owned()] } else { Vec::new() },
                 journaled: false,
+                replicas: None,
             };
             Ok((receipt, UNIX_EPOCH))
         })
