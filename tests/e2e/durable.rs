@@ -94,3 +94,17 @@ fn a_damaged_store_is_moved_aside_and_the_proxy_starts() {
     );
     assert!(weir.admin("POST", "/purge?everything=true").text().contains("\"journaled\":true"));
 }
+
+#[test]
+fn a_folder_that_another_proxy_uses_is_left_alone() {
+    let (folder, origin) = (tempfile::tempdir().unwrap(), counting());
+    let first = with_data(folder.path(), &origin);
+    let second = with_data(folder.path(), &origin);
+    second.wait_for_line("another proxy uses the folder");
+    assert!(second.admin("POST", "/purge?everything=true").text().contains("\"journaled\":false"));
+    assert!(first.admin("POST", "/purge?everything=true").text().contains("\"journaled\":true"));
+    drop(first);
+    drop(second);
+    let third = with_data(folder.path(), &origin);
+    assert!(third.admin("POST", "/purge?everything=true").text().contains("\"journaled\":true"));
+}

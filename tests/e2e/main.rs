@@ -6,6 +6,7 @@ mod cache_attacks;
 mod caching;
 mod configuration;
 mod durable;
+mod faults;
 mod first_steps;
 mod framing;
 mod http2_attacks;

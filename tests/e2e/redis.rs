@@ -320,6 +320,26 @@ fn a_redis_that_cannot_be_trusted_or_does_not_let_us_in_costs_hits_only() {
 }
 
 #[test]
+fn where_redis_is_required_a_miss_without_it_is_an_error_and_a_hit_is_none() {
+    let (origin, mut redis) = (origin(), RedisServer::start());
+    let one = Weir::with(&config(&origin, &redis.url(), "on_redis_error = \"fail\"\n"));
+    let other = weir(&origin, &redis);
+    settle(&one, &other);
+    assert_eq!(one.get("/page").text(), page("/page"));
+    redis.kill();
+    eventually("it is given up", || one.metric("redis_up", &["main"]) == 0.0);
+    assert!(one.get("/page").is_hit(), "what memory holds is served");
+    for method in ["GET", "HEAD"] {
+        let failed = one.ask(method, "/another", &[], b"");
+        assert_eq!(failed.status, 503);
+        let said = failed.header("proxy-status").unwrap_or_default();
+        assert!(said.contains("error=destination_unavailable"), "{said}");
+    }
+    assert_eq!(origin.count_of("/another"), 0);
+    assert_eq!(other.get("/another").status, 200, "the other one goes on without");
+}
+
+#[test]
 fn the_doctor_says_how_redis_is_and_what_to_mend() {
     let origin = origin();
     let redis = RedisServer::with(&["--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru"]);

@@ -98,10 +98,31 @@ impl Weir {
         Weir::spawn(folder, arguments, listeners, admin)
     }
 
+    /// As [`Weir::with`], where no file can grow beyond so many KiB: a write that would fails, as on a disk that is full.
+    #[track_caller]
+    pub fn with_small_files(config: &str, kib: u32) -> Weir {
+        let folder = tempfile::tempdir().expect("a folder can be made");
+        let path = folder.path().join("weir.toml");
+        let config = complete(config, folder.path());
+        std::fs::write(&path, &config).expect("the folder can be written to");
+        let mut command = Command::new("sh");
+        // Without the trap the signal would end the process. `ulimit` counts blocks of 512 bytes.
+        let script = "trap '' XFSZ; ulimit -f \"$1\"; shift; exec \"$@\"";
+        command.args(["-c", script, "sh", &(kib * 2).to_string()]).arg(binary());
+        command.args(["run", "--config", &path.display().to_string()]);
+        Weir::start(folder, command, listeners_of(&config), true)
+    }
+
     #[track_caller]
     fn spawn(folder: tempfile::TempDir, arguments: &[&str], listeners: usize, admin: bool) -> Weir {
-        let mut child = Command::new(binary())
-            .args(arguments)
+        let mut command = Command::new(binary());
+        command.args(arguments);
+        Weir::start(folder, command, listeners, admin)
+    }
+
+    #[track_caller]
+    fn start(folder: tempfile::TempDir, mut command: Command, listeners: usize, admin: bool) -> Weir {
+        let mut child = command
             .current_dir(folder.path())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

@@ -1,0 +1,447 @@
+//! What goes wrong with Redis and with the disk, under load: nobody gets a wrong answer, or an error because of it.
+//!
+//! Short here. `scripts/faults.sh` runs the same at full length, by these variables, and prints how long things took; no test depends on that.
+//!
+//! - `WEIR_FAULT_SECONDS`: how long each fault lasts (1)
+//! - `WEIR_KILLS`: how often the proxy is killed under load (5)
+//! - `WEIR_WRITE_SECONDS`: how long a thousand unsafe requests a second come (2)
+//! - `WEIR_CHURN`: how many pages are stored and purged while nothing may grow (20,000)
+
+use std::io::Write as _;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use harness::{Conn, Origin, RedisServer, Reply, Weir, eventually};
+
+fn from_environment(name: &str, short: u64) -> u64 {
+    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(short)
+}
+
+/// For whoever runs this at full length.
+fn print(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
+}
+
+fn page(path: &str) -> String {
+    format!("this is {path}, and nothing else\n").repeat(30)
+}
+
+fn origin() -> Origin {
+    Origin::start(|request| Reply::ok(page(request.path())).header("Cache-Control", "max-age=600"))
+}
+
+fn with_redis(origin: &Origin, redis: &RedisServer, more: &str) -> Weir {
+    Weir::with(&format!(
+        "[redis.main]\nurl = \"{}\"\n[cache.default]\nredis = \"main\"\nprefix = \"test\"\n{more}\n[[route]]\norigin = \"{}\"\n",
+        redis.url(),
+        origin.url()
+    ))
+}
+
+fn is_open(weir: &Weir) -> bool {
+    let status: serde_json::Value = serde_json::from_str(&weir.admin("GET", "/status").text()).unwrap();
+    status["purges"]["state"] == "open"
+}
+
+// ---------------------------------------------------------------- Redis
+
+/// What one answer took, and when it was asked for.
+type Taken = (Instant, Duration);
+
+/// Three visitors with a hundred requests a second each, for pages that memory has and for pages that nobody has, until told to stop.
+fn visitors<T>(weir: &Weir, meanwhile: impl FnOnce() -> T) -> (T, Vec<Taken>) {
+    let (stop, taken) = (AtomicBool::new(false), Mutex::new(Vec::new()));
+    let number = AtomicUsize::new(0);
+    let outcome = std::thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                let mut client = weir.client();
+                let mut turn = Instant::now();
+                while !stop.load(Ordering::Relaxed) {
+                    turn += Duration::from_millis(10);
+                    std::thread::sleep(turn.saturating_duration_since(Instant::now()));
+                    let next = number.fetch_add(1, Ordering::Relaxed);
+                    let path = if next.is_multiple_of(2) {
+                        format!("/known-{}", next % 20)
+                    } else {
+                        format!("/new-{next}")
+                    };
+                    let asked = Instant::now();
+                    let answer = client.get(&path);
+                    assert_eq!(answer.status, 200, "{path}");
+                    assert_eq!(answer.text(), page(&path));
+                    taken.lock().unwrap().push((asked, asked.elapsed()));
+                }
+            });
+        }
+        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(meanwhile));
+        stop.store(true, Ordering::Relaxed);
+        outcome
+    });
+    match outcome {
+        Ok(outcome) => (outcome, taken.into_inner().unwrap()),
+        Err(panic) => std::panic::resume_unwind(panic),
+    }
+}
+
+/// The 99th percentile of what was asked for in a time, in milliseconds.
+fn p99(taken: &[Taken], from: Instant, to: Instant) -> f64 {
+    let mut within: Vec<Duration> =
+        taken.iter().filter(|(asked, _)| (from..to).contains(asked)).map(|(_, took)| *took).collect();
+    within.sort();
+    within.get(within.len() * 99 / 100).map_or(0.0, Duration::as_secs_f64) * 1e3
+}
+
+struct Fault {
+    what: &'static str,
+    /// Whether it is one in which Redis is not read.
+    is_away: bool,
+    begin: fn(&mut RedisServer),
+    end: fn(&mut RedisServer),
+}
+
+/// Says it to a server that may be unwilling to answer.
+fn tell(redis: &RedisServer, parts: &[&str]) {
+    let _ = redis.says(parts);
+}
+
+const FAULTS: [Fault; 7] = [
+    Fault { what: "killed", is_away: true, begin: RedisServer::kill, end: RedisServer::restart },
+    Fault { what: "silent", is_away: true, begin: |redis| redis.freeze(), end: |redis| redis.thaw() },
+    Fault {
+        what: "paused",
+        is_away: true,
+        begin: |redis| tell(redis, &["CLIENT", "PAUSE", "2000", "ALL"]),
+        // It ends by itself, and takes no word until then.
+        end: |redis| tell(redis, &["PING"]),
+    },
+    Fault {
+        what: "busy with a script",
+        is_away: true,
+        begin: |redis| {
+            let mut client = redis.client();
+            // Its answer never comes: it is killed at the end.
+            std::thread::spawn(move || client.ask(&[b"EVAL", b"while true do end", b"0"]));
+        },
+        end: |redis| eventually("the script ends", || redis.says(&["SCRIPT", "KILL"]).contains("OK")),
+    },
+    Fault {
+        what: "full",
+        is_away: false,
+        begin: |redis| tell(redis, &["CONFIG", "SET", "maxmemory", "1"]),
+        end: |redis| tell(redis, &["CONFIG", "SET", "maxmemory", "0"]),
+    },
+    Fault {
+        what: "a replica",
+        is_away: true,
+        begin: |redis| tell(redis, &["REPLICAOF", "127.0.0.1", "1"]),
+        end: |redis| tell(redis, &["REPLICAOF", "NO", "ONE"]),
+    },
+    Fault {
+        what: "locked",
+        is_away: true,
+        begin: |redis| {
+            // On one connection: whoever comes later is not let in.
+            let mut client = Conn2::to(redis.port());
+            client.say(&["CONFIG", "SET", "requirepass", "other"]);
+            client.say(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]);
+        },
+        end: |redis| {
+            let mut client = Conn2::to(redis.port());
+            client.say(&["AUTH", "other"]);
+            client.say(&["CONFIG", "SET", "requirepass", ""]);
+        },
+    },
+];
+
+/// A connection that says several things.
+struct Conn2(harness::redis::Client);
+
+impl Conn2 {
+    fn to(port: u16) -> Self {
+        Self(harness::redis::Client::to(port).unwrap())
+    }
+
+    fn say(&mut self, parts: &[&str]) {
+        let parts: Vec<&[u8]> = parts.iter().map(|part| part.as_bytes()).collect();
+        self.0.ask(&parts).unwrap();
+    }
+}
+
+#[test]
+fn no_fault_of_redis_reaches_a_visitor_and_it_is_used_again_when_it_is_over() {
+    let lasts = Duration::from_secs(from_environment("WEIR_FAULT_SECONDS", 1));
+    let (origin, mut redis) = (origin(), RedisServer::start());
+    let (weir, other) = (with_redis(&origin, &redis, ""), with_redis(&origin, &redis, ""));
+    eventually("a log that is trusted", || is_open(&weir) && is_open(&other));
+    for number in 0..20 {
+        weir.get(&format!("/known-{number}"));
+    }
+    print("| fault | p99 before | in its first second | after that | used again after |");
+    for Fault { what, is_away, begin, end } in FAULTS {
+        let ((before, began, ended, back), taken) = visitors(&weir, || {
+            let before = Instant::now();
+            std::thread::park_timeout(lasts);
+            let began = Instant::now();
+            begin(&mut redis);
+            if is_away {
+                eventually("it is noticed", || !is_open(&weir) || weir.metric("redis_up", &["main"]) == 0.0);
+            }
+            std::thread::park_timeout(lasts.saturating_sub(began.elapsed()));
+            let ended = Instant::now();
+            end(&mut redis);
+            eventually("it is used again", || {
+                is_open(&weir) && is_open(&other) && weir.metric("redis_writable", &["main"]) == 1.0
+            });
+            (before, began, ended, ended.elapsed())
+        });
+        let second = began + Duration::from_secs(1);
+        let figures =
+            [p99(&taken, before, began), p99(&taken, began, second), p99(&taken, second.min(ended), ended)];
+        let [before, first, after] = figures.map(|p99| format!("{p99:.1} ms"));
+        print(&format!("| {what} | {before} | {first} | {after} | {:.1} s |", back.as_secs_f64()));
+        assert!(taken.len() > 20, "{what}: {} answers", taken.len());
+    }
+}
+
+#[test]
+fn slots_of_a_cluster_that_move_cost_hits_only() {
+    let origin = origin();
+    let nodes = RedisServer::cluster();
+    let url = nodes.iter().map(|node| format!("127.0.0.1:{}", node.port())).collect::<Vec<_>>().join(",");
+    let weir = Weir::with(&format!(
+        "[redis.main]\nurl = \"redis://{url}\"\n[cache.default]\nredis = \"main\"\nprefix = \"test\"\nmax_entries = 50\n\
+         [[route]]\norigin = \"{}\"\n",
+        origin.url()
+    ));
+    eventually("a log that is trusted", || is_open(&weir));
+    let id_of = |node: &RedisServer| node.says(&["CLUSTER", "MYID"]);
+    // Whoever has the log of purges keeps it.
+    let log = nodes.iter().position(|node| node.keys().iter().any(|key| key.starts_with('{'))).unwrap();
+    let (from, to) = ((log + 1) % 3, (log + 2) % 3);
+    let (first, _) = [(0, 5460), (5461, 10_922), (10_923, 16_383)][from];
+    let ((), taken) = visitors(&weir, || {
+        for slot in first..first + 200 {
+            for node in [&nodes[to], &nodes[from], &nodes[log]] {
+                // Keys that stay behind are dropped by their old node: those are misses.
+                node.says(&["CLUSTER", "SETSLOT", &slot.to_string(), "NODE", &id_of(&nodes[to])]);
+            }
+        }
+        let hits = || weir.metric("cache_redis_total", &["written"]);
+        let before = hits();
+        eventually("what is stored goes to all of them", || hits() > before + 20.0);
+    });
+    assert!(taken.len() > 20);
+    assert_eq!(weir.metric("redis_up", &["main"]), 1.0);
+}
+
+// ---------------------------------------------------------------- the process, and the disk
+
+fn with_data(origin: &Origin, folder: &std::path::Path) -> String {
+    format!(
+        "[data]\npath = \"{}\"\ncache_size = \"64MiB\"\n[cache.default]\nmax_entries = 100\n[[route]]\norigin = \"{}\"\n",
+        folder.display(),
+        origin.url()
+    )
+}
+
+#[test]
+fn a_proxy_that_is_killed_under_load_answers_right_when_it_is_back() {
+    let kills = from_environment("WEIR_KILLS", 5);
+    let (folder, origin) = (tempfile::tempdir().unwrap(), origin());
+    let config = with_data(&origin, folder.path());
+    let mut random = harness::random::Random::new(9);
+    let mut slowest = Duration::ZERO;
+    for _ in 0..kills {
+        let began = Instant::now();
+        let weir = Weir::with(&config);
+        assert_eq!(weir.get("/page-1").text(), page("/page-1"));
+        slowest = slowest.max(began.elapsed());
+        let until = Instant::now() + Duration::from_millis(100 + random.below(900) as u64);
+        let mut client = weir.client();
+        while Instant::now() < until {
+            let path = format!("/page-{}", random.below(2_000));
+            let answer = client.get(&path);
+            assert_eq!((answer.status, answer.text()), (200, page(&path)));
+            if random.once_in(50) {
+                let receipt = weir.admin("POST", &format!("/purge?prefix={path}"));
+                assert!(receipt.text().contains("\"journaled\":true"), "{}", receipt.text());
+            }
+        }
+        // Dropped, it is killed, with whatever it was writing.
+    }
+    print(&format!("{kills} kills: the slowest answered {:.2} s after its start", slowest.as_secs_f64()));
+    let damaged = std::fs::read_dir(folder.path())
+        .unwrap()
+        .filter(|file| file.as_ref().unwrap().file_name().to_string_lossy().contains("damaged"));
+    assert_eq!(damaged.count(), 0);
+    let folder = folder.path().display().to_string();
+    assert!(harness::weir::run(&["store", "check", "--data", &folder]).status.success());
+}
+
+#[test]
+fn a_disk_that_is_full_switches_the_store_off_and_nothing_else() {
+    let (folder, origin) = (tempfile::tempdir().unwrap(), origin());
+    // No file may grow beyond this: as on a full disk, the write fails and the process goes on.
+    let weir = Weir::with_small_files(&with_data(&origin, folder.path()), 512);
+    let mut number = 0;
+    eventually("the disk is full", || {
+        for _ in 0..100 {
+            number += 1;
+            let path = format!("/page-{number}");
+            assert_eq!(weir.get(&path).text(), page(&path));
+        }
+        weir.metric("store_failures_total", &["cache"]) > 0.0
+    });
+    weir.wait_for_line("bodies cannot be written to disk");
+    let mut receipt = String::new();
+    eventually("the journal is full as well, or goes on", || {
+        receipt = weir.admin("POST", &format!("/purge?tag={}", "x".repeat(4_000))).text();
+        receipt.contains("\"journaled\":false") || number > 20_000
+    });
+    let path = "/after";
+    assert_eq!(weir.get(path).text(), page(path));
+    assert!(weir.get(path).is_hit());
+}
+
+#[test]
+fn a_folder_that_cannot_be_made_is_done_without() {
+    let origin = origin();
+    let weir = Weir::with(&with_data(&origin, std::path::Path::new("/proc/weir-data")));
+    weir.wait_for_line("there is no embedded store");
+    assert_eq!(weir.get("/page").text(), page("/page"));
+    assert!(weir.get("/page").is_hit());
+    assert!(weir.admin("POST", "/purge?everything=true").text().contains("\"journaled\":false"));
+}
+
+#[test]
+fn files_that_are_damaged_while_they_are_used_are_moved_aside() {
+    let (folder, origin) = (tempfile::tempdir().unwrap(), origin());
+    let weir = Weir::with(&with_data(&origin, folder.path()));
+    let status = |name: &str| {
+        let status: serde_json::Value = serde_json::from_str(&weir.admin("GET", "/status").text()).unwrap();
+        status["data"][name].as_u64().unwrap_or_default()
+    };
+    for number in 0..300 {
+        weir.get(&format!("/page-{number}"));
+    }
+    eventually("bodies are on disk", || status("written") >= 300);
+    for name in ["cache.db", "cache.db-wal"] {
+        let path = folder.path().join(name);
+        let length = std::fs::metadata(&path).map_or(0, |file| file.len());
+        let garbage = vec![0x55; usize::try_from(length).unwrap()];
+        let file = std::fs::OpenOptions::new().write(true).open(&path);
+        // In place: whoever has it open sees it.
+        file.and_then(|mut file| file.write_all(&garbage)).unwrap();
+    }
+    let mut number = 1_000;
+    eventually("the damaged file is moved aside", || {
+        number += 1;
+        for path in [format!("/page-{number}"), format!("/page-{}", number % 300)] {
+            assert_eq!(weir.get(&path).text(), page(&path));
+        }
+        folder.path().join("cache.db.damaged-0").exists()
+    });
+    let before = status("written");
+    eventually("bodies are written to a new one", || {
+        number += 1;
+        weir.get(&format!("/page-{number}"));
+        status("written") > before + 3
+    });
+}
+
+// ---------------------------------------------------------------- nothing grows
+
+#[test]
+fn a_thousand_writes_a_second_elsewhere_cost_no_hit() {
+    let lasts = Duration::from_secs(from_environment("WEIR_WRITE_SECONDS", 2));
+    let (origin, redis) = (origin(), RedisServer::start());
+    let weir = with_redis(&origin, &redis, "");
+    eventually("a log that is trusted", || is_open(&weir));
+    for number in 0..100 {
+        weir.get(&format!("/page-{number}"));
+    }
+    let stop = AtomicBool::new(false);
+    let (writes, misses) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    std::thread::scope(|scope| {
+        for writer in 0..4 {
+            let (stop, writes, weir) = (&stop, &writes, &weir);
+            scope.spawn(move || {
+                let mut client = weir.client();
+                let mut turn = Instant::now();
+                let mut number = 0;
+                while !stop.load(Ordering::Relaxed) {
+                    turn += Duration::from_millis(4);
+                    std::thread::sleep(turn.saturating_duration_since(Instant::now()));
+                    number += 1;
+                    let answer = client.ask("POST", &format!("/written-{writer}-{number}"), &[], b"x");
+                    assert_eq!(answer.status, 200);
+                    writes.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+        let began = Instant::now();
+        let mut client = weir.client();
+        let mut asked: usize = 0;
+        while began.elapsed() < lasts || asked < 200 {
+            let answer = client.get(&format!("/page-{}", asked % 100));
+            misses.fetch_add(usize::from(!answer.is_hit()), Ordering::Relaxed);
+            asked += 1;
+        }
+        stop.store(true, Ordering::Relaxed);
+        print(&format!(
+            "{} writes in {:.0} s",
+            writes.load(Ordering::Relaxed),
+            began.elapsed().as_secs_f64()
+        ));
+    });
+    assert_eq!(misses.load(Ordering::Relaxed), 0, "what was not written to is a hit as before");
+    let records: u64 = redis.ask(&["XLEN", "{test}:inv"]).text().parse().unwrap();
+    assert!(records < 110_000, "{records} records in the log");
+}
+
+#[test]
+fn pages_that_come_and_go_leave_nothing_behind() {
+    let pages = from_environment("WEIR_CHURN", 20_000);
+    let redis = RedisServer::start();
+    let origin = Origin::start(|request| {
+        let tag = request.path().trim_start_matches('/').to_owned();
+        Reply::ok("a page that lives for a second")
+            .header("Cache-Control", "max-age=1")
+            .header("Surrogate-Key", tag)
+    });
+    let weir = with_redis(&origin, &redis, "redis_max_ttl = \"1s\"\nmax_entries = 1000\n");
+    eventually("a log that is trusted", || is_open(&weir));
+    let mut client = weir.client();
+    let mut admin = Conn::connect(weir.admin_address());
+    let host = weir.admin_address().to_string();
+    let used = || -> u64 {
+        let info = redis.ask(&["INFO", "memory"]).text();
+        let line = info.lines().find_map(|line| line.strip_prefix("used_memory_dataset:")).unwrap();
+        line.trim().parse().unwrap()
+    };
+    let mut after_half = (0, 0);
+    for number in 0..pages {
+        client.get(&format!("/page-{number}"));
+        if number % 10 == 0 {
+            // The same hundred targets again and again, as in a day of an application.
+            let target = format!("/purge?tag=page-{}", number % 1_000);
+            let receipt = admin.ask("POST", &target, &[("Host", &host), ("Weir-Admin", "1")], b"");
+            assert!(matches!(receipt.status, 200 | 202));
+        }
+        if number == pages / 2 {
+            after_half = (used(), weir.resident_bytes());
+        }
+    }
+    eventually("nothing but the log is left", || redis.keys().iter().all(|key| key.starts_with('{')));
+    let (redis_before, weir_before) = after_half;
+    print(&format!(
+        "redis: {} then {} bytes; weir: {weir_before} then {}",
+        redis_before,
+        used(),
+        weir.resident_bytes()
+    ));
+    assert!(used() < redis_before + (4 << 20), "{redis_before} then {}", used());
+    assert!(weir.resident_bytes() < weir_before + (32 << 20));
+}
