@@ -13,6 +13,7 @@ mod http2_attacks;
 mod leak;
 mod limits;
 mod operations;
+mod plugins;
 mod proxying;
 mod purging;
 mod purging_together;

@@ -270,6 +270,12 @@ impl RequestDecision {
         })
     }
 
+    /// For how long the same request has this same decision; `None`: until the next reload.
+    #[must_use]
+    pub fn remember(&self) -> Option<Duration> {
+        self.remember
+    }
+
     /// What it takes in memory.
     pub(crate) fn size(&self) -> usize {
         let text = |text: &Option<Box<str>>| text.as_ref().map_or(0, |text| text.len());

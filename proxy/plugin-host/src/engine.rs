@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use parking_lot::Mutex;
+use sha2::{Digest, Sha256};
 use wasmtime::component::{Component, HasSelf, InstancePre, Linker};
 use wasmtime::{Config, Engine};
 
@@ -30,6 +32,8 @@ pub struct Host {
     pub(crate) ticker: Ticker,
     linker: Linker<Guest>,
     compiled: Option<CompiledCode>,
+    /// What was compiled last, by the digest of its source: a file is often loaded several times, with another configuration each.
+    last: Mutex<Option<([u8; 32], Component)>>,
 }
 
 impl std::fmt::Debug for Host {
@@ -52,7 +56,7 @@ impl Host {
         policy::types::add_to_linker::<_, HasSelf<_>>(&mut linker, |guest| guest).map_err(wrong)?;
         let ticker = Ticker::start(engine.clone()).map_err(HostError::Ticker)?;
         let compiled = options.compiled.and_then(CompiledCode::at);
-        Ok(Arc::new(Self { engine, ticker, linker, compiled }))
+        Ok(Arc::new(Self { engine, ticker, linker, compiled, last: Mutex::new(None) }))
     }
 
     /// Whether compiled code is kept on disk.
@@ -87,14 +91,24 @@ impl Host {
             Some([0, b'a', b's', b'm', ..]) => {}
             Some(_) | None => return Err(LoadError::NotWasm),
         }
-        if let Some(found) = self.compiled.as_ref().and_then(|code| code.find(&self.engine, wasm)) {
-            return Ok(found);
+        let digest: [u8; 32] = Sha256::digest(wasm).into();
+        if let Some((of, component)) = &*self.last.lock()
+            && *of == digest
+        {
+            return Ok(component.clone());
         }
-        let component = Component::from_binary(&self.engine, wasm);
-        let component = component.map_err(|error| LoadError::Compile(format!("{error:#}")))?;
-        if let Some(code) = &self.compiled {
-            code.keep(&self.engine, wasm, &component);
-        }
+        let component = match self.compiled.as_ref().and_then(|code| code.find(&self.engine, wasm)) {
+            Some(found) => found,
+            None => {
+                let component = Component::from_binary(&self.engine, wasm);
+                let component = component.map_err(|error| LoadError::Compile(format!("{error:#}")))?;
+                if let Some(code) = &self.compiled {
+                    code.keep(&self.engine, wasm, &component);
+                }
+                component
+            }
+        };
+        *self.last.lock() = Some((digest, component.clone()));
         Ok(component)
     }
 }

@@ -12,7 +12,6 @@
 //! | [`Request`] (`request`) | what a plugin may read, and how the declared part of it is gathered |
 //! | [`KeyPlan`] (`plan`) | keys that are made without a call |
 //! | [`Grants`] | what the operator lets a plugin read and do |
-//! | [`json`] | content as a key: canonical JSON |
 //! | `guest` | what a plugin may call; its limits |
 //! | `memo`, `breaker` | what it said before; when it is not asked any more |
 //!
@@ -32,7 +31,6 @@ mod error;
 mod grants;
 mod guest;
 mod inspect;
-pub mod json;
 mod memo;
 mod plan;
 mod plugin;

@@ -7,10 +7,9 @@ use std::net::IpAddr;
 
 use cache_semantics::Now;
 use cache_semantics::glob::Glob;
+use cache_semantics::json::Json;
 use http::{HeaderMap, HeaderName, header};
 use sha2::{Digest, Sha256};
-
-use crate::json::Json;
 
 /// A request, borrowed from whoever serves it.
 #[derive(Debug, Clone, Copy)]
@@ -120,6 +119,22 @@ impl NameFilter {
     fn takes(&self, name: &str) -> bool {
         let among = |globs: &[Glob]| globs.iter().any(|glob| glob.matches(name));
         (self.only.is_empty() || among(&self.only)) && !among(&self.except)
+    }
+}
+
+impl std::fmt::Display for Input {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Header(name) => write!(f, "header:{name}"),
+            Self::Cookie(name) => write!(f, "cookie:{name}"),
+            Self::CookieNames(_) => f.write_str("cookie-names"),
+            Self::QueryParam(name) => write!(f, "query:{name}"),
+            Self::Session(name) => write!(f, "session:{name}"),
+            Self::ClientIp => f.write_str("client-ip"),
+            Self::TlsSni => f.write_str("tls-sni"),
+            Self::BodyJson(pointer) => write!(f, "body-json:{pointer}"),
+            Self::BodyDigest => f.write_str("body-digest"),
+        }
     }
 }
 

@@ -6,6 +6,7 @@
 //! | which cookies count, which are forwarded? | [`cookies::CookieRule::filter`] | RFC 9111 §7.3 |
 //! | which query is forwarded and keyed? | [`query::QueryRule::filter`] | |
 //! | what identifies the response? | [`key::KeyBuilder`] | RFC 9111 §2 |
+//! | what does content mean, as part of a key? | [`json::Json::canonical`] | RFC 8259, RFC 6901 |
 //! | do two queries ask for the same? | [`query::NoVarySearch`] | draft-ietf-httpbis-no-vary-search |
 //! | which variant answers the request? | [`vary::select`] | RFC 9111 §4.1 |
 //! | may it answer now? | [`reuse::decide`] | RFC 9111 §4, §4.2, RFC 5861, RFC 8246 |
@@ -30,6 +31,7 @@ pub mod cookies;
 pub mod freshness;
 pub mod glob;
 pub mod invalidation;
+pub mod json;
 pub mod key;
 pub mod negotiate;
 pub mod policy;

@@ -99,7 +99,8 @@ fn shown(place: &Place) -> String {
 
 /// Whether this can be granted; else what can.
 pub fn check_grant(text: &str) -> Result<(), String> {
-    Grants::parse([text]).map(drop).map_err(|error| error.to_string())
+    let help = "there are \"header:NAME\", \"cookie:NAME\", \"cookie-names\", \"session:NAME\", \"client-ip\", \"tls-sni\", \"body\" and \"control\"; `*` is any NAME";
+    Grants::parse([text]).map(drop).map_err(|_| help.to_owned())
 }
 
 impl Registry {

@@ -1,5 +1,8 @@
 //! `weir plugin`: the loop of somebody who writes plugins.
 
+#[cfg(feature = "plugins")]
+mod trying;
+
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -18,6 +21,26 @@ pub(super) enum Plugin {
         /// The language to write it in
         #[arg(long, value_enum, default_value = "rust")]
         lang: Lang,
+    },
+    /// Say what a component has and wants: hooks, imports, versions, what it reads
+    #[cfg(feature = "plugins")]
+    Inspect {
+        /// The component
+        file: PathBuf,
+    },
+    /// Run tests.toml beside a plugin in the real host, with a clock and a state of its own
+    #[cfg(feature = "plugins")]
+    Test {
+        /// The plugin's directory
+        #[arg(default_value = ".")]
+        directory: PathBuf,
+    },
+    /// Measure what calls cost, with the requests of tests.toml
+    #[cfg(feature = "plugins")]
+    Bench {
+        /// The plugin's directory
+        #[arg(default_value = ".")]
+        directory: PathBuf,
     },
     /// Make a component of a plugin's sources: NAME.wasm beside them
     Build {
@@ -40,6 +63,12 @@ pub(super) fn plugin(what: &Plugin, out: &mut impl Write) -> Result<(), Failed> 
     match what {
         Plugin::New { name, lang } => new(name, *lang, out),
         Plugin::Build { directory } => build(directory, out),
+        #[cfg(feature = "plugins")]
+        Plugin::Inspect { file } => trying::inspect(file, out),
+        #[cfg(feature = "plugins")]
+        Plugin::Test { directory } => trying::test(directory, out),
+        #[cfg(feature = "plugins")]
+        Plugin::Bench { directory } => trying::bench(directory, out),
     }
 }
 
