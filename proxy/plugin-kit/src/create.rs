@@ -71,10 +71,17 @@ pub fn create(parent: &Path, name: &str, language: Language) -> Result<PathBuf, 
         Language::JavaScript => (JAVASCRIPT, "", sdk::WIT),
         Language::Python => (PYTHON, "", sdk::WIT),
     };
+    // What a small plugin gets is too little for a whole interpreter.
+    let memory = match language {
+        Language::Rust | Language::C => "",
+        Language::JavaScript => "limits = { memory = \"64MiB\" }\n",
+        Language::Python => "limits = { memory = \"128MiB\" }\n",
+    };
+    let filled = |text: &str| {
+        text.replace("MEMORY\n", memory).replace("NAME_", &name.replace('-', "_")).replace("NAME", name)
+    };
     for (path, content) in own.iter().chain(ALL) {
-        let path = path.replace("NAME_", &name.replace('-', "_")).replace("NAME", name);
-        let text =
-            String::from_utf8_lossy(content).replace("NAME_", &name.replace('-', "_")).replace("NAME", name);
+        let (path, text) = (filled(path), filled(&String::from_utf8_lossy(content)));
         write(&directory.join(path), text.as_bytes())?;
     }
     for (path, content) in sdk {

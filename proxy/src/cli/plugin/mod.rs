@@ -90,7 +90,7 @@ fn new(name: &str, lang: Lang, out: &mut impl Write) -> Result<(), Failed> {
     };
     write!(
         out,
-        "{name}/{source} is the plugin, weir.toml puts it in front of an application.\n\n  cd {name}\n{before}  weir plugin build\n  weir run\n"
+        "{name}/{source} is the plugin, tests.toml what is expected of it, weir.toml puts it in front of an application.\n\n  cd {name}\n{before}  weir plugin build\n  weir plugin test\n  weir run\n"
     )?;
     Ok(())
 }
