@@ -92,7 +92,7 @@ fn anonymous_visitors_share_and_who_is_logged_in_does_not() {
     let weir = with_plugin(
         &origin,
         &format!(
-            "path = \"{path}\"\ngrants = [\"cookie:*\"]\nconfig = {{ preset = \"django\", ttl = \"1m\" }}"
+            "path = \"{path}\"\ngrants = [\"cookie-names\", \"cookie:django_language\", \"header:authorization\"]\nconfig = {{ preset = \"django\", ttl = \"1m\" }}"
         ),
     );
     let ask = |cookie: &str| weir.ask("GET", "/", &[("Cookie", cookie)], b"");
