@@ -3,7 +3,7 @@
 //! ```text
 //! cargo run -p tools -- bindings         after a change to plugin-sdk/wit/policy.wit
 //! cargo run -p tools -- build            after a change to a plugin, the SDK or the lock file
-//! cargo run -p tools -- build --check    builds them and compares: bytes where the toolchain is the locked one
+//! cargo run -p tools -- build --check    builds them and compares: bytes where toolchain and directory are those that were locked, else sizes
 //! cargo run -p tools -- encode IN OUT    makes a component of a module, for device-class/build.sh; `build` locks it
 //! ```
 

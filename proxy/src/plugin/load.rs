@@ -51,10 +51,13 @@ impl LoadedPlugin {
     }
 }
 
+/// What plugins keep from one call to the next, by their names, and how much each may keep.
+type States = BTreeMap<Arc<str>, (usize, Arc<SharedState>)>;
+
 /// What outlives a reload: the host, what plugins keep, and who hears them.
 pub struct Registry {
     host: OnceLock<Arc<Host>>,
-    states: Mutex<BTreeMap<Arc<str>, (usize, Arc<SharedState>)>>,
+    states: Mutex<States>,
     /// Who hears them.
     pub sink: Arc<PluginSink>,
     compiled: Option<PathBuf>,
@@ -89,7 +92,7 @@ pub enum PluginError {
         help: String,
         /// Why.
         #[source]
-        source: LoadError,
+        source: Box<LoadError>,
     },
 }
 
@@ -162,7 +165,7 @@ impl Registry {
             name: name.clone(),
             place: place.clone(),
             help: source.help(),
-            source,
+            source: Box::new(source),
         };
         let grants = Grants::parse(spec.grants.iter().map(String::as_str)).unwrap_or_default();
         let plugin = self.host()?.load(

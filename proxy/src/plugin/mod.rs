@@ -1,6 +1,6 @@
 //! Policy plugins on their way through a request: what they are asked, in which order, and what counts when several speak or one fails.
 //!
-//! How a plugin is run is `plugin-host`'s; here its decisions become a [`Shape`] of key and forwarded request, terms of storing, and
+//! How a plugin is run is `plugin-host`'s; here its decisions become a [`Shape`](crate::request_key::Shape) of key and forwarded request, terms of storing, and
 //! purges. Several plugins of a route compose so that each is obeyed: their parts are all in the key, the strictest mode counts, cookies pass
 //! that all let pass, a query goes from one to the next; of lifetimes the shortest counts, and nothing is stored where one says so; all
 //! tags and purges count.

@@ -19,11 +19,14 @@ const COUNTERS_MAX: usize = 1_024;
 /// Purges of all plugins in one second.
 const PURGES_MAX: u64 = 100;
 
+/// What plugins have counted, by plugin and name.
+type Counters = BTreeMap<(Arc<str>, Box<str>), u64>;
+
 /// Hears plugins.
 pub struct PluginSink {
     purges: Arc<Purges>,
     clock: Arc<dyn Clock>,
-    counters: Mutex<BTreeMap<(Arc<str>, Box<str>), u64>>,
+    counters: Mutex<Counters>,
     lines: PerSecond,
     purges_asked: PerSecond,
 }
