@@ -68,6 +68,7 @@ pub enum Way {
     Deny,
 }
 
+#[cfg(feature = "plugins")]
 impl Way {
     /// The stricter of two.
     fn and(self, other: Self) -> Self {
