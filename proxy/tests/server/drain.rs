@@ -51,6 +51,8 @@ fn a_request_that_crosses_the_stop_on_an_idle_connection_is_answered() {
     let mut idle = site.connect();
     assert_eq!(idle.get("/hit").header("connection"), None);
     let mut fresh = site.connect();
+    // What the kernel has not handed over yet is reset with the listener.
+    eventually("both are accepted", || site.metrics.connections_open() == 2);
     let draining = drain(&site, Duration::from_secs(20));
     eventually("nobody accepts any more", || TcpStream::connect(site.address()).is_err());
     for conn in [&mut idle, &mut fresh] {
