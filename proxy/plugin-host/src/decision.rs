@@ -242,6 +242,18 @@ fn key_part(key: Option<&str>, variants: &[Box<str>]) -> Option<Box<[u8]>> {
 }
 
 impl RequestDecision {
+    /// Whether both say the same. How long that holds grows shorter by itself: a token ends when it ends.
+    pub(crate) fn says_the_same(&self, other: &Self) -> bool {
+        let Self { mode, key, variants, key_part, query, cookies, carry, remember: _ } = self;
+        *mode == other.mode
+            && *key == other.key
+            && *variants == other.variants
+            && *key_part == other.key_part
+            && *query == other.query
+            && *cookies == other.cookies
+            && *carry == other.carry
+    }
+
     pub(crate) fn check(said: wit::RequestDecision, inputs: &[Input]) -> Result<Self, CallError> {
         let mode = match said.mode {
             wit::CacheMode::Lookup => Mode::Lookup,
@@ -407,6 +419,24 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn a_decision_that_holds_for_less_is_still_the_same() {
+        let before = RequestDecision {
+            mode: Mode::Lookup,
+            key: Some("tenant".into()),
+            variants: Vec::new(),
+            key_part: None,
+            query: ForwardQuery::AsRouted,
+            cookies: ForwardCookies::default(),
+            carry: None,
+            remember: Some(Duration::from_secs(60)),
+        };
+        let later = RequestDecision { remember: Some(Duration::from_secs(59)), ..before.clone() };
+        assert!(later.says_the_same(&before));
+        let other = RequestDecision { key: Some("another".into()), ..before.clone() };
+        assert!(!other.says_the_same(&before));
+    }
 
     fn said() -> wit::RequestDecision {
         wit::RequestDecision {

@@ -250,6 +250,34 @@ struct Slot {
     stats: Stats,
 }
 
+/// What holds, of what was said now and what was said before.
+enum Settled<T> {
+    Before(Arc<T>),
+    Now(T),
+}
+
+impl Slot {
+    /// `before`: what is remembered and was asked again, to see whether it is still said.
+    fn settle<T>(
+        &mut self,
+        said: Result<T, CallError>,
+        before: Option<Arc<T>>,
+        same: impl Fn(&T, &T) -> bool,
+    ) -> Result<Settled<T>, CallError> {
+        match (said, before) {
+            (Ok(said), Some(before)) if same(&said, &before) => Ok(Settled::Before(before)),
+            (Ok(said), Some(_)) => {
+                self.stats.memo_mismatches += 1;
+                Ok(Settled::Now(said))
+            }
+            (Ok(said), None) => Ok(Settled::Now(said)),
+            // What it said before holds for as long as it said.
+            (Err(_), Some(before)) => Ok(Settled::Before(before)),
+            (Err(error), None) => Err(error),
+        }
+    }
+}
+
 /// The hooks of one instance.
 struct Bound {
     request: Option<request_hook::Guest>,
@@ -455,16 +483,9 @@ impl Plugin {
             let said = hook.call_on_request(&mut live.store, self.lower(request, &inputs));
             Ok(said.map(|said| said.map(|said| RequestDecision::check(said, &self.manifest.inputs))))
         });
-        let said = match (said, check) {
-            (Ok(said), Some(before)) if said == *before => return Ok(before),
-            (Ok(said), Some(_)) => {
-                slot.stats.memo_mismatches += 1;
-                said
-            }
-            (Ok(said), None) => said,
-            // What it said before holds for as long as it said.
-            (Err(_), Some(before)) => return Ok(before),
-            (Err(error), None) => return Err(error),
+        let said = match slot.settle(said, check, RequestDecision::says_the_same)? {
+            Settled::Before(before) => return Ok(before),
+            Settled::Now(said) => said,
         };
         let said = Arc::new(said);
         let size = said.size();
@@ -494,15 +515,9 @@ impl Plugin {
             let said = hook.call_charge(&mut live.store, self.lower(request, &inputs));
             Ok(said.map(|said| said.map(|said| RateCharge::check_all(said, &self.manifest.buckets))))
         });
-        let said = match (said, check) {
-            (Ok(said), Some(before)) if said == *before => return Ok(before),
-            (Ok(said), Some(_)) => {
-                slot.stats.memo_mismatches += 1;
-                said
-            }
-            (Ok(said), None) => said,
-            (Err(_), Some(before)) => return Ok(before),
-            (Err(error), None) => return Err(error),
+        let said = match slot.settle(said, check, Vec::eq)? {
+            Settled::Before(before) => return Ok(before),
+            Settled::Now(said) => said,
         };
         let said = Arc::new(said);
         let size = RateCharge::size(&said);
