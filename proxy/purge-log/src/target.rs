@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use cache_semantics::authority::normal_authority;
 use cache_semantics::glob::Glob;
 
 /// What a purge names.
@@ -110,16 +111,18 @@ impl Url {
         let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
         let (authority, rest) = rest.split_at(end);
         let rest = rest.split('#').next().unwrap_or_default();
-        let well_formed = matches!(&*scheme, "http" | "https")
-            && !authority.is_empty()
-            && !authority.contains('@')
-            && text.bytes().all(|byte| matches!(byte, 0x21..=0x7e));
+        let well_formed =
+            matches!(&*scheme, "http" | "https") && text.bytes().all(|byte| matches!(byte, 0x21..=0x7e));
         if !well_formed {
             return Err(wrong());
         }
-        let authority = cache_semantics::key::normal_authority(&scheme, authority).to_ascii_lowercase();
+        let authority = normal_authority(&scheme, authority).ok_or_else(wrong)?;
         let path_and_query = if rest.starts_with('/') { rest.into() } else { format!("/{rest}") };
-        Ok(Self { scheme: scheme.into(), authority: authority.into(), path_and_query: path_and_query.into() })
+        Ok(Self {
+            scheme: scheme.into(),
+            authority: (*authority).into(),
+            path_and_query: path_and_query.into(),
+        })
     }
 }
 
@@ -211,7 +214,7 @@ impl Target {
         if value.is_empty() && kind != "everything" {
             return Err(TargetError::Empty);
         }
-        Ok(match kind {
+        let target = match kind {
             "tag" => Self::Tag(value.into()),
             "glob" => Self::tag_or_glob(value),
             "key" => Self::Key(bytes_of(value).ok_or(TargetError::NotAKey)?.into()),
@@ -224,7 +227,12 @@ impl Target {
             "everything" => Self::Everything,
             "mark" => Self::Mark(value.into()),
             _ => return Err(TargetError::UnknownKind(kind.to_owned())),
-        })
+        };
+        // A URL may be longer in its normal form, which is what others read.
+        if matches!(target, Self::Url(_) | Self::Prefix(_)) && target.value().len() > TARGET_BYTES_MAX {
+            return Err(TargetError::TooLong);
+        }
+        Ok(target)
     }
 
     /// A tag, or a pattern if there is a `*` in it.
@@ -373,6 +381,8 @@ mod tests {
             ("url",    "/x",             "`/x` is not an absolute http or https URL"),
             ("url",    "ftp://a/x",      "`ftp://a/x` is not an absolute http or https URL"),
             ("url",    "http://u@a/x",   "`http://u@a/x` is not an absolute http or https URL"),
+            ("url",    "http://:/",      "`http://:/` is not an absolute http or https URL"),
+            ("url",    "http://a:::/",   "`http://a:::/` is not an absolute http or https URL"),
             ("url",    "http://a/x y",   "`http://a/x y` is not an absolute http or https URL"),
             ("prefix", "blog",           "`blog` is neither a path that begins with `/` nor a URL"),
             ("prefix", "/blog?x",        "`/blog?x` is neither a path that begins with `/` nor a URL"),

@@ -2,6 +2,7 @@
 
 use http::{HeaderMap, StatusCode, header};
 
+use crate::authority::normal_authority;
 use crate::storable::MethodClass;
 
 /// The URI of a request, in its parts. Compared as they stand: scheme and authority are in lower case, the default port is dropped.
@@ -73,7 +74,7 @@ impl<'a> Target<'a> {
         if let Some(rest) = rest.strip_prefix("//") {
             let end = rest.find(['/', '?']).unwrap_or(rest.len());
             let (authority, path_and_query) = rest.split_at(end);
-            let authority = normal_authority(&scheme, authority)?;
+            let authority = normal_authority(&scheme, authority)?.into_owned();
             let (path, query) = split_query(path_and_query);
             return Some(ResolvedTarget {
                 scheme,
@@ -121,17 +122,6 @@ fn join(path: &str, query: Option<&str>) -> String {
         Some(query) => format!("{path}?{query}"),
         None => path.to_owned(),
     }
-}
-
-/// Lower case, the scheme's default port dropped (RFC 9110 §4.2.3). `None` where it is empty or carries user information.
-fn normal_authority(scheme: &str, authority: &str) -> Option<String> {
-    if authority.contains('@') {
-        return None;
-    }
-    let default_port = if scheme == "https" { ":443" } else { ":80" };
-    let authority =
-        authority.strip_suffix(default_port).or_else(|| authority.strip_suffix(':')).unwrap_or(authority);
-    (!authority.is_empty()).then(|| authority.to_ascii_lowercase())
 }
 
 /// RFC 3986 §5.2.4, for a path that begins with `/`.

@@ -24,7 +24,7 @@ pub struct KeyBuilder<'b> {
 }
 
 impl<'b> KeyBuilder<'b> {
-    /// Begins a key; what `out` holds is dropped. `authority` is the normal one ([`normal_authority`]); `path` and `query` are as forwarded.
+    /// Begins a key; what `out` holds is dropped. `authority` is the normal one ([`crate::authority::normal_authority`]); `path` and `query` are as forwarded.
     pub fn new(
         out: &'b mut Vec<u8>,
         class: KeyClass,
@@ -169,18 +169,6 @@ fn read_length(mut bytes: &[u8]) -> Option<(usize, &[u8])> {
     None
 }
 
-/// An authority as it stands in keys: lower case, without the default port of its scheme. Borrows where it is so already.
-#[must_use]
-pub fn normal_authority<'a>(scheme: &str, authority: &'a str) -> std::borrow::Cow<'a, str> {
-    let default_port = if scheme == "https" { ":443" } else { ":80" };
-    let without_port =
-        authority.strip_suffix(default_port).or_else(|| authority.strip_suffix(':')).unwrap_or(authority);
-    if without_port.bytes().any(|byte| byte.is_ascii_uppercase()) {
-        return without_port.to_ascii_lowercase().into();
-    }
-    without_port.into()
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -246,23 +234,6 @@ mod tests {
             key("e", "/", None, "a=1; b=2", &[]),
             "order of names"
         );
-    }
-
-    #[test]
-    fn section_4_2_3_of_rfc_9110_authority() {
-        #[rustfmt::skip]
-        let cases = [
-            ("http",  "example.com",      "example.com"),
-            ("http",  "Example.COM:80",   "example.com"),
-            ("https", "example.com:443",  "example.com"),
-            ("https", "example.com:80",   "example.com:80"),
-            ("http",  "example.com:",     "example.com"),
-            ("http",  "[::1]:80",         "[::1]"),
-            ("http",  "[::1]",            "[::1]"),
-        ];
-        for (scheme, authority, expected) in cases {
-            assert_eq!(normal_authority(scheme, authority), expected, "{scheme} {authority}");
-        }
     }
 
     #[test]

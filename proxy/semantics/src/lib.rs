@@ -25,6 +25,7 @@
 //! `now` is always an argument ([`time::Now`]). What a look-up asks allocates nothing; what can be derived when a response is stored
 //! is derived then, into [`storable::Terms`], [`vary::Variant`] and [`validation::Validators`].
 
+pub mod authority;
 pub mod cache_control;
 pub mod cache_status;
 pub mod cookies;

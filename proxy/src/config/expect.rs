@@ -1,8 +1,10 @@
 //! `[[test]]`: what a person expects of the routes, asked of the very functions that answer requests.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use cache_semantics::authority::normal_authority;
 use cache_semantics::key::KeyPart;
 use http::uri::{PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
@@ -235,8 +237,12 @@ impl Asked {
         };
         let host = || headers.get(http::header::HOST)?.to_str().ok().map(str::to_owned);
         let authority = authority.or_else(host).unwrap_or_else(|| "localhost".to_owned());
-        let authority =
-            cache_semantics::key::normal_authority(scheme.as_str(), &authority).to_ascii_lowercase();
+        let Some(authority) = normal_authority(scheme.as_str(), &authority).map(Cow::into_owned) else {
+            wrong(
+                "the host is a name or an address, with a port if need be, as in `GET http://example.org:8080/page`",
+            );
+            return None;
+        };
         let is_target = target.starts_with('/') && target.bytes().all(|byte| byte.is_ascii_graphic());
         let Some(target) = PathAndQuery::try_from(target).ok().filter(|_| is_target) else {
             wrong(

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use cache_semantics::authority::AuthorityShape;
 use http::header::HeaderValue;
 
 /// Host and port of a request, checked: a name, an IPv4 address or an IPv6 literal, in lower case, and a port if it is not the default.
@@ -95,76 +96,3 @@ impl PartialEq for Authority {
 }
 
 impl Eq for Authority {}
-
-/// What a scan over an authority found.
-struct AuthorityShape {
-    host_len: usize,
-    port: Option<u16>,
-    /// It is already written as it would be normalised.
-    normal: bool,
-}
-
-impl AuthorityShape {
-    /// Takes `host`, `host:port`, `[v6]` and `[v6]:port`; no user info, no percent-encoding, no empty host.
-    fn of(bytes: &[u8], tls: bool) -> Option<Self> {
-        // A DNS name has at most 253 bytes; a port and its colon take six more.
-        if bytes.is_empty() || bytes.len() > 262 {
-            return None;
-        }
-        let mut lower = true;
-        let host_len = if bytes[0] == b'[' {
-            let end = bytes.iter().position(|&byte| byte == b']')?;
-            let literal = std::str::from_utf8(&bytes[1..end]).ok()?;
-            literal.parse::<std::net::Ipv6Addr>().ok()?;
-            lower = !literal.bytes().any(|byte| byte.is_ascii_uppercase());
-            end + 1
-        } else {
-            let mut end = 0;
-            for &byte in bytes {
-                match byte {
-                    b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {}
-                    b'A'..=b'Z' => lower = false,
-                    _ => break,
-                }
-                end += 1;
-            }
-            end
-        };
-        if host_len == 0 || host_len > 255 {
-            return None;
-        }
-        let port = match bytes[host_len..].split_first() {
-            None => return Some(Self { host_len, port: None, normal: lower }),
-            Some((b':', digits)) => digits,
-            Some(_) => return None,
-        };
-        // RFC 3986 §3.2.3: the port may be empty, and then means the default one.
-        if port.is_empty() {
-            return Some(Self { host_len, port: None, normal: false });
-        }
-        let number = parse_port(port)?;
-        let default = if tls { 443 } else { 80 };
-        let port_kept = (number != default).then_some(number);
-        let normal = lower && port_kept.is_some() && port[0] != b'0';
-        Some(Self { host_len, port: port_kept, normal })
-    }
-
-    fn normalised(&self, bytes: &[u8]) -> Vec<u8> {
-        let mut text = bytes[..self.host_len].to_ascii_lowercase();
-        if let Some(port) = self.port {
-            text.extend_from_slice(format!(":{port}").as_bytes());
-        }
-        text
-    }
-}
-
-/// One to five digits, 1 to 65535.
-fn parse_port(digits: &[u8]) -> Option<u16> {
-    if digits.len() > 5 {
-        return None;
-    }
-    let number = digits
-        .iter()
-        .try_fold(0_u32, |sum, byte| byte.is_ascii_digit().then(|| sum * 10 + u32::from(byte - b'0')))?;
-    u16::try_from(number).ok().filter(|&port| port != 0)
-}
