@@ -1,7 +1,9 @@
 #!/bin/sh
 # Builds the fuzz targets with the stable toolchain, replays their seeds, then fuzzes each.
 #
-#   fuzz/run.sh [SECONDS [TARGET...]]     SECONDS for each target, 2 by default; 0 replays only
+#   fuzz/run.sh                           one second for each target, and always the same inputs: the check of a change
+#   fuzz/run.sh SECONDS [TARGET...]       SECONDS for each target, never the same inputs: the search; 0 replays the seeds only
+#   WEIR_FUZZ_SEED=7 fuzz/run.sh …        the inputs that follow from a number of your own
 #
 # Needs: cargo, a C++ compiler (Debian: g++) for libFuzzer itself. No clang, no nightly, no cargo-fuzz; with cargo-fuzz the same
 # targets run as `cargo +nightly fuzz run TARGET`.
@@ -9,7 +11,10 @@
 # Findings are left in fuzz/artifacts/TARGET, what was learned in fuzz/corpus/TARGET; seeds that should stay belong into fuzz/seeds/TARGET.
 set -eu
 cd "$(dirname "$0")"
-seconds=${1:-2}
+# A change is not to fail for what it has not touched: without arguments chance begins at the same place each time (0: somewhere).
+if [ $# -eq 0 ]; then seed=1; else seed=0; fi
+seed=${WEIR_FUZZ_SEED:-$seed}
+seconds=${1:-1}
 [ $# -gt 0 ] && shift
 host=$(rustc -vV | sed -n 's/^host: //p')
 
@@ -33,7 +38,7 @@ for target in "$@"; do
         exit 1
     fi
     if [ "$seconds" -gt 0 ]; then
-        if ! "$program" -max_total_time="$seconds" -timeout=25 -max_len=2048 -rss_limit_mb=1024 \
+        if ! "$program" -max_total_time="$seconds" -seed="$seed" -timeout=25 -max_len=2048 -rss_limit_mb=1024 \
             -artifact_prefix="artifacts/$target/" "corpus/$target" "seeds/$target" >"$log" 2>&1; then
             tail -n 40 "$log"
             echo "$target: a finding, see fuzz/artifacts/$target" >&2
