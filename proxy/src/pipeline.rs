@@ -2,9 +2,14 @@
 //!
 //! `serve` is the hit path: a plain function that ends in an answer, or hands over to `Exchange`, which waits for others.
 
+mod admission;
+mod behind;
+mod cached;
 mod ended;
+mod forward;
 mod interim;
 mod local;
+mod opening;
 mod outgoing;
 mod stored;
 
@@ -28,9 +33,11 @@ use http::{Method, Response, StatusCode, Version};
 use ipnet::IpNet;
 use tokio::sync::Notify;
 
+use self::admission::{asking, serve_when_admitted};
 use self::ended::Asked;
 use self::interim::InterimRelay;
 use self::local::{Local, edit, recipient};
+use self::opening::sessions_of;
 use self::outgoing::fill_key;
 use crate::access_log::{AccessRecord, AccessSink};
 use crate::answer::Answer;
@@ -355,45 +362,6 @@ fn serve(
     Answer::pending(exchange.run(step, content))
 }
 
-/// Goes on with a request when its limits have been asked.
-async fn serve_when_admitted(
-    worker: Arc<Worker>,
-    mut request: Received,
-    connection: Arc<Connection>,
-    snapshot: Arc<Snapshot>,
-    now: Now,
-    gated: Gated,
-    asked: limit::Asked,
-) -> Response<Body> {
-    let mut answer = match asked.answered(&*worker.proxy.clock).await {
-        Ok(said) => serve(&worker, &mut request, &connection, &snapshot, now, gated, Some(said)),
-        Err(refused) => {
-            let local = Local {
-                worker: &worker,
-                connection: &connection,
-                parts: &request.parts,
-                authority: Some(&gated.authority),
-                trusted: &snapshot.config.server.trusted_proxies,
-                now,
-                route: None,
-                close: false,
-                said: Said::new(),
-            };
-            return local.error(&ProxyError::Limited(refused), Reason::Refused);
-        }
-    };
-    std::future::poll_fn(|context| answer.poll_response(context)).await
-}
-
-/// What limits are told of a request.
-fn asking<'r>(
-    identity: identity::Identity<'r>,
-    headers: &'r HeaderMap,
-    route: &'r Route,
-) -> limit::Asking<'r> {
-    limit::Asking { identity, headers, route: &route.name, session: None, user: None, plugin: None }
-}
-
 /// Answers what is no request: counted, and not logged, for nothing of it can be told.
 fn refuse(worker: &Arc<Worker>, rejection: Rejection, connection: &Arc<Connection>) -> Response<Body> {
     let snapshot = worker.proxy.snapshot();
@@ -410,16 +378,6 @@ fn refuse(worker: &Arc<Worker>, rejection: Rejection, connection: &Arc<Connectio
         said: Said::new(),
     };
     local.refusal(rejection)
-}
-
-/// The sessions, if this request has to do with them: where its route writes them, or reads them and the request names one.
-fn sessions_of<'s>(snapshot: &'s Snapshot, plan: &Plan, headers: &HeaderMap) -> Option<&'s Arc<Sessions>> {
-    let sessions = snapshot.sessions.as_ref()?;
-    match plan.route.session {
-        Use::Off => None,
-        Use::Read => session::cookie::is_given(headers, sessions.cookie_name()).then_some(sessions),
-        Use::Write => Some(sessions),
-    }
 }
 
 /// Why the cache is not asked; `None`: it is.
@@ -532,70 +490,6 @@ impl Exchange {
         }
     }
 
-    fn asking(&self) -> limit::Asking<'_> {
-        let (headers, trusted) = (&self.presented.headers, &self.snapshot.config.server.trusted_proxies);
-        let mut asking = asking(identity::of(&self.connection, headers, trusted), headers, self.route());
-        if let Some(Opened::Some(found)) = &self.session {
-            asking.session = Some(&found.0.0);
-            asking.user = found.1.user();
-        }
-        asking
-    }
-
-    /// Takes a place in limits that count how many are there at once.
-    async fn hold(&mut self) -> Result<(), Box<limit::Refused>> {
-        let websocket = self.gated.websocket.is_some();
-        self.held = limit::hold(&self.plan().limits, &self.asking(), websocket).await?;
-        Ok(())
-    }
-
-    /// Charges by session or user, now that they are known.
-    async fn charge_opened(&mut self) -> Result<(), Box<limit::Refused>> {
-        let asked = limit::when_opened(&self.plan().limits, &self.asking());
-        let said = asked.answered(&*self.worker.proxy.clock).await?;
-        self.said.extend(said);
-        Ok(())
-    }
-
-    /// Does what the origin's answer says of the session, before the client sees any of it. `Some`: the client is answered something else.
-    async fn settle(&self, response: &mut Response<Body>) -> Option<ProxyError> {
-        let (Some(opened), Some(sessions)) = (&self.session, &self.snapshot.sessions) else { return None };
-        let headers = response.headers_mut();
-        let stale = matches!(opened, Opened::None { stale: true });
-        if self.route().session == Use::Write && (stale || Sessions::is_spoken_of(headers)) {
-            match sessions.settle(opened, headers, self.clock()).await {
-                Settled::Done => {}
-                Settled::Cookie(cookie) => {
-                    headers.append(header::SET_COOKIE, cookie);
-                    // Whatever the origin says of caching, it said without knowing of this cookie.
-                    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("private, no-store"));
-                }
-                Settled::Conflict => return Some(ProxyError::SessionConflict),
-                Settled::Lost => return Some(ProxyError::SessionLost),
-            }
-        }
-        if matches!(opened, Opened::Some(_)) && !headers.contains_key(header::CACHE_CONTROL) {
-            headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("private"));
-        }
-        None
-    }
-
-    /// Charges for asking the origin, where a limit charges for nothing else.
-    async fn charge_miss(&mut self) -> Result<(), ProxyError> {
-        if self.plan().limits.is_empty() {
-            return Ok(());
-        }
-        let asked = limit::when_missed(&self.plan().limits, &self.asking());
-        let said = Box::pin(asked.answered(&*self.worker.proxy.clock)).await.map_err(ProxyError::Limited)?;
-        self.said.extend(said);
-        Ok(())
-    }
-
-    fn refused(&self, refused: Box<limit::Refused>) -> Outgo {
-        let status = CacheStatus::forwarded(Fwd::Bypass).because(Reason::Refused);
-        self.error(&ProxyError::Limited(refused), status)
-    }
-
     fn plan(&self) -> &Plan {
         &self.snapshot.plans[self.plan]
     }
@@ -623,438 +517,11 @@ impl Exchange {
         self.worker.proxy.clock.now()
     }
 
-    /// A GET or HEAD of a route that caches.
-    async fn cached(&mut self, decision: Decision, key: &[u8], facts: &RequestFacts) -> Outgo {
-        // A fill looks behind memory once for all who wait for it; what does not become one looks here.
-        let alone = self.parts.method == Method::HEAD || facts.directives.only_if_cached || facts.range;
-        let decision = match decision {
-            Decision::Validate { .. } | Decision::Miss { .. } if alone => {
-                match self.look_behind(key, facts).await {
-                    Ok(found) => found.unwrap_or(decision),
-                    Err(error) => {
-                        return self.error(
-                            &error,
-                            CacheStatus::forwarded(Fwd::UriMiss).because(Reason::RedisFailed),
-                        );
-                    }
-                }
-            }
-            Decision::Hit(_) | Decision::Validate { .. } | Decision::Miss { .. } => decision,
-        };
-        match decision {
-            Decision::Hit(hit) => {
-                if hit.refresh {
-                    self.refresh_behind(key, facts, &hit.stored);
-                }
-                self.answer_stored(key, &hit.stored, hit.age, hit.status)
-            }
-            // RFC 9111 §5.2.1.7: a stored response, or 504.
-            Decision::Validate { status, .. } | Decision::Miss { status, .. }
-                if facts.directives.only_if_cached =>
-            {
-                self.error(&ProxyError::OnlyIfCached, status.because(Reason::OnlyIfCached))
-            }
-            Decision::Validate { stored, status } if self.parts.method == Method::HEAD => {
-                self.head(key, facts, status, Some(stored)).await
-            }
-            Decision::Miss { status, .. } if self.parts.method == Method::HEAD => {
-                self.head(key, facts, status, None).await
-            }
-            Decision::Validate { stored, status } => {
-                self.fill(key, facts, status, vec![stored.clone()], Some(stored)).await
-            }
-            Decision::Miss { status, others } => {
-                // RFC 9111 §5.2.1.5: what answers such a request is kept by nobody, so nobody waits for it either.
-                if facts.directives.no_store {
-                    return self.forward(status.because(Reason::RequestNoStore), facts, None).await;
-                }
-                self.fill(key, facts, status, others, None).await
-            }
-        }
-    }
-
-    /// Leads or joins the fill of this key. `stale`: what is stored and must be validated.
-    async fn fill(
-        &mut self,
-        key: &[u8],
-        facts: &RequestFacts,
-        status: CacheStatus,
-        candidates: Vec<Arc<StoredResponse>>,
-        stale: Option<Arc<StoredResponse>>,
-    ) -> Outgo {
-        // A range is fetched as it is asked for, unless the whole is only to be validated; nobody else waits for it.
-        if facts.range && stale.is_none() {
-            let led = self.lead(key, facts, status, candidates, None, None).await;
-            return self.led(key, facts, status, stale, led);
-        }
-        if self.cache().is_known_uncacheable(key, facts, self.now) {
-            let status = CacheStatus { detail: status.detail.or(Some(Reason::KnownUncacheable)), ..status };
-            let led = self.lead(key, facts, status, candidates, stale.as_ref(), None).await;
-            return self.led(key, facts, status, stale, led);
-        }
-        let fills = self.cache().fills.clone();
-        let wanted = fill_key(key, &candidates, &self.presented.headers);
-        let mut join = fills.join(&wanted);
-        // A leader whose client left before the origin was asked says nothing: one of those who waited takes its place, and not all at once.
-        for _ in 0..SUCCESSORS_MAX {
-            let Join::Wait(waiter) = join else { break };
-            if let Some(outcome) = waiter.outcome().await {
-                if let Some(outgo) = self.joined(key, facts, status, stale.as_ref(), outcome) {
-                    return outgo;
-                }
-                let led = self.lead(key, facts, status, candidates, stale.as_ref(), None).await;
-                return self.led(key, facts, status, stale, led);
-            }
-            join = fills.join(&wanted);
-        }
-        match join {
-            Join::Lead(token) => {
-                // Between the lookup and here another fill may have ended.
-                if let Some(hit) = self.decide_again(key, facts) {
-                    return self.answer_stored(key, &hit.stored, hit.age, hit.status);
-                }
-                let (mut candidates, mut stale, mut status) = (candidates, stale, status);
-                let behind = match self.behind_memory(key, facts).await {
-                    Ok(behind) => behind,
-                    Err(error) => {
-                        token.tell(Outcome::Failed(error.clone()));
-                        return self.error(&error, status.because(Reason::RedisFailed));
-                    }
-                };
-                match behind {
-                    Some(Decision::Hit(hit)) => {
-                        token.tell(Outcome::Stored(hit.stored.clone()));
-                        drop(token);
-                        if hit.refresh {
-                            self.refresh_behind(key, facts, &hit.stored);
-                        }
-                        return self.answer_stored(key, &hit.stored, hit.age, hit.status);
-                    }
-                    Some(Decision::Validate { stored, status: why }) => {
-                        (candidates, stale, status) = (vec![stored.clone()], Some(stored), why);
-                    }
-                    Some(Decision::Miss { others, .. }) => candidates = others,
-                    None => {}
-                }
-                let led = self.lead(key, facts, status, candidates, stale.as_ref(), Some(token)).await;
-                self.led(key, facts, status, stale, led)
-            }
-            Join::Wait(_) | Join::Alone => {
-                self.worker.metrics.limit(metrics::Limit::Waiters);
-                let led = self.lead(key, facts, status, candidates, stale.as_ref(), None).await;
-                self.led(key, facts, status, stale, led)
-            }
-        }
-    }
-
-    /// What came of another request's fill, if it answers this one too.
-    fn joined(
-        &self,
-        key: &[u8],
-        facts: &RequestFacts,
-        status: CacheStatus,
-        stale: Option<&Arc<StoredResponse>>,
-        outcome: Outcome,
-    ) -> Option<Outgo> {
-        let collapsed = CacheStatus { collapsed: true, ..status };
-        match outcome {
-            Outcome::Arriving(arriving) => {
-                let policy = &self.plan_cache().policy;
-                let usable = arriving.origins.variant.matches(self.presented.fields())
-                    && arriving.is_valid(&self.worker.proxy.purges, &self.cache().spec().name, key)
-                    && matches!(
-                        reuse::decide(&arriving.terms, facts, policy, self.clock()),
-                        Disposition::Fresh { .. } | Disposition::StaleWhileRevalidate { .. }
-                    );
-                let reader = if usable { arriving.content.read() } else { None }?;
-                let response = self.arriving(&arriving, arriving.headers.clone(), Body::stream(reader));
-                Some(Outgo { response, status: collapsed, server: None })
-            }
-            Outcome::Stored(_) => {
-                let hit = self.decide_again(key, facts)?;
-                Some(self.answer_stored(
-                    key,
-                    &hit.stored,
-                    hit.age,
-                    CacheStatus { ttl: hit.status.ttl, ..collapsed },
-                ))
-            }
-            Outcome::Uncacheable(fwd_status) => {
-                let failure = OriginFailure::Status(fwd_status);
-                self.stale_on_error(key, facts, collapsed, stale, failure)
-            }
-            Outcome::Failed(error) => Some(self.failed(key, facts, collapsed, stale, error)),
-        }
-    }
-
-    fn decide_again(&self, key: &[u8], facts: &RequestFacts) -> Option<Hit> {
-        match self.decide(key, facts) {
-            Decision::Hit(hit) => Some(hit),
-            Decision::Validate { .. } | Decision::Miss { .. } => None,
-        }
-    }
-
-    fn decide(&self, key: &[u8], facts: &RequestFacts) -> Decision {
-        let wanted = Wanted {
-            method: &self.parts.method,
-            headers: &self.presented.headers,
-            facts,
-            fields: self.presented.fields(),
-            strict: self.plan_cache().strict,
-        };
-        self.cache().decide(key, &wanted, &self.plan_cache().policy, self.clock())
-    }
-
-    /// Looks into the tier behind memory. `Some`: it has put something into memory, and this is what the cache says now. An error: it is not to be
-    /// done without, and cannot be asked.
-    async fn look_behind(&self, key: &[u8], facts: &RequestFacts) -> Result<Option<Decision>, ProxyError> {
-        let cache = self.cache();
-        if let Some(tier) = &cache.shared {
-            match Box::pin(tier.look(cache, key, self.presented.fields(), self.clock())).await {
-                Looked::Found => return Ok(Some(self.found_behind(key, facts, Reason::Redis))),
-                Looked::Skipped if tier.spec().required => return Err(ProxyError::RedisFailed),
-                Looked::Nothing | Looked::Skipped => {}
-            }
-        }
-        Ok(self.look_on_disk(key, facts).await)
-    }
-
-    /// Likewise, on disk.
-    async fn look_on_disk(&self, key: &[u8], facts: &RequestFacts) -> Option<Decision> {
-        let cache = self.cache();
-        let found = cache.bodies()?.look(cache, key, self.presented.fields(), self.clock()).await;
-        found.then(|| self.found_behind(key, facts, Reason::Disk))
-    }
-
-    fn found_behind(&self, key: &[u8], facts: &RequestFacts, tier: Reason) -> Decision {
-        match self.decide(key, facts) {
-            Decision::Hit(mut hit) => {
-                hit.status.detail = hit.status.detail.or(Some(tier));
-                Decision::Hit(hit)
-            }
-            decision => decision,
-        }
-    }
-
-    /// Likewise, for one who is about to fill. Where there is nothing, it gets the right to fill for all proxies, or waits for who has it.
-    async fn behind_memory(
-        &mut self,
-        key: &[u8],
-        facts: &RequestFacts,
-    ) -> Result<Option<Decision>, ProxyError> {
-        let cache = self.cache().clone();
-        let Some(tier) = &cache.shared else { return Ok(self.look_on_disk(key, facts).await) };
-        // Boxed, here and below: each is larger than all the rest of a miss, which need not have such a tier.
-        match Box::pin(tier.look(&cache, key, self.presented.fields(), self.clock())).await {
-            Looked::Found => return Ok(Some(self.found_behind(key, facts, Reason::Redis))),
-            Looked::Skipped if tier.spec().required => return Err(ProxyError::RedisFailed),
-            Looked::Skipped => return Ok(self.look_on_disk(key, facts).await),
-            Looked::Nothing => {}
-        }
-        if let Some(found) = self.look_on_disk(key, facts).await {
-            return Ok(Some(found));
-        }
-        let clock = &self.worker.proxy.clock;
-        Ok(match Box::pin(tier.lease(&cache, key, self.presented.fields(), clock)).await {
-            Leased::Lead(lease) => {
-                self.lease = lease;
-                None
-            }
-            Leased::Found => match self.found_behind(key, facts, Reason::Redis) {
-                Decision::Hit(mut hit) => {
-                    hit.status.collapsed = true;
-                    Some(Decision::Hit(hit))
-                }
-                decision => Some(decision),
-            },
-        })
-    }
-
-    /// Fetches, and waits for the head. `token`: others wait with us.
-    async fn lead(
-        &mut self,
-        key: &[u8],
-        facts: &RequestFacts,
-        status: CacheStatus,
-        candidates: Vec<Arc<StoredResponse>>,
-        stale: Option<&Arc<StoredResponse>>,
-        token: Option<FillToken<Outcome>>,
-    ) -> Told {
-        if let Err(error) = self.charge_miss().await {
-            // Whoever waits is not refused with this one: another leads.
-            return Told::Failed(error);
-        }
-        let fill = self.new_fill(key, facts, status, candidates, stale, token);
-        if fill.token.is_none() {
-            return self.interim.relay(pin!(fill.here())).await;
-        }
-        let told = self.interim.relay(pin!(fill.start())).await;
-        told.unwrap_or(Told::Failed(ProxyError::FillEnded))
-    }
-
-    /// Makes the answer to the one who led the fill.
-    fn led(
-        &self,
-        key: &[u8],
-        facts: &RequestFacts,
-        status: CacheStatus,
-        stale: Option<Arc<StoredResponse>>,
-        told: Told,
-    ) -> Outgo {
-        match told {
-            Told::Arriving { arriving, headers, reader, server } => {
-                let response = self.arriving(&arriving, headers, Body::stream(reader));
-                let status = CacheStatus { stored: true, ..status };
-                Outgo { response, status, server: Some(server) }
-            }
-            Told::Stored { stored, fwd_status, server } => {
-                let age = stored.terms.current_age(self.clock());
-                let status = CacheStatus { stored: true, fwd_status: Some(fwd_status.as_u16()), ..status };
-                let outgo = self.answer_stored(key, &stored, age, status);
-                Outgo { server: Some(server), ..outgo }
-            }
-            Told::Pass { response, reason, server } => {
-                let failure = OriginFailure::Status(response.status());
-                if let Some(outgo) = self.stale_on_error(key, facts, status, stale.as_ref(), failure) {
-                    return outgo;
-                }
-                if is_down(response.status())
-                    && let Some(outgo) = self.fallback(status)
-                {
-                    return outgo;
-                }
-                // What is stored stays where the origin failed, and where it is only this request that forbids to store its answer.
-                if let Some(stale) = &stale
-                    && !response.status().is_server_error()
-                    && !reason.is_of_the_request()
-                {
-                    self.cache().remove(key, stale);
-                }
-                let status = CacheStatus { detail: status.detail.or(Some(reason)), ..status };
-                let response = self.evaluate_passed(response);
-                Outgo { response, status, server: Some(server) }
-            }
-            Told::Failed(error) => self.failed(key, facts, status, stale.as_ref(), error),
-        }
-    }
-
-    /// The origin gave no answer.
-    fn failed(
-        &self,
-        key: &[u8],
-        facts: &RequestFacts,
-        status: CacheStatus,
-        stale: Option<&Arc<StoredResponse>>,
-        error: ProxyError,
-    ) -> Outgo {
-        // RFC 5861 §4 is about errors of the origin.
-        if matches!(error, ProxyError::Limited(_)) {
-            return self.error(&error, status.because(Reason::Refused));
-        }
-        self.stale_on_error(key, facts, status, stale, OriginFailure::NoAnswer)
-            .or_else(|| self.fallback(status))
-            .unwrap_or_else(|| self.error(&error, status.because(why_no_answer(&error))))
-    }
-
     fn error(&self, error: &ProxyError, status: CacheStatus) -> Outgo {
         Outgo {
             response: self.worker.told(error, &recipient(&self.parts, &self.presented.headers)),
             status,
             server: None,
-        }
-    }
-
-    /// Fetches anew what was served stale, unless somebody does already.
-    fn refresh_behind(&mut self, key: &[u8], facts: &RequestFacts, stored: &Arc<StoredResponse>) {
-        let candidates = vec![stored.clone()];
-        let fill_key = fill_key(key, &candidates, &self.presented.headers);
-        if let Join::Lead(token) = self.cache().fills.clone().join(&fill_key) {
-            let status = CacheStatus::forwarded(Fwd::Stale);
-            let mut fill = self.new_fill(key, facts, status, candidates, Some(stored), Some(token));
-            fill.request.on_interim = None;
-            drop(fill.start());
-        }
-    }
-
-    /// Forwards the request as it is, and tells the cache what an unsafe one has changed.
-    async fn forward(&mut self, status: CacheStatus, facts: &RequestFacts, body: Option<Incoming>) -> Outgo {
-        if let Err(error) = self.charge_miss().await {
-            return self.error(&error, status.because(Reason::Refused));
-        }
-        let websocket = match self.gated.websocket.take() {
-            Some(_) if !self.route().websocket => {
-                return self.error(&ProxyError::WebSocketNotAllowed, status);
-            }
-            Some(ask) => {
-                let Some(upgrade) = self.upgrade.take() else {
-                    return self
-                        .error(&ProxyError::Internal { what: "a connection that can be upgraded" }, status);
-                };
-                let terms = TunnelTerms {
-                    held: std::mem::take(&mut self.held),
-                    meter: limit::meter(&self.plan().limits),
-                };
-                Some((ask, upgrade, terms))
-            }
-            None => None,
-        };
-        let limits = &self.snapshot.config.server.limits;
-        let limit = self.route().body_bytes.unwrap_or(limits.body_bytes);
-        if self.gated.body_len.is_some_and(|len| len > limit) {
-            return self.error(&ProxyError::ContentTooLarge { limit }, status);
-        }
-        let body = match body {
-            Some(body) if self.gated.has_body && websocket.is_none() => {
-                match origin::content::from_client(body, limit, limits) {
-                    Ok(body) => body,
-                    Err(_) => return self.error(&ProxyError::ContentTooLarge { limit }, status),
-                }
-            }
-            Some(_) | None => Body::empty(),
-        };
-        let mut outgoing = Outgoing {
-            head: OutgoingHead {
-                method: self.parts.method.clone(),
-                target: self.target.clone(),
-                authority: self.gated.authority.clone(),
-                fields: self.fields(),
-                takes_trailers: self.gated.takes_trailers,
-                on_interim: self.on_interim(),
-                websocket,
-                client: self.addresses(),
-            },
-            body,
-        };
-        let origin = self.origin().clone();
-        let index = self.worker.index;
-        // A moment early, which makes what is stored of it older, and never younger.
-        let requested = self.now;
-        match self.interim.relay(pin!(origin.forward(index, &mut outgoing))).await {
-            Ok(mut answered) => {
-                self.worker.metrics.origin_request(answered.response.status(), answered.head_after);
-                if self.session.is_some()
-                    && let Some(error) = Box::pin(self.settle(&mut answered.response)).await
-                {
-                    return self.error(&error, status);
-                }
-                if !self.parts.method.is_safe() {
-                    Box::pin(self.invalidate(answered.response.status(), answered.response.headers())).await;
-                }
-                if self.parts.method == Method::POST && self.is_storable(&answered, facts, requested) {
-                    return Box::pin(self.store_posted(answered, facts, status, requested)).await;
-                }
-                if is_down(answered.response.status())
-                    && let Some(outgo) = self.fallback(status)
-                {
-                    return outgo;
-                }
-                Outgo { response: answered.response, status, server: Some(answered.server) }
-            }
-            Err(error) => {
-                let error = ProxyError::Origin(error);
-                let because = status.because(why_no_answer(&error));
-                self.fallback(status).unwrap_or_else(|| self.error(&error, because))
-            }
         }
     }
 

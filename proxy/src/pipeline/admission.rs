@@ -1,0 +1,85 @@
+//! What limits say of a request before it goes on, and its places in those that count how many are there at once.
+
+use super::*;
+
+/// Goes on with a request when its limits have been asked.
+pub(super) async fn serve_when_admitted(
+    worker: Arc<Worker>,
+    mut request: Received,
+    connection: Arc<Connection>,
+    snapshot: Arc<Snapshot>,
+    now: Now,
+    gated: Gated,
+    asked: limit::Asked,
+) -> Response<Body> {
+    let mut answer = match asked.answered(&*worker.proxy.clock).await {
+        Ok(said) => serve(&worker, &mut request, &connection, &snapshot, now, gated, Some(said)),
+        Err(refused) => {
+            let local = Local {
+                worker: &worker,
+                connection: &connection,
+                parts: &request.parts,
+                authority: Some(&gated.authority),
+                trusted: &snapshot.config.server.trusted_proxies,
+                now,
+                route: None,
+                close: false,
+                said: Said::new(),
+            };
+            return local.error(&ProxyError::Limited(refused), Reason::Refused);
+        }
+    };
+    std::future::poll_fn(|context| answer.poll_response(context)).await
+}
+
+/// What limits are told of a request.
+pub(super) fn asking<'r>(
+    identity: identity::Identity<'r>,
+    headers: &'r HeaderMap,
+    route: &'r Route,
+) -> limit::Asking<'r> {
+    limit::Asking { identity, headers, route: &route.name, session: None, user: None, plugin: None }
+}
+
+impl Exchange {
+    pub(super) fn asking(&self) -> limit::Asking<'_> {
+        let (headers, trusted) = (&self.presented.headers, &self.snapshot.config.server.trusted_proxies);
+        let mut asking = asking(identity::of(&self.connection, headers, trusted), headers, self.route());
+        if let Some(Opened::Some(found)) = &self.session {
+            asking.session = Some(&found.0.0);
+            asking.user = found.1.user();
+        }
+        asking
+    }
+
+    /// Takes a place in limits that count how many are there at once.
+    pub(super) async fn hold(&mut self) -> Result<(), Box<limit::Refused>> {
+        let websocket = self.gated.websocket.is_some();
+        self.held = limit::hold(&self.plan().limits, &self.asking(), websocket).await?;
+        Ok(())
+    }
+
+    /// Charges by session or user, now that they are known.
+    pub(super) async fn charge_opened(&mut self) -> Result<(), Box<limit::Refused>> {
+        let asked = limit::when_opened(&self.plan().limits, &self.asking());
+        let said = asked.answered(&*self.worker.proxy.clock).await?;
+        self.said.extend(said);
+        Ok(())
+    }
+
+    /// Charges for asking the origin, where a limit charges for nothing else.
+    pub(super) async fn charge_miss(&mut self) -> Result<(), ProxyError> {
+        if self.plan().limits.is_empty() {
+            return Ok(());
+        }
+        let asked = limit::when_missed(&self.plan().limits, &self.asking());
+        let said = Box::pin(asked.answered(&*self.worker.proxy.clock)).await.map_err(ProxyError::Limited)?;
+        self.said.extend(said);
+        Ok(())
+    }
+
+    pub(super) fn refused(&self, refused: Box<limit::Refused>) -> Outgo {
+        let status = CacheStatus::forwarded(Fwd::Bypass).because(Reason::Refused);
+        self.error(&ProxyError::Limited(refused), status)
+    }
+}
