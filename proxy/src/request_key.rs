@@ -16,7 +16,7 @@ use http::{HeaderMap, HeaderValue};
 
 use crate::config::model::{Rewrite, RouteCache};
 use crate::http1::spare;
-use crate::routes::Bindings;
+use crate::routes::{Bindings, path};
 
 /// How a route makes keys and requests.
 #[derive(Debug, Clone)]
@@ -278,21 +278,13 @@ fn rewrite<'r>(rule: &Rewrite, path: &'r str, bindings: Bindings<'r>) -> Cow<'r,
         return template.render(|name| bindings.raw(name).map(Cow::Borrowed)).into();
     }
     let stripped = match &rule.strip_prefix {
-        Some(prefix) => strip_prefix(path, prefix),
+        Some(prefix) => path::strip_prefix(path, prefix).unwrap_or(path),
         None => path,
     };
     match &rule.add_prefix {
         Some(prefix) => format!("{}{stripped}", prefix.trim_end_matches('/')).into(),
         None if stripped.is_empty() => Cow::Borrowed("/"),
         None => Cow::Borrowed(stripped),
-    }
-}
-
-/// `/api/x` without `/api` is `/x`; `/apix` keeps all of it, for the prefix ends within a segment.
-fn strip_prefix<'p>(path: &'p str, prefix: &str) -> &'p str {
-    match path.strip_prefix(prefix.trim_end_matches('/')) {
-        Some(rest) if rest.is_empty() || rest.starts_with('/') => rest,
-        _ => path,
     }
 }
 
@@ -410,6 +402,11 @@ mod tests {
             (strip("/api/"), "/api/x", "/x"),
             (strip("/api"), "/api", "/"),
             (strip("/api"), "/apix", "/apix"),
+            (strip("/api"), "/%61p%69/x", "/x"),
+            (strip("/api"), "/%61pi", "/"),
+            (strip("/api"), "/%61pix", "/%61pix"),
+            (strip("/a%70i"), "/api/%78", "/%78"),
+            (strip("/a/b"), "/a%2Fb/c", "/a%2Fb/c"),
             (Rewrite { add_prefix: Some("/v1".into()), ..strip("/api") }, "/api/x", "/v1/x"),
             (Rewrite { add_prefix: Some("/v1/".into()), ..Rewrite::default() }, "/x", "/v1/x"),
             (Rewrite { path: Template::parse("/fixed").ok(), ..Rewrite::default() }, "/x", "/fixed"),

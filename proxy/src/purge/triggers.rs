@@ -193,12 +193,12 @@ fn keyed_prefix(rewrite: &Rewrite, path: &str) -> Option<Box<str>> {
     }
     let stripped = match rewrite.strip_prefix.as_deref().map(|prefix| prefix.trim_end_matches('/')) {
         None | Some("") => path,
-        Some(strip) => match path.strip_prefix(strip) {
+        Some(strip) => match path::strip_prefix(path, strip) {
             Some("") => "/",
-            Some(rest) if rest.starts_with('/') => rest,
+            Some(rest) => rest,
             // Above what is stripped: part of it keeps its path, part of it does not.
-            _ if strip.starts_with(path.trim_end_matches('/')) => return None,
-            _ => path,
+            None if path::strip_prefix(strip, path).is_some() => return None,
+            None => path,
         },
     };
     Some(match &rewrite.add_prefix {

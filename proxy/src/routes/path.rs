@@ -349,6 +349,20 @@ fn memchr_count(byte: u8, bytes: &[u8]) -> usize {
     bytes.iter().filter(|one| **one == byte).count()
 }
 
+/// What is left of a path below `prefix`: nothing, or what begins with `/`. Compared as patterns compare paths, so that a letter written as a
+/// percent triple makes no difference. `/api/x` without `/api` is `/x`; `/apix` does not lie below it.
+pub fn strip_prefix<'p>(raw: &'p str, prefix: &str) -> Option<&'p str> {
+    let prefix = prefix.trim_end_matches('/');
+    if let Some(rest) = raw.strip_prefix(prefix) {
+        return (rest.is_empty() || rest.starts_with('/')).then_some(rest);
+    }
+    // Canonical and raw form have the same slashes.
+    let end = raw.match_indices('/').nth(prefix.matches('/').count()).map_or(raw.len(), |(at, _)| at);
+    let (head, rest) = raw.split_at(end);
+    let is_written_otherwise = head.contains('%') || prefix.contains('%');
+    (is_written_otherwise && canonical(head.as_bytes()) == canonical(prefix.as_bytes())).then_some(rest)
+}
+
 /// The path with every percent triple decoded but `%2F` and `%25`, which are written in capitals: two paths have the same canonical form
 /// exactly if they decode to the same segments.
 pub fn canonical(path: &[u8]) -> Vec<u8> {
