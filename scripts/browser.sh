@@ -8,19 +8,11 @@ cd "$(dirname "$0")/.."
 need chromium chromium fonts-liberation
 need node nodejs
 need npm npm
-need python3 python3
-python3 -c 'import ensurepip, venv' 2>/dev/null || need python3-venv python3-venv
 tools=target/tools/browser
 npm_install tests/browser "$tools"
-venv=target/tools/django
-if ! cmp -s tests/django/requirements.txt "$venv/requirements.txt"; then
-    rm -rf "$venv"
-    python3 -m venv "$venv"
-    "$venv/bin/pip" install --quiet --disable-pip-version-check -r tests/django/requirements.txt
-    cp tests/django/requirements.txt "$venv/requirements.txt"
-fi
+django_python
 
-arguments=(--tools "$(realpath "$tools")" --python "$(realpath -s "$venv/bin/python")" --chromium "$(command -v chromium)")
+arguments=(--tools "$(realpath "$tools")" --python "$WEIR_DJANGO_PYTHON" --chromium "$(command -v chromium)")
 case " $* " in
 *" --direct "*) ;;
 *)

@@ -31,6 +31,21 @@ npm_install() {
     (cd "$to" && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error)
 }
 
+# Sets WEIR_DJANGO_PYTHON to a Python that has what tests/django/requirements.txt pins.
+django_python() {
+    need python3 python3
+    python3 -c 'import ensurepip, venv' 2>/dev/null || need python3-venv python3-venv
+    local venv=target/tools/django
+    if ! cmp -s tests/django/requirements.txt "$venv/requirements.txt"; then
+        rm -rf "$venv"
+        python3 -m venv "$venv"
+        "$venv/bin/pip" install --quiet --disable-pip-version-check -r tests/django/requirements.txt
+        cp tests/django/requirements.txt "$venv/requirements.txt"
+    fi
+    WEIR_DJANGO_PYTHON=$(realpath -s "$venv/bin/python")
+    export WEIR_DJANGO_PYTHON
+}
+
 # Sets WEIR_BIN to a binary of the ci profile, built now unless the environment names one.
 weir_binary() {
     if [ -z "${WEIR_BIN:-}" ]; then

@@ -11,8 +11,8 @@ cd "$(dirname "$0")/.."
 need cc build-essential
 need brotli brotli # the decoders that check what Weir compresses
 need zstd zstd
-need python3 python3
 need redis-server redis-server # the real thing: alone, with Sentinels, as a Cluster
+django_python                  # a real application that has sessions of its own
 weir_binary
 if cargo nextest --version >/dev/null 2>&1; then
     cargo nextest run --locked --cargo-profile ci --workspace --no-fail-fast "$@"

@@ -63,6 +63,9 @@ pub enum ProxyError {
     /// No store has taken what the origin wants saved.
     #[error("the session could not be saved")]
     SessionLost,
+    /// Nobody can tell which cookies of the client's are kept.
+    #[error("the cookies that are kept for this client cannot be looked up, or not be saved")]
+    VaultUnavailable,
     /// More work than the limits allow.
     #[error("the proxy is at its limits")]
     Overloaded,
@@ -279,6 +282,16 @@ impl ProxyError {
                     Proxy,
                     "proxy_internal_response",
                     "session-not-saved",
+                    "bring back the Redis of [session], or add [data]",
+                ),
+            ),
+            Self::VaultUnavailable => later(
+                1,
+                told(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    Proxy,
+                    "proxy_internal_response",
+                    "vault-unavailable",
                     "bring back the Redis of [session], or add [data]",
                 ),
             ),

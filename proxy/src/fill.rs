@@ -51,6 +51,8 @@ pub struct Fill {
     pub target: ResolvedTarget,
     /// The request as it was presented, for `Vary`.
     pub presented: Arc<PresentedFields>,
+    /// Whether the client's browser takes secure cookies over its connection.
+    pub takes_secure_cookies: bool,
     /// What is sent.
     pub request: FillRequest,
     /// The stored responses that the origin is asked about, the most recent first.
@@ -233,9 +235,24 @@ impl Fill {
         with_extra: bool,
     ) -> Result<Answered, crate::origin::OriginError> {
         let mut outgoing = self.request.outgoing(with_extra);
-        let answered = origin.forward(self.worker.index, &mut outgoing).await?;
+        let mut answered = origin.forward(self.worker.index, &mut outgoing).await?;
         self.worker.metrics.origin_request(answered.response.status(), answered.head_after);
+        let now = self.now();
+        self.snapshot.cookies.received(answered.response.headers_mut(), self.takes_secure_cookies, now);
         Ok(answered)
+    }
+
+    /// Why an answer is not to be stored because of the vault: it sets a cookie that is kept there, or it was made for cookies of which the request as it was presented says nothing.
+    fn kept_by_vault(&self, headers: &HeaderMap) -> Option<Reason> {
+        let vault = self.snapshot.cookies.vault.as_ref()?;
+        if vault.is_set(headers) {
+            return Some(Reason::SetCookie);
+        }
+        let varies = headers.get_all(header::VARY).iter().any(|line| {
+            let mut names = line.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
+            names.any(|name| name.eq_ignore_ascii_case(b"cookie"))
+        });
+        (varies && vault.is_named(&self.presented.headers)).then_some(Reason::Cookie)
     }
 
     /// Whether an answer is one that can be used: anything but a 304 about something that is not stored.
@@ -287,6 +304,7 @@ impl Fill {
         let fwd_status = StatusCode::NOT_MODIFIED;
         match judged
             .refused
+            .or_else(|| self.kept_by_vault(&merged))
             .map_or_else(|| storable::decide(&exchange, policy), |why| Err(storable::NotStorable(why)))
         {
             Ok(terms) => {
@@ -376,6 +394,7 @@ impl Fill {
         let max_body = used.cache.spec().max_body;
         let decision = match storable::decide(&exchange, policy) {
             _ if judged.refused.is_some() => Err(judged.refused.unwrap_or(Reason::Plugin)),
+            Ok(_) if let Some(reason) = self.kept_by_vault(&parts.headers) => Err(reason),
             Err(storable::NotStorable(reason)) => Err(reason),
             Ok(_) if announced.is_some_and(|len| len > max_body) => Err(Reason::BodyTooLarge),
             Ok(terms) => Ok(terms),

@@ -12,6 +12,7 @@ pub mod compress;
 pub mod config;
 pub mod content;
 pub mod control;
+pub mod cookies;
 pub mod demo;
 pub mod durable;
 pub mod error;

@@ -45,6 +45,7 @@ use crate::body::{AtEnd, Body};
 use crate::cache::{Arriving, Decision, Hit, NamedCache, Outcome, Wanted};
 use crate::collapse::{FillToken, Join};
 use crate::config::model::{Action, FixedAnswer, HeaderEdits, Route};
+use crate::cookies;
 use crate::error::{ProxyError, Recipient};
 use crate::fill::{self, Fill, FillRequest, Told};
 use crate::gate::{self, Authority, Gated, Rejection};
@@ -65,6 +66,7 @@ use crate::routes::{self, Bindings, NoRoute, RequestView};
 use crate::server::Serve;
 use crate::server::connection::Connection;
 use crate::session::spec::Use;
+use crate::session::vault::Jars;
 use crate::session::{self, Opened, Sessions, Settled};
 use crate::store::StoredResponse;
 use crate::store::shared::{Lease, Leased, Looked};
@@ -139,6 +141,15 @@ fn arrive(worker: &Arc<Worker>, request: &mut Received, connection: &Arc<Connect
             return Answer::ready(local.error(&rejection.into(), Reason::Refused));
         }
     };
+    if !snapshot.cookies.is_idle() {
+        let site = identity::of(connection, &parts.headers, trusted);
+        let https = site.scheme() == http::uri::Scheme::HTTPS;
+        let secure = match site.host() {
+            Some(host) => cookies::is_secure(https, host.host()),
+            None => cookies::is_secure(https, gated.authority.host()),
+        };
+        snapshot.cookies.presented(&mut parts.headers, secure);
+    }
     serve(worker, request, connection, &snapshot, now, gated, None)
 }
 
@@ -358,6 +369,7 @@ fn serve(
         said,
         held: Vec::new(),
         session: None,
+        jars: None,
     };
     Answer::pending(exchange.run(step, content))
 }
@@ -434,6 +446,8 @@ struct Exchange {
     held: Vec<Held>,
     /// Its session, where it has to do with one.
     session: Option<Opened>,
+    /// Its jars of cookies, where the vault has any.
+    jars: Option<Box<Jars>>,
 }
 
 /// What is to be done with it.
@@ -475,14 +489,27 @@ impl Exchange {
             } else {
                 None
             };
-            let outgo = match (refused, step) {
-                (Some(refused), _) => self.refused(refused),
-                (None, Step::Forward { status, facts }) => self.forward(status, &facts, Some(body)).await,
+            let vault = self.snapshot.cookies.vault.clone();
+            let unavailable = match &vault {
+                Some(vault) if refused.is_none() => Box::pin(self.open_jars(vault)).await.err(),
+                _ => None,
+            };
+            let mut outgo = match (refused, unavailable, step) {
+                (Some(refused), ..) => self.refused(refused),
+                (None, Some(error), _) => self.unavailable(&error),
+                (None, None, Step::Forward { status, facts }) => {
+                    self.forward(status, &facts, Some(body)).await
+                }
                 // What a fill needs room for is not to burden what is only forwarded.
-                (None, Step::Cached { decision, key, facts }) => {
+                (None, None, Step::Cached { decision, key, facts }) => {
                     Box::pin(self.cached(decision, &key, &facts)).await
                 }
             };
+            if let Some(vault) = vault.filter(|vault| vault.is_set(outgo.response.headers()))
+                && let Err(error) = Box::pin(self.keep_cookies(&vault, &mut outgo)).await
+            {
+                outgo = self.unavailable(&error);
+            }
             // No interim response after the final one.
             self.interim.close();
             drop(self.connection.interim.take());

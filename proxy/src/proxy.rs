@@ -12,6 +12,7 @@ use crate::cache::NamedCache;
 use crate::clock::Clock;
 use crate::compress::Compressor;
 use crate::config::model::{Action, Config, Route};
+use crate::cookies::Cookies;
 use crate::durable::FolderLock;
 use crate::durable::bodies::Bodies;
 use crate::durable::journal::Journal;
@@ -26,6 +27,7 @@ use crate::request_key::KeyRule;
 use crate::routes::Routes;
 use crate::routes::template::Template;
 use crate::session::Sessions;
+use crate::session::vault::Vault;
 use crate::store::shared::{LogHead, SharedTier};
 
 /// The proxy: shared by all workers and by the background runtime.
@@ -68,6 +70,8 @@ pub struct Snapshot {
     pub plugins: LoadedPlugins,
     /// Sessions, where they are kept.
     pub sessions: Option<Arc<Sessions>>,
+    /// What happens to cookies on their way.
+    pub cookies: Cookies,
     /// Whether any route looks at the client's address.
     pub asks_client: bool,
 }
@@ -346,6 +350,9 @@ impl Snapshot {
                 Sessions::open(spec.clone(), server.cloned(), folder, with.clock, background)
             })
         });
+        let vault = config.vault.as_ref().zip(sessions.as_ref());
+        let vault = vault.map(|(spec, sessions)| Arc::new(Vault::new(spec.clone(), sessions.clone())));
+        let cookies = Cookies { policy: config.cookies.clone(), vault };
         let limits = limit::build(&config.limits, before.map(|before| &before.limits), &redis, background);
         let plan = |route: &Arc<Route>| Plan {
             limits: limit::of_route(&route.limits, &limits),
@@ -354,7 +361,19 @@ impl Snapshot {
         let plans = config.routes.iter().map(plan).collect();
         let asks_client = config.routes.iter().any(|route| !route.matcher.clients.is_empty());
         let routes = Routes::new(config.routes.clone());
-        Ok(Self { config, routes, plans, origins, redis, caches, limits, sessions, plugins, asks_client })
+        Ok(Self {
+            config,
+            routes,
+            plans,
+            origins,
+            redis,
+            caches,
+            limits,
+            sessions,
+            cookies,
+            plugins,
+            asks_client,
+        })
     }
 }
 

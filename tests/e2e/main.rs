@@ -5,6 +5,8 @@ mod balancing;
 mod cache_attacks;
 mod caching;
 mod configuration;
+mod cookies;
+mod django;
 mod durable;
 mod faults;
 mod first_steps;

@@ -5,6 +5,7 @@
 //! sees every mistake at once ([`mistake`]). Nothing is opened for requests before all of it is right.
 
 mod certificate;
+mod cookies;
 mod decode;
 mod expect;
 mod limits;

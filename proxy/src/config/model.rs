@@ -45,6 +45,10 @@ pub struct Config {
     pub limits: BTreeMap<Arc<str>, Arc<crate::limit::spec::Limit>>,
     /// Sessions, where they are kept.
     pub session: Option<Arc<crate::session::spec::Session>>,
+    /// What is changed about the cookies of origins.
+    pub cookies: Arc<cookie_jar::Policy>,
+    /// Which of them are kept here.
+    pub vault: Option<Arc<crate::session::spec::Vault>>,
     /// Policy plugins.
     pub plugins: BTreeMap<Arc<str>, Arc<Plugin>>,
 }

@@ -88,7 +88,9 @@ impl Resolver<'_> {
             origins.insert(Arc::clone(&name), self.origin(name, &at.value));
         }
         let limits = self.limits_of_file(file, &redis);
-        let session = self.session(file, &redis);
+        let vault = self.vault(file);
+        let session = self.session(file, &redis, vault.as_deref());
+        let cookies = self.cookies(&file.cookie);
         let routes = self.routes(file, &caches, &limits, &mut origins);
         let expectations = many(&file.test).map(|test| Expectation::of(&test.value, self.reader)).collect();
         let models = named(&file.model).filter_map(|(name, at)| self.model(&name.value, &at.value)).collect();
@@ -107,6 +109,8 @@ impl Resolver<'_> {
             limits,
             plugins,
             session,
+            cookies,
+            vault,
         };
         self.warn(file, &config);
         Resolved {

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use ipnet::IpNet;
 use toml::de::DeValue;
 
+use super::cookies::{CookieRuleTable, VaultTable};
 use super::decode::{
     At, ByteSize, Decode, Lifetime, Named, Node, OneOrMany, Reader, Secret, Share, Table, Text, Whole, table,
     words,
@@ -58,6 +59,10 @@ table! {
         limit: Named<LimitTable> = "none",
         /// Sessions that Weir keeps for the applications behind.
         session: SessionTable = "none",
+        /// What is changed about the cookies of the applications behind.
+        cookie: OneOrMany<CookieRuleTable> = "none",
+        /// Cookies of the applications behind that Weir keeps for them.
+        vault: VaultTable = "none",
         /// What you expect of the routes; run by `weir check`, at the start, and before a reload is taken.
         test: OneOrMany<Test> = "none",
     }
@@ -1059,6 +1064,9 @@ pub(super) fn alias(written: &str, name: &str) -> Option<String> {
         ("[redis.NAME]", "pool_size" | "pool") => here("max_connections"),
         ("[cache.NAME]", "key_prefix") => here("prefix"),
         ("", "sessions") => here("session"),
+        ("", "cookies") => here("cookie"),
+        ("[[cookie]]", "httponly" | "httpOnly") => here("http_only"),
+        ("[[cookie]]", "samesite" | "sameSite") => here("same_site"),
         ("", "limits" | "rate_limit" | "ratelimit") => here("limit"),
         ("[limit.NAME]", "quota" | "limit" | "requests") => here("rate"),
         ("[origin.NAME]", "url" | "server" | "address" | "urls" | "hosts") => here("servers"),
@@ -1102,6 +1110,8 @@ pub(super) fn tables() -> Vec<(&'static str, &'static [&'static str], &'static [
         of::<RouteLimitTable>(),
         of::<SessionTable>(),
         of::<CookieTable>(),
+        of::<CookieRuleTable>(),
+        of::<VaultTable>(),
         of::<Plugin>(),
         of::<PluginLimits>(),
         of::<PluginFailureTable>(),

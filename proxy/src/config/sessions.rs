@@ -11,7 +11,7 @@ use super::decode::{Field, Lifetime, OneOrMany, Secret, Text, table, words};
 use super::model::{self, Redis};
 use super::resolve::{Resolver, is_prefix, many};
 use super::schema;
-use crate::session::spec::{Cookie, SameSite, Session, Use};
+use crate::session::spec::{Cookie, SameSite, Session, Use, Vault};
 
 table! {
     /// Sessions that Weir keeps for applications that keep none. Routes say `session = "read"` or `"write"`; what the origin is told and how it answers stands in
@@ -92,6 +92,7 @@ impl Resolver<'_> {
         &mut self,
         file: &schema::File,
         redis: &BTreeMap<Arc<str>, Arc<Redis>>,
+        vault: Option<&Vault>,
     ) -> Option<Arc<Session>> {
         let table = file.session.value()?;
         let durability = table.durability.value().copied();
@@ -139,6 +140,7 @@ impl Resolver<'_> {
             prefix,
             durable: has_data && durability != Some(Durability::Redis),
             cookie,
+            hold_ms: millis(vault.map_or(idle, |vault| vault.idle.max(idle))),
             lifetimes: Lifetimes {
                 idle_ms: millis(idle),
                 absolute_ms: millis(absolute),

@@ -208,7 +208,14 @@ fn every_default_is_the_one_that_the_reference_names() {
         // Some need a value that has no default, and of some it matters that they are there.
         let stands_alone = matches!(
             name,
-            "origin.NAME" | "redis.NAME" | "model.NAME" | "limit.NAME" | "plugin.NAME" | "data" | "session"
+            "origin.NAME"
+                | "redis.NAME"
+                | "model.NAME"
+                | "limit.NAME"
+                | "plugin.NAME"
+                | "data"
+                | "session"
+                | "vault"
         );
         if name.starts_with('[') || stands_alone {
             continue;

@@ -64,6 +64,10 @@ impl Exchange {
         match self.interim.relay(pin!(origin.forward(index, &mut outgoing))).await {
             Ok(mut answered) => {
                 self.worker.metrics.origin_request(answered.response.status(), answered.head_after);
+                if !self.snapshot.cookies.is_idle() {
+                    let secure = self.site().1;
+                    self.snapshot.cookies.received(answered.response.headers_mut(), secure, self.clock());
+                }
                 if self.session.is_some()
                     && let Some(error) = Box::pin(self.settle(&mut answered.response)).await
                 {

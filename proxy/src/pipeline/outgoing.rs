@@ -44,6 +44,7 @@ impl Exchange {
             facts: *facts,
             target: self.forwarded_target(),
             presented: self.presented.clone(),
+            takes_secure_cookies: !self.snapshot.cookies.is_idle() && self.site().1,
             request: FillRequest {
                 fields: Some(fields),
                 extra,
@@ -78,36 +79,20 @@ impl Exchange {
         };
         let mut fields = OriginFields::new(self.presented.clone(), sender);
         fields.edit(&self.route().request_headers);
-        if let Some(sessions) = &self.snapshot.sessions {
-            self.session_fields(sessions, &mut fields);
-        }
-        fields
-    }
-
-    /// What the origin is told of the session; and not by which name the client knows it.
-    fn session_fields(&self, sessions: &Sessions, fields: &mut OriginFields) {
-        let cookies: &[_] = match &self.presented.cookie {
-            ForwardedCookie::AsPresented => {
-                &self.presented.headers.get_all(header::COOKIE).iter().collect::<Vec<_>>()
-            }
-            ForwardedCookie::Only(cookies) => &[cookies],
-            ForwardedCookie::None => &[],
-        };
-        let lines: Vec<&[u8]> = cookies.iter().map(|line| line.as_bytes()).collect();
-        if let Ok(all) = HeaderValue::from_bytes(&lines.join(&b"; "[..])) {
-            let left = session::cookie::without(&all, sessions.cookie_name());
-            match left {
-                Some(left) if left == all => {}
-                Some(left) => fields.set(header::COOKIE, left),
-                None if all.is_empty() => {}
-                None => fields.remove(&header::COOKIE),
+        if (self.snapshot.sessions.is_some() || self.jars.is_some())
+            && let Some(cookies) = self.cookies()
+        {
+            match HeaderValue::from_bytes(&cookies) {
+                Ok(cookies) if !cookies.is_empty() => fields.set(header::COOKIE, cookies),
+                _ => fields.remove(&header::COOKIE),
             }
         }
-        if let Some(opened) = &self.session {
+        if let (Some(sessions), Some(opened)) = (&self.snapshot.sessions, &self.session) {
             for (name, value) in sessions.tell(opened, self.now) {
                 fields.set(name, value);
             }
         }
+        fields
     }
 
     pub(super) fn addresses(&self) -> Option<(std::net::SocketAddr, std::net::SocketAddr)> {

@@ -4,6 +4,7 @@ use super::local::fixed_answer;
 use super::*;
 use crate::purge::triggers::{self, Written};
 use crate::purge::{self, Wait};
+use crate::session::vault::Vault;
 
 impl Exchange {
     /// An answer made of a response that is still arriving: the client's conditions count here too.
@@ -114,7 +115,9 @@ impl Exchange {
     ) -> Outgo {
         let requested = self.clock();
         let outgo = self.forward(status, facts, None).await;
-        if let Some(stored) = stored {
+        let sets_kept = |vault: &Arc<Vault>| vault.is_set(outgo.response.headers());
+        if let Some(stored) = stored.filter(|_| !self.snapshot.cookies.vault.as_ref().is_some_and(sets_kept))
+        {
             let cache = self.plan_cache();
             let headers = stored.head.to_map(0);
             let answer = &outgo.response;

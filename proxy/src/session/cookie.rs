@@ -10,7 +10,7 @@ use http::header::{self, HeaderValue};
 use ring::rand::{SecureRandom as _, SystemRandom};
 use sha2::{Digest as _, Sha256};
 
-use super::spec::{Cookie, SameSite};
+use super::spec::Cookie;
 
 /// What a session is known by in stores.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -27,6 +27,15 @@ impl Handle {
         self.0.iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
+    /// That of a name that was given out for something; `None`: no proxy has given it out.
+    pub(super) fn of_name(name: &str, purpose: &[u8]) -> Option<Self> {
+        let bytes: [u8; 32] = URL_SAFE_NO_PAD.decode(name).ok()?.try_into().ok()?;
+        let mut digest = Sha256::new();
+        digest.update(purpose);
+        digest.update(bytes);
+        Some(Self(digest.finalize().into()))
+    }
+
     /// From hexadecimal digits.
     pub fn from_hex(text: &str) -> Option<Self> {
         if text.len() != 64 || !text.is_ascii() {
@@ -40,11 +49,18 @@ impl Handle {
     }
 }
 
-/// A new name, and the handle that goes with it.
-pub(super) fn new_name() -> Option<(String, Handle)> {
+/// 256 bits from the operating system, as a cookie carries them.
+pub(super) fn new_secret() -> Option<String> {
     let mut bytes = [0; 32];
     SystemRandom::new().fill(&mut bytes).ok()?;
-    Some((URL_SAFE_NO_PAD.encode(bytes), Handle(Sha256::digest(bytes).into())))
+    Some(URL_SAFE_NO_PAD.encode(bytes))
+}
+
+/// A new name, and the handle that goes with it.
+pub(super) fn new_name() -> Option<(String, Handle)> {
+    let name = new_secret()?;
+    let handle = Handle::of_name(&name, b"")?;
+    Some((name, handle))
 }
 
 /// The values of all cookies of this name.
@@ -59,23 +75,16 @@ pub fn is_given(headers: &HeaderMap, name: &str) -> bool {
     values(headers, name).next().is_some()
 }
 
-/// The handle of the session that a request names; `None`: it names none, or several, or what no proxy has ever given out.
-pub fn handle(headers: &HeaderMap, name: &str) -> Option<Handle> {
+/// The value of the only cookie of this name; `None`: there is none, or there are several.
+pub(super) fn only_value(headers: &HeaderMap, name: &str) -> Option<String> {
     let mut values = values(headers, name);
     let only = values.next().filter(|_| values.next().is_none())?;
-    let bytes: [u8; 32] = URL_SAFE_NO_PAD.decode(only).ok()?.try_into().ok()?;
-    Some(Handle(Sha256::digest(bytes).into()))
+    String::from_utf8(only.to_vec()).ok()
 }
 
-/// All cookies but those of this name: the origin has no use for it.
-pub fn without(cookies: &HeaderValue, name: &str) -> Option<HeaderValue> {
-    let is_other = |pair: &&[u8]| {
-        let rest = pair.trim_ascii().strip_prefix(name.as_bytes());
-        !rest.is_some_and(|rest| rest.starts_with(b"="))
-    };
-    let pairs = cookies.as_bytes().split(|byte| *byte == b';').filter(is_other);
-    let kept: Vec<&[u8]> = pairs.map(<[u8]>::trim_ascii).filter(|pair| !pair.is_empty()).collect();
-    if kept.is_empty() { None } else { HeaderValue::from_bytes(&kept.join(&b"; "[..])).ok() }
+/// The handle of the session that a request names; `None`: it names none, or several, or what no proxy has ever given out.
+pub fn handle(headers: &HeaderMap, name: &str) -> Option<Handle> {
+    Handle::of_name(&only_value(headers, name)?, b"")
 }
 
 /// `Set-Cookie` with a name, or without one: then it is to be forgotten.
@@ -91,11 +100,8 @@ pub(super) fn set_cookie(cookie: &Cookie, name: Option<&str>) -> Option<HeaderVa
             text.push_str(flag);
         }
     }
-    text.push_str(match cookie.same_site {
-        SameSite::Lax => "; SameSite=Lax",
-        SameSite::Strict => "; SameSite=Strict",
-        SameSite::None => "; SameSite=None",
-    });
+    text.push_str("; SameSite=");
+    text.push_str(cookie.same_site.word());
     HeaderValue::try_from(text).ok()
 }
 
@@ -127,12 +133,5 @@ mod tests {
             assert_eq!(found, valid.then_some(known), "{what}");
         }
         assert_eq!(Handle::from_hex(&known.hex()), Some(known));
-    }
-
-    #[test]
-    fn the_origin_sees_all_other_cookies() {
-        let all = HeaderValue::from_static("a=1;  __Host-sid=x ;b=2; __Host-sidecar=3");
-        assert_eq!(without(&all, "__Host-sid").unwrap(), "a=1; b=2; __Host-sidecar=3");
-        assert_eq!(without(&HeaderValue::from_static("__Host-sid=x"), "__Host-sid"), None);
     }
 }

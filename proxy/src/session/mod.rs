@@ -5,6 +5,8 @@
 //!  client ←── Set-Cookie ←── both stores, one merge each ←── Session-Set, Session-Unset, Session-Control ←──────────────────────────────────┘
 //! ```
 //!
+//! `vault.rs` keeps the cookies of applications that have sessions of their own, in the same stores.
+//!
 //! What a session is and how copies of it become one is in the crate `session-state`. `cookie.rs`: its name; `store.rs`: both stores together; `redis.rs`, `durable.rs`: each; `seal.rs`:
 //! values as stores see them. Nothing that depends on a session is stored in a shared cache: a request that carries one is not looked up, and a route that writes sessions does not cache.
 
@@ -14,6 +16,7 @@ mod redis;
 mod seal;
 pub mod spec;
 mod store;
+pub mod vault;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -75,6 +78,7 @@ struct Counted {
     conflicts: AtomicU64,
     refused: AtomicU64,
     trouble: AtomicU64,
+    vault: vault::Counted,
 }
 
 /// The session of a request.
@@ -141,8 +145,7 @@ impl Sessions {
         clock: &Arc<dyn Clock>,
         background: &Runtime,
     ) -> Arc<Self> {
-        let in_redis =
-            redis.map(|redis| InRedis::new(redis, spec.prefix.clone(), spec.budget, spec.lifetimes.idle_ms));
+        let in_redis = redis.map(|redis| InRedis::new(redis, spec.prefix.clone(), spec.budget, spec.hold_ms));
         let durable = folder.filter(|_| spec.durable).and_then(|folder| {
             let report = |error: &crate::durable::StoreError| {
                 let cause = std::error::Error::source(error).map(ToString::to_string);
@@ -441,9 +444,9 @@ impl Sessions {
     }
 
     /// What has happened so far.
-    pub fn counts(&self) -> [(&'static str, u64); 7] {
+    pub fn counts(&self) -> impl Iterator<Item = (&'static str, u64)> {
         let counted = &self.counted;
-        [
+        let own = [
             ("begun", &counted.begun),
             ("read", &counted.read),
             ("over", &counted.over),
@@ -452,7 +455,8 @@ impl Sessions {
             ("not-understood", &counted.refused),
             ("trouble", &counted.trouble),
         ]
-        .map(|(word, counter)| (word, counter.load(Ordering::Relaxed)))
+        .map(|(word, counter)| (word, counter.load(Ordering::Relaxed)));
+        own.into_iter().chain(counted.vault.all())
     }
 }
 

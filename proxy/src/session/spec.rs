@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use cache_semantics::glob::Glob;
+pub use cookie_jar::SameSite;
 use session_state::Lifetimes;
 
 use crate::config::model::Secret;
@@ -20,6 +22,8 @@ pub struct Session {
     pub cookie: Cookie,
     /// How long they live.
     pub lifetimes: Lifetimes,
+    /// So long Redis holds what is not used: sessions, and the jars of the vault.
+    pub hold_ms: u64,
     /// What a request waits for Redis.
     pub budget: Duration,
     /// Keys that values are sealed with: the first seals, all open.
@@ -41,15 +45,23 @@ pub struct Cookie {
     pub same_site: SameSite,
 }
 
-/// Whether a cookie goes along with requests from other sites.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SameSite {
-    /// With links only.
-    Lax,
-    /// Never.
-    Strict,
-    /// Always.
-    None,
+/// `[vault]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Vault {
+    /// Which cookies of origins it keeps.
+    pub cookies: Vec<Glob>,
+    /// The browser's cookie for those that end with it.
+    pub name: Arc<str>,
+    /// That for those that have a date.
+    pub name_dated: Arc<str>,
+    /// Whether it is sent over TLS only.
+    pub secure: bool,
+    /// With requests from other sites, at most.
+    pub same_site: SameSite,
+    /// So long a jar is kept that nobody uses.
+    pub idle: Duration,
+    /// Cookies whose new value means that somebody has logged in.
+    pub renew: Vec<Glob>,
 }
 
 /// What a route does with sessions.

@@ -66,4 +66,7 @@ STORAGES = {
     "staticfiles": {"BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"},
 }
 
+# "signed_cookies": the whole session lies in the cookie, and its value changes with each write.
+SESSION_ENGINE = f"django.contrib.sessions.backends.{os.environ.get('SITE_SESSIONS', 'db')}"
+
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]  # the test logs in often

@@ -6,6 +6,7 @@
 //!   script, connection by connection, byte by byte.
 //! - [`weir`]: the real binary with a configuration file of its own, on ports that the system picks.
 //! - [`redis`]: real Redis servers, alone, with Sentinels, as a Cluster.
+//! - [`browser`]: a browser, as far as cookies go.
 //! - [`h2`]: HTTP/2, well-formed through hyper and otherwise frame by frame.
 //! - [`tls`], [`websocket`], [`random`]: certificates, frames, repeatable chance.
 //!
@@ -13,6 +14,7 @@
 //! sleep: a test waits for an event (bytes, a request at the origin, a line of output, a gate that it opens itself) or
 //! asks again until the answer is the wanted one ([`eventually`]).
 
+pub mod browser;
 pub mod h2;
 pub mod origin;
 pub mod random;
@@ -22,6 +24,7 @@ pub mod websocket;
 pub mod weir;
 pub mod wire;
 
+pub use browser::Browser;
 pub use h2::{H2Client, H2Origin};
 pub use origin::{Origin, Reply, Script};
 pub use redis::RedisServer;
