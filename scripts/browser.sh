@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# A real Django site behind Weir, used by headless Chromium: scripts/browser.sh [options of tests/browser/run.mjs]
+# A real Django site behind Weir, used by headless Chromium, as it is and with its cookies in the vault: scripts/browser.sh [options of tests/browser/run.mjs]
 # WEIR_BIN names the binary to test; without it one is built with the ci profile.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -20,4 +20,5 @@ case " $* " in
     arguments+=(--weir "$WEIR_BIN")
     ;;
 esac
-exec node tests/browser/run.mjs "${arguments[@]}" "$@"
+node tests/browser/run.mjs "${arguments[@]}" "$@"
+if [ $# = 0 ]; then node tests/browser/run.mjs "${arguments[@]}" --vault; fi

@@ -32,7 +32,8 @@ fuzz_target!(|data: &[u8]| {
         };
         assert_eq!(line.value, cookie.value);
         assert_eq!(line.deletes(1_000), cookie.deletes(1_000));
-        if line.name.is_empty() {
+        // One that the application itself gave a prefix cannot be told from one that the policy gave it.
+        if line.name.is_empty() || cookie.name.starts_with(b"__") {
             continue;
         }
         let field = [line.name, b"=", line.value].concat();

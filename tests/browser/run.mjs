@@ -1,7 +1,7 @@
 // A real Django site behind Weir, used by a real browser: what people do must work as without Weir, the origin must be
 // spared what can be shared, and nobody may see what belongs to somebody else.
 //
-//   node run.mjs --tools DIR --python PYTHON --weir BINARY [--chromium PATH] [--shots DIR]
+//   node run.mjs --tools DIR --python PYTHON --weir BINARY [--vault] [--chromium PATH] [--shots DIR]
 
 import assert from 'node:assert/strict'
 import { spawn, spawnSync } from 'node:child_process'
@@ -24,6 +24,7 @@ const { values: options } = parseArgs({
     python: { type: 'string' },
     weir: { type: 'string' },
     direct: { type: 'boolean', default: false }, // without Weir: shows that the story itself is sound
+    vault: { type: 'boolean', default: false }, // the site's cookies are kept by Weir, and the browser has one of Weir's instead
     chromium: { type: 'string', default: '/usr/bin/chromium' },
     shots: { type: 'string', default: 'target/browser' }
   }
@@ -33,6 +34,15 @@ const { chromium } = createRequire(join(options.tools, 'package.json'))('playwri
 const scratch = mkdtempSync(join(tmpdir(), 'weir-browser-'))
 const children = []
 let printed = ''
+
+const vault = `
+[data]
+path = "data"
+[session]
+keys = ["a secret of the tests"]
+[vault]
+cookies = ["sessionid", "csrftoken", "messages"]
+`
 
 /** Starts a program; resolves with the first match of `ready` in what it prints. */
 function start (program, args, settings, ready) {
@@ -100,6 +110,7 @@ async function main () {
 listen = ["127.0.0.1:0"]
 [admin]
 listen = "127.0.0.1:0"
+${options.vault ? vault : ''}
 [[route]]
 match = { path = "/ws/**" }
 origin = "${origin}"
@@ -159,9 +170,19 @@ origin = "${origin}"
       }
       await guest.page.goto('/me/')
       assert.match(guest.page.url(), /\/accounts\/login\//, 'a guest is asked to log in')
-      const cookie = async who => (await who.context.cookies()).find(cookie => cookie.name === 'sessionid')?.value
+      const own = options.vault ? '__Host-vault-kept' : 'sessionid'
+      const cookie = async who => (await who.context.cookies()).find(cookie => cookie.name === own)?.value
       const [ofAlice, ofBob, ofGuest] = await Promise.all(everybody.map(cookie))
-      assert.ok(ofAlice && ofBob && ofAlice !== ofBob && !ofGuest)
+      assert.ok(ofAlice && ofBob && ofAlice !== ofBob)
+      if (options.vault) {
+        assert.notEqual(ofGuest, ofAlice)
+        for (const who of everybody) {
+          const names = (await who.context.cookies()).map(cookie => cookie.name)
+          assert.ok(names.every(name => name.startsWith('__Host-vault')), `the site's cookies stay in Weir: ${names}`)
+        }
+      } else {
+        assert.ok(!ofGuest)
+      }
     })
 
     await story('a form with a CSRF token is accepted, and what it changed is seen by all', async () => {

@@ -128,8 +128,11 @@ impl Person {
     #[track_caller]
     fn writes(&mut self, weir: &Weir, title: &str) {
         let token = self.token(weir, "/posts/new/");
-        let answer =
-            self.browser.post(weir, "/posts/new/", &[("csrfmiddlewaretoken", &token), ("title", title)]);
+        let answer = self.browser.post(
+            weir,
+            "/posts/new/",
+            &[("csrfmiddlewaretoken", token.as_str()), ("title", title)],
+        );
         assert_eq!((answer.status, answer.header("location")), (302, Some("/")), "{}", answer.text());
         assert!(self.browser.get(weir, "/").text().contains(title));
     }

@@ -349,6 +349,59 @@ fn reading_writes_nothing() {
 }
 
 #[test]
+fn what_an_origin_is_told_is_vouched_for() {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::STANDARD;
+    use ring::hmac;
+
+    let origin = application();
+    let text = config(&origin, "", "{DIR}/data", "")
+        .replace(&format!("origin = \"{}\"", origin.url()), "origin = \"app\"")
+        + &format!(
+            "[origin.app]\nservers = [\"{}\"]\nsession_mac = \"shared with the origin\"\n",
+            origin.url()
+        );
+    let weir = Weir::with(&text);
+    let mut browser = Browser::new();
+    browser.set(&weir, "theme=\"dark\"");
+    browser.ask(&weir, "/page?x=1", &[("Session-Mac", "t=@1, kid=\"00000000\", mac=:AAAA:")]);
+    let told = origin.last("/page?x=1");
+    let mac = told.header("session-mac").unwrap();
+    let (seconds, rest) = mac.strip_prefix("t=@").unwrap().split_once(", kid=\"").unwrap();
+    let (_, mac) = rest.split_once("\", mac=:").unwrap();
+    let (info, data) = (told.header("session-info").unwrap(), told.header("session-data").unwrap());
+    // As an application would do it, after what the documentation says.
+    let text = |method: &str| format!("weir-session-mac-1\n{method}\n/page?x=1\n{seconds}\n{info}\n{data}");
+    let key = hmac::Key::new(hmac::HMAC_SHA256, b"shared with the origin");
+    let mac = STANDARD.decode(mac.trim_end_matches(':')).unwrap();
+    assert!(hmac::verify(&key, text("GET").as_bytes(), &mac).is_ok());
+    assert!(hmac::verify(&key, text("POST").as_bytes(), &mac).is_err(), "it holds for this request only");
+}
+
+#[test]
+fn the_cookie_gets_another_name_and_nobody_is_logged_out() {
+    let origin = application();
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().display().to_string();
+    let old = Weir::with(&config(&origin, "", &data, "cookie = { name = \"__Host-old\" }"));
+    let begun = old.ask("GET", "/", &[("X-Set", "n=1")], b"");
+    let cookie = begun.header("set-cookie").unwrap().split(';').next().unwrap().to_owned();
+    drop(old);
+    let renamed = "cookie = { name = \"__Host-new\", old_names = [\"__Host-old\", \"__Host-older\"] }";
+    let weir = Weir::with(&config(&origin, "", &data, renamed));
+    let first = weir.ask("GET", "/", &[("Cookie", &cookie)], b"");
+    assert!(first.text().ends_with("| n=1"), "{}", first.text());
+    let told = first.headers.all("set-cookie");
+    assert_eq!(told.len(), 2, "{told:?}");
+    let moved = told[0].split(';').next().unwrap();
+    assert_eq!(moved, cookie.replace("__Host-old", "__Host-new"));
+    assert!(told[1].starts_with("__Host-old=; Path=/; Max-Age=0"), "{told:?}");
+    let second = weir.ask("GET", "/", &[("Cookie", moved)], b"");
+    assert!(second.text().ends_with("| n=1") && !second.headers.has("set-cookie"));
+    assert_eq!(origin.last("/").header("cookie"), None, "the origin sees neither");
+}
+
+#[test]
 fn operators_look_at_sessions_and_end_them() {
     let (origin, redis) = (application(), RedisServer::start());
     let text = config(&origin, &redis.url(), "{DIR}/data", PATIENT);

@@ -500,6 +500,8 @@ pub struct Origin {
     pub tls_name: Option<String>,
     /// Send the server's own authority as `Host`, rather than the client's. Default false.
     pub own_host: bool,
+    /// What vouches for what it is told of sessions.
+    pub session_mac: Option<Secret>,
 }
 
 /// One server of a pool.

@@ -294,6 +294,8 @@ table! {
         tls: OriginTls = "see below",
         /// The `Host` that the servers see: `"client"`, as the client wrote it, or `"server"`, the one in `servers`.
         host: HostChoice = "\"client\"",
+        /// A secret that vouches for what it is told of sessions, in `Session-Mac`: for an origin that can be reached past Weir. See [sessions.md](sessions.md).
+        session_mac: Secret = "none",
     }
 }
 

@@ -43,6 +43,8 @@ table! {
     CookieTable in "[session] cookie = { … }" {
         /// Its name. One that begins with `__Host-` cannot be set by other hosts of the same domain.
         name: Text = "\"__Host-sid\"",
+        /// Names that it had before: sessions under them go on, and the browser is given the present one.
+        old_names: OneOrMany<Text> = "none",
         /// How long a browser keeps it.
         max_age: Lifetime = "`absolute`",
         /// Whether it goes when the browser is closed; sessions end as they do.
@@ -176,6 +178,7 @@ impl Resolver<'_> {
         let max_age = self.limit_duration(&table.max_age, absolute);
         Cookie {
             name: name.into(),
+            old_names: many(&table.old_names).map(|at| at.value.value.as_str().into()).collect(),
             max_age: (!table.browser_session.or(false)).then_some(max_age),
             secure,
             http_only: table.http_only.or(true),

@@ -15,7 +15,7 @@ pub(super) fn sessions_of<'s>(
     let sessions = snapshot.sessions.as_ref()?;
     match plan.route.session {
         Use::Off => None,
-        Use::Read => session::cookie::is_given(headers, sessions.cookie_name()).then_some(sessions),
+        Use::Read => sessions.is_named(headers).then_some(sessions),
         Use::Write => Some(sessions),
     }
 }
@@ -26,10 +26,12 @@ impl Exchange {
         let (Some(opened), Some(sessions)) = (&self.session, &self.snapshot.sessions) else { return None };
         let headers = response.headers_mut();
         let stale = matches!(opened, Opened::None { stale: true });
+        let mut renamed = false;
         if self.route().session == Use::Write && (stale || Sessions::is_spoken_of(headers)) {
             match sessions.settle(opened, headers, self.clock()).await {
                 Settled::Done => {}
                 Settled::Cookie(cookie) => {
+                    renamed = true;
                     headers.append(header::SET_COOKIE, cookie);
                     // Whatever the origin says of caching, it said without knowing of this cookie.
                     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("private, no-store"));
@@ -37,6 +39,16 @@ impl Exchange {
                 Settled::Conflict => return Some(ProxyError::SessionConflict),
                 Settled::Lost => return Some(ProxyError::SessionLost),
             }
+        }
+        let renamed = renamed || !matches!(opened, Opened::Some(_));
+        let moved = match opened {
+            // Whoever cannot be told apart keeps what they have.
+            Opened::Unknown => Vec::new(),
+            Opened::None { .. } | Opened::Some(_) => sessions.moved(&self.presented.headers, renamed),
+        };
+        for cookie in moved {
+            headers.append(header::SET_COOKIE, cookie);
+            headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("private, no-store"));
         }
         if matches!(opened, Opened::Some(_)) && !headers.contains_key(header::CACHE_CONTROL) {
             headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("private"));
@@ -80,7 +92,7 @@ impl Exchange {
     pub(super) fn cookies(&self) -> Option<Vec<u8>> {
         let (sessions, vault) = (&self.snapshot.sessions, &self.snapshot.cookies.vault);
         let is_own = |name: &[u8]| {
-            sessions.as_ref().is_some_and(|sessions| sessions.cookie_name().as_bytes() == name)
+            sessions.as_ref().is_some_and(|sessions| sessions.is_own(name))
                 || vault.as_ref().is_some_and(|vault| vault.is_own(name))
         };
         let lines: &[_] = match &self.presented.cookie {

@@ -88,7 +88,11 @@ impl Exchange {
             }
         }
         if let (Some(sessions), Some(opened)) = (&self.snapshot.sessions, &self.session) {
-            for (name, value) in sessions.tell(opened, self.now) {
+            let mut told = sessions.tell(opened, self.now);
+            if let Some(key) = &self.origin().spec().session_mac {
+                told.extend(session::mac::vouched(key, &self.parts.method, &self.target, &told, self.now));
+            }
+            for (name, value) in told {
                 fields.set(name, value);
             }
         }

@@ -12,6 +12,7 @@
 
 pub mod cookie;
 mod durable;
+pub mod mac;
 mod redis;
 mod seal;
 pub mod spec;
@@ -42,12 +43,13 @@ use crate::redis::Redis;
 /// To the origin.
 pub const INFO: HeaderName = HeaderName::from_static("session-info");
 const DATA: HeaderName = HeaderName::from_static("session-data");
+const MAC: HeaderName = HeaderName::from_static("session-mac");
 const SET: HeaderName = HeaderName::from_static("session-set");
 const UNSET: HeaderName = HeaderName::from_static("session-unset");
 const CONTROL: HeaderName = HeaderName::from_static("session-control");
 
 /// What only the proxy and its origins say to each other.
-pub const FIELDS: [HeaderName; 6] = [INFO, DATA, HeaderName::from_static("session-mac"), SET, UNSET, CONTROL];
+pub const FIELDS: [HeaderName; 6] = [INFO, DATA, MAC, SET, UNSET, CONTROL];
 
 /// Whether a field is one of them.
 pub fn is_field(name: &HeaderName) -> bool {
@@ -173,16 +175,51 @@ impl Sessions {
     }
 
     /// The name of the cookie.
-    pub fn cookie_name(&self) -> &str {
+    fn cookie_name(&self) -> &str {
         &self.spec.cookie.name
+    }
+
+    /// Whether a cookie of this name carries a session's name, or once did.
+    pub fn is_own(&self, name: &[u8]) -> bool {
+        self.names().any(|own| own.as_bytes() == name)
+    }
+
+    fn names(&self) -> impl Iterator<Item = &str> {
+        let old = self.spec.cookie.old_names.iter().map(|name| &**name);
+        std::iter::once(self.cookie_name()).chain(old)
+    }
+
+    /// The name of the cookie that a request carries, the present one before those of old.
+    fn given(&self, headers: &HeaderMap) -> Option<&str> {
+        self.names().find(|name| cookie::is_given(headers, name))
+    }
+
+    /// Whether a request names a session.
+    pub fn is_named(&self, headers: &HeaderMap) -> bool {
+        self.given(headers).is_some()
+    }
+
+    /// What a browser is told that still has the cookie under a name of old; `renamed`: it is told of the present one anyway.
+    pub fn moved(&self, headers: &HeaderMap, renamed: bool) -> Vec<HeaderValue> {
+        let given = |name: &&Arc<str>| cookie::is_given(headers, name);
+        let mut told = Vec::new();
+        if !renamed
+            && let Some(name) = self.given(headers).filter(|name| *name != self.cookie_name())
+            && let Some(secret) = cookie::only_value(headers, name)
+        {
+            told.extend(cookie::set_cookie(&self.spec.cookie, Some(&secret)));
+        }
+        for old in self.spec.cookie.old_names.iter().filter(given) {
+            let cookie = spec::Cookie { name: old.clone(), ..self.spec.cookie.clone() };
+            told.extend(cookie::set_cookie(&cookie, None));
+        }
+        told
     }
 
     /// The session that a request names.
     pub async fn of_request(&self, headers: &HeaderMap, now: Now) -> Opened {
-        if !cookie::is_given(headers, self.cookie_name()) {
-            return Opened::None { stale: false };
-        }
-        let Some(handle) = cookie::handle(headers, self.cookie_name()) else {
+        let Some(name) = self.given(headers) else { return Opened::None { stale: false } };
+        let Some(handle) = cookie::handle(headers, name) else {
             return Opened::None { stale: true };
         };
         let now_ms = millis(now);

@@ -35,6 +35,8 @@ pub struct Session {
 pub struct Cookie {
     /// Its name.
     pub name: Arc<str>,
+    /// Names that it had before: still read, and then replaced.
+    pub old_names: Vec<Arc<str>>,
     /// How long a browser keeps it; `None`: until it is closed.
     pub max_age: Option<Duration>,
     /// Only over TLS.

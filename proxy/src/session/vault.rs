@@ -438,6 +438,7 @@ impl Vault {
         };
         let cookie = spec::Cookie {
             name: self.name(kind).into(),
+            old_names: Vec::new(),
             max_age,
             secure: self.spec.secure,
             http_only: true,

@@ -141,6 +141,7 @@ pub(crate) fn spec(
         tls_ca: None,
         tls_client: None,
         tls_name: None,
+        session_mac: None,
         own_host: false,
     };
     change(&mut spec);

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::{Resolver, many, to_u32, to_usize};
 use crate::config::decode::{At, Field, Table as _, Text};
 use crate::config::model::{
-    Balance, HealthCheck, Origin, OriginAddress, OriginProtocol, OriginServer, OriginTimeouts, Retry,
+    Balance, HealthCheck, Origin, OriginAddress, OriginProtocol, OriginServer, OriginTimeouts, Retry, Secret,
 };
 use crate::config::schema;
 
@@ -71,6 +71,7 @@ impl Resolver<'_> {
             tls_ca: tls.ca.get().map(|at| self.readable(at)),
             tls_client,
             tls_name: tls.name.value().map(|name| name.value.clone()),
+            session_mac: origin.session_mac.value().map(|secret| Secret(secret.0.clone())),
             own_host: origin.host.or(schema::HostChoice::Client) == schema::HostChoice::Server,
         }
     }
