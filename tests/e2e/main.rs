@@ -14,6 +14,7 @@ mod framing;
 mod http2_attacks;
 mod leak;
 mod limits;
+mod names;
 mod operations;
 mod plugins;
 mod proxying;

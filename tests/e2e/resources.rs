@@ -83,6 +83,46 @@ fn a_client_that_does_not_read_is_given_up() {
     assert!(got < 64 << 20, "all of it arrived");
 }
 
+/// Nothing here pauses, and everything crawls.
+const CRAWLING: &str = "rate_after = \"500ms\"\nrate_bytes_min = \"1MiB\"\nidle_timeout = \"1h\"";
+
+#[test]
+fn a_body_that_crawls_is_given_up() {
+    let origin = Origin::echo();
+    let weir = limited(&origin, CRAWLING);
+    let mut client = weir.client();
+    client.send("POST /slow HTTP/1.1\r\nHost: weir.test\r\nContent-Length: 100000000\r\n\r\n");
+    let given_up = || weir.metric("http_server_connections", &[]) == 0.0;
+    eventually("Weir gives up", || client.try_send("x").is_err() || given_up());
+    assert_eq!(origin.count(), 0, "a part of a request is none");
+    // As much as is asked for may come, however long it takes.
+    let lively = limited(&origin, &CRAWLING.replace("1MiB", "1B"));
+    let mut client = lively.client();
+    client.send("POST /slow HTTP/1.1\r\nHost: weir.test\r\nContent-Length: 60\r\n\r\n");
+    for _ in 0..60 {
+        client.send("x");
+        std::thread::park_timeout(Duration::from_millis(20));
+    }
+    assert_eq!(client.expect_response("POST").text(), "POST /slow");
+}
+
+#[test]
+fn a_client_that_reads_at_a_crawl_is_given_up() {
+    let origin = Origin::start(|_| Reply::ok(vec![b'x'; 64 << 20]).header("Cache-Control", "no-store"));
+    let weir = limited(&origin, CRAWLING);
+    let mut client = weir.client();
+    client.send(request_bytes("GET", "/big", &[], b""));
+    client.until(b"\r\n\r\n");
+    let mut piece = [0; 1 << 10];
+    let mut got = 0;
+    eventually("Weir gives up", || {
+        got += client.read(&mut piece).unwrap_or(0);
+        weir.metric("http_server_connections", &[]) == 0.0
+    });
+    assert!(got < 64 << 20, "all of it arrived");
+    assert!(weir.metric("limits_hit_total", &["\"rate\""]) >= 1.0);
+}
+
 #[test]
 fn connections_of_one_address_are_bounded() {
     let origin = Origin::echo();

@@ -222,8 +222,10 @@ pub struct Limits {
     pub head_timeout: Duration,
     /// A request body, or a client that should be reading, may pause this long. Default 10 s.
     pub idle_timeout: Duration,
-    /// After thirty seconds a body must move at least this many bytes a second. Default 100.
+    /// After [`Self::rate_after`] a body must move at least this many bytes a second. Default 100; 0: no such limit.
     pub rate_bytes_min: u64,
+    /// How long a body may move as it likes before its rate counts. Default 30 s.
+    pub rate_after: Duration,
     /// An idle connection is kept this long. Default 60 s.
     pub keep_alive: Duration,
     /// A request body; larger: 413. Routes may say otherwise. Default 100 MiB.
@@ -251,6 +253,7 @@ impl Default for Limits {
             head_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(10),
             rate_bytes_min: 100,
+            rate_after: Duration::from_secs(30),
             keep_alive: Duration::from_secs(60),
             body_bytes: 100 << 20,
             interim_responses: 16,
@@ -470,6 +473,8 @@ pub struct Origin {
     pub name: Arc<str>,
     /// The servers, each `http://`, `https://` or `unix:`.
     pub servers: Vec<OriginServer>,
+    /// The name servers that know where they are; none: those of the system.
+    pub resolvers: Vec<SocketAddr>,
     /// How one is chosen.
     pub balance: Balance,
     /// Active checks.

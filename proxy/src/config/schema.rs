@@ -132,8 +132,10 @@ table! {
         head_timeout: Lifetime = "\"10s\"",
         /// So long may a request body pause, or a client that should be reading.
         idle_timeout: Lifetime = "\"10s\"",
-        /// After thirty seconds a body must move at least so much a second.
+        /// After `rate_after` a body, in either direction, must move at least so much a second; 0: no such limit.
         rate_bytes_min: ByteSize = "100",
+        /// So long may a body move as it likes before its rate counts.
+        rate_after: Lifetime = "\"30s\"",
         /// So long an idle connection is kept.
         keep_alive: Lifetime = "\"60s\"",
         /// A request body; larger: 413. Routes may say otherwise.
@@ -268,6 +270,9 @@ table! {
         /// `"http://10.0.0.5:8000"`, `"https://app.internal"`, `"unix:/run/app.sock"`, or `{ url = …, weight = 2 }`. A name is looked up again when its DNS
         /// entry ends.
         servers: OneOrMany<OriginServer> = "required",
+        /// The name servers that are asked for the addresses of `servers`, by address: `"10.0.0.2"`, `"127.0.0.1:5353"`. The next one is asked where one
+        /// does not answer.
+        resolvers: OneOrMany<Text> = "those of `/etc/resolv.conf`",
         /// How one is chosen: in turn; the one with the fewest requests under way; or by a hash of the URL, so that each server sees the same URLs.
         balance: Balance = "\"round-robin\"",
         /// Ask each server regularly how it is, and take out those that do not answer.

@@ -14,9 +14,6 @@ use crate::config::model::Limits;
 use crate::gate;
 use crate::incoming::Incoming;
 
-/// After this long a body must keep the minimum rate.
-const RATE_FROM: Duration = Duration::from_secs(30);
-
 /// Wraps what a client sends. `limit` is the route's, or the server's; content that says itself that it is larger is not even begun.
 pub fn from_client(incoming: Incoming, limit: u64, limits: &Limits) -> Result<Body, BodyError> {
     if incoming.is_end_stream() {
@@ -31,6 +28,7 @@ pub fn from_client(incoming: Incoming, limit: u64, limits: &Limits) -> Result<Bo
         limit,
         bytes: 0,
         rate_bytes_min: limits.rate_bytes_min,
+        rate_after: limits.rate_after,
         idle: limits.idle_timeout,
         fields_max: limits.head_fields,
         started: None,
@@ -44,6 +42,7 @@ struct ClientContent {
     limit: u64,
     bytes: u64,
     rate_bytes_min: u64,
+    rate_after: Duration,
     idle: Duration,
     fields_max: usize,
     started: Option<Started>,
@@ -57,14 +56,14 @@ struct Started {
 }
 
 impl ClientContent {
-    /// When the sender is too late, unless more comes: it may pause for `idle`, and after half a minute it must keep the minimum rate.
+    /// When the sender is too late, unless more comes: it may pause for `idle`, and after `rate_after` it must keep the minimum rate.
     fn deadline(&self, started: Started) -> Instant {
         let idle = started.last + self.idle;
         if self.rate_bytes_min == 0 {
             return idle;
         }
         let owed = Duration::from_secs(self.bytes / self.rate_bytes_min);
-        idle.min((started.at + RATE_FROM).max(started.at + owed) + Duration::from_secs(1))
+        idle.min((started.at + self.rate_after).max(started.at + owed) + Duration::from_secs(1))
     }
 }
 

@@ -28,6 +28,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use hickory_resolver::TokioResolver;
 use http::header::{self, HeaderMap, HeaderValue};
 use http::uri::{PathAndQuery, Scheme, Uri};
 use http::{Method, Request, Response, StatusCode};
@@ -146,6 +147,9 @@ pub enum OriginSetupError {
         #[source]
         source: rustls::Error,
     },
+    /// No name servers to be asked.
+    #[error("`resolvers` cannot be used")]
+    Resolvers,
     /// A name that cannot be sent as `Host`.
     #[error("`{name}` is not a host")]
     Host {
@@ -179,12 +183,17 @@ impl Origin {
         workers: usize,
         background: &Handle,
     ) -> Result<Arc<Self>, OriginSetupError> {
-        let tls = tls::client_config(&spec)?;
+        let resolver = if spec.resolvers.is_empty() {
+            None
+        } else {
+            Some(resolve::asking(&spec.resolvers).ok_or(OriginSetupError::Resolvers)?)
+        };
+        let reach = Reach { tls: tls::client_config(&spec)?, resolver };
         let metrics = Arc::new(OriginMetrics::default());
         let servers: Result<Vec<_>, _> = spec
             .servers
             .iter()
-            .map(|server| set_up(&spec, server, tls.as_ref(), limits, workers, background, &metrics))
+            .map(|server| set_up(&spec, server, &reach, limits, workers, background, &metrics))
             .collect();
         let origin = Arc::new(Self {
             limits: limits.clone(),
@@ -547,10 +556,17 @@ fn frame(method: &Method, fields: &mut HeaderMap, body: &Body) {
     }
 }
 
+/// How the servers of an origin are reached.
+struct Reach {
+    tls: Option<Arc<rustls::ClientConfig>>,
+    /// Who knows their addresses; `None`: whom the system asks.
+    resolver: Option<Arc<TokioResolver>>,
+}
+
 fn set_up(
     spec: &model::Origin,
     server: &model::OriginServer,
-    tls: Option<&Arc<rustls::ClientConfig>>,
+    reach: &Reach,
     limits: &model::Limits,
     workers: usize,
     background: &Handle,
@@ -560,7 +576,7 @@ fn set_up(
         OriginAddress::Host(host, port) => {
             let default = if server.tls { 443 } else { 80 };
             let authority = if *port == default { host.clone() } else { format!("{host}:{port}") };
-            (Target::Host(Addresses::new(host, *port, background)), authority)
+            (Target::Host(Addresses::new(host, *port, reach.resolver.clone(), background)), authority)
         }
         OriginAddress::Unix(path) => (Target::Unix(path.clone()), "localhost".to_owned()),
     };
@@ -568,7 +584,7 @@ fn set_up(
         OriginAddress::Host(..) => format!("{}://{authority}", if server.tls { "https" } else { "http" }),
         OriginAddress::Unix(path) => format!("unix:{}", path.display()),
     };
-    let connector_tls = match tls.filter(|_| server.tls) {
+    let connector_tls = match reach.tls.as_ref().filter(|_| server.tls) {
         Some(config) => Some(Tls {
             connector: TlsConnector::from(Arc::clone(config)),
             http1: TlsConnector::from(tls::http1_only(config)),

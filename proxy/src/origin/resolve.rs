@@ -8,8 +8,12 @@ use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
-use hickory_resolver::TokioResolver;
-use hickory_resolver::config::{LookupIpStrategy, ResolveHosts};
+use hickory_resolver::config::{
+    ConnectionConfig, LookupIpStrategy, NameServerConfig, ResolveHosts, ResolverConfig,
+    ServerOrderingStrategy,
+};
+use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use hickory_resolver::{ResolverBuilder, TokioResolver};
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 
@@ -20,6 +24,8 @@ const TTL_MIN: Duration = Duration::from_secs(1);
 const TTL_MAX: Duration = Duration::from_secs(3600);
 /// How long what `/etc/hosts` says is believed, and how long after a failed lookup the next one is made.
 const HOSTS_TTL: Duration = Duration::from_secs(5);
+/// How long one name server is waited for, where they are named one by one: it leaves time for the next one before a connection has to stand.
+const SERVER_PATIENCE: Duration = Duration::from_millis(500);
 
 /// The addresses of one server.
 pub(super) struct Addresses {
@@ -27,6 +33,8 @@ pub(super) struct Addresses {
     port: u16,
     current: ArcSwapOption<Vec<SocketAddr>>,
     first: tokio::sync::Mutex<()>,
+    /// Who is asked; `None`: whom the system asks.
+    resolver: Option<Arc<TokioResolver>>,
     background: Handle,
 }
 
@@ -37,7 +45,12 @@ struct Found {
 }
 
 impl Addresses {
-    pub(super) fn new(host: &str, port: u16, background: &Handle) -> Arc<Self> {
+    pub(super) fn new(
+        host: &str,
+        port: u16,
+        resolver: Option<Arc<TokioResolver>>,
+        background: &Handle,
+    ) -> Arc<Self> {
         let bare = host.trim_matches(['[', ']']);
         let literal =
             bare.parse::<IpAddr>().ok().map(|address| Arc::new(vec![SocketAddr::new(address, port)]));
@@ -46,6 +59,7 @@ impl Addresses {
             port,
             current: ArcSwapOption::new(literal),
             first: tokio::sync::Mutex::new(()),
+            resolver,
             background: background.clone(),
         })
     }
@@ -60,8 +74,8 @@ impl Addresses {
             return Ok(addresses);
         }
         // The resolver's sockets belong to the background runtime, and so does every lookup.
-        let host = self.host.clone();
-        let found = self.background.spawn(async move { lookup(&host).await }).await;
+        let (host, resolver) = (self.host.clone(), self.resolver.clone());
+        let found = self.background.spawn(async move { lookup(&host, resolver.as_deref()).await }).await;
         let found = found.map_err(|_| OriginFailure::NameUnknown)??;
         let ttl = found.ttl;
         let addresses = self.keep(found);
@@ -87,8 +101,9 @@ impl Addresses {
 async fn look_up_again(server: Weak<Addresses>, mut ttl: Duration) {
     loop {
         tokio::time::sleep(ttl).await;
-        let Some(host) = server.upgrade().map(|server| server.host.clone()) else { return };
-        match lookup(&host).await {
+        let asked = server.upgrade().map(|server| (server.host.clone(), server.resolver.clone()));
+        let Some((host, resolver)) = asked else { return };
+        match lookup(&host, resolver.as_deref()).await {
             Ok(found) => {
                 let Some(server) = server.upgrade() else { return };
                 ttl = found.ttl;
@@ -102,7 +117,7 @@ async fn look_up_again(server: Weak<Addresses>, mut ttl: Duration) {
     }
 }
 
-async fn lookup(host: &str) -> Result<Found, OriginFailure> {
+async fn lookup(host: &str, resolver: Option<&TokioResolver>) -> Result<Found, OriginFailure> {
     // A small local file, on a thread that serves no request.
     let hosts = std::fs::read("/etc/hosts").unwrap_or_default();
     let addresses = parse_hosts(&hosts, host);
@@ -114,7 +129,10 @@ async fn lookup(host: &str) -> Result<Found, OriginFailure> {
         let addresses = vec![IpAddr::from([127, 0, 0, 1]), IpAddr::from(std::net::Ipv6Addr::LOCALHOST)];
         return Ok(Found { addresses, ttl: TTL_MAX });
     }
-    let resolver = resolver().ok_or(OriginFailure::NameUnknown)?;
+    let resolver = match resolver {
+        Some(resolver) => resolver,
+        None => system().ok_or(OriginFailure::NameUnknown)?,
+    };
     let answer = resolver.lookup_ip(host).await.map_err(|error| {
         let text = error.to_string();
         if text.contains("timed out") || text.contains("timeout") {
@@ -131,19 +149,38 @@ async fn lookup(host: &str) -> Result<Found, OriginFailure> {
     Ok(Found { addresses, ttl: ttl.clamp(TTL_MIN, TTL_MAX) })
 }
 
-/// One resolver, as `/etc/resolv.conf` says, without a cache: what is known is kept here, and for as long as its TTL says.
-fn resolver() -> Option<&'static TokioResolver> {
+/// One resolver for all, as `/etc/resolv.conf` says.
+fn system() -> Option<&'static TokioResolver> {
     static RESOLVER: OnceLock<Option<TokioResolver>> = OnceLock::new();
-    RESOLVER
-        .get_or_init(|| {
-            let mut builder = TokioResolver::builder_tokio().ok()?;
-            let options = builder.options_mut();
-            options.use_hosts_file = ResolveHosts::Never;
-            options.cache_size = 0;
-            options.ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
-            builder.build().ok()
-        })
-        .as_ref()
+    RESOLVER.get_or_init(|| built(TokioResolver::builder_tokio().ok()?)).as_ref()
+}
+
+/// One that asks these servers, in this order.
+pub(super) fn asking(servers: &[SocketAddr]) -> Option<Arc<TokioResolver>> {
+    let servers = servers.iter().map(|server| {
+        let connections = [ConnectionConfig::udp(), ConnectionConfig::tcp()].map(|mut connection| {
+            connection.port = server.port();
+            connection
+        });
+        // What one does not know another may.
+        NameServerConfig::new(server.ip(), false, connections.into())
+    });
+    let config = ResolverConfig::from_name_servers(servers.collect());
+    let mut builder = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
+    let options = builder.options_mut();
+    options.timeout = SERVER_PATIENCE;
+    options.num_concurrent_reqs = 1;
+    options.server_ordering_strategy = ServerOrderingStrategy::UserProvidedOrder;
+    built(builder).map(Arc::new)
+}
+
+/// Without a cache: what is known is kept here, and for as long as its TTL says.
+fn built(mut builder: ResolverBuilder<TokioRuntimeProvider>) -> Option<TokioResolver> {
+    let options = builder.options_mut();
+    options.use_hosts_file = ResolveHosts::Never;
+    options.cache_size = 0;
+    options.ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
+    builder.build().ok()
 }
 
 /// The addresses that a hosts file gives a name, in its order.
@@ -174,7 +211,7 @@ mod tests {
     #[tokio::test]
     async fn an_address_is_not_looked_up() {
         for (host, expected) in [("127.0.0.1", "127.0.0.1:80"), ("[::1]", "[::1]:80")] {
-            let addresses = Addresses::new(host, 80, &Handle::current()).all().await.unwrap();
+            let addresses = Addresses::new(host, 80, None, &Handle::current()).all().await.unwrap();
             assert_eq!(addresses.iter().map(ToString::to_string).collect::<Vec<_>>(), [expected]);
         }
     }

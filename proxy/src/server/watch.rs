@@ -17,9 +17,6 @@ use super::http2::WINDOW_SECONDS;
 use crate::config::model::Limits;
 use crate::metrics::{Limit, WorkerMetrics};
 
-/// How long content may begin to move before its rate counts.
-const RATE_AFTER: Duration = Duration::from_secs(30);
-
 /// How long a client may go on sending after its answer, see [`Phase::Lingering`].
 const LINGER: Duration = Duration::from_secs(5);
 
@@ -28,7 +25,7 @@ const TUNNEL_IDLE: Duration = Duration::from_secs(3_600);
 
 /// How often connections are looked at: often enough for the smallest limit, and never more often than every ten milliseconds.
 pub(super) fn tick(limits: &Limits) -> Duration {
-    [limits.head_timeout, limits.idle_timeout, limits.keep_alive, limits.handshake_timeout]
+    [limits.head_timeout, limits.idle_timeout, limits.keep_alive, limits.handshake_timeout, limits.rate_after]
         .into_iter()
         .min()
         .map_or(Duration::from_secs(1), |least| least / 4)
@@ -131,9 +128,9 @@ impl Watch {
             return Some(Verdict { order: Order::End, because: Limit::WriteIdle });
         }
         let window = now - owing.window_since;
-        if window >= RATE_AFTER {
-            let least = limits.rate_bytes_min.saturating_mul(window.as_secs());
-            if out - owing.window_out < least {
+        if window >= limits.rate_after {
+            let least = u128::from(limits.rate_bytes_min) * window.as_millis() / 1_000;
+            if u128::from(out - owing.window_out) < least {
                 return Some(Verdict { order: Order::End, because: Limit::Rate });
             }
             owing.window_out = out;

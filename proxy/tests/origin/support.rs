@@ -121,6 +121,7 @@ pub(crate) fn spec(
     let mut spec = model::Origin {
         name: "app".into(),
         servers,
+        resolvers: Vec::new(),
         balance: model::Balance::RoundRobin,
         health: None,
         max_failures: 5,

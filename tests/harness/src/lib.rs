@@ -5,6 +5,7 @@
 //! - [`origin`]: an origin that counts and keeps its requests and answers from a closure, and one that follows a
 //!   script, connection by connection, byte by byte.
 //! - [`weir`]: the real binary with a configuration file of its own, on ports that the system picks.
+//! - [`names`]: a name server that says what a test wants.
 //! - [`redis`]: real Redis servers, alone, with Sentinels, as a Cluster.
 //! - [`browser`]: a browser, as far as cookies go.
 //! - [`h2`]: HTTP/2, well-formed through hyper and otherwise frame by frame.
@@ -16,6 +17,7 @@
 
 pub mod browser;
 pub mod h2;
+pub mod names;
 pub mod origin;
 pub mod random;
 pub mod redis;
@@ -26,6 +28,7 @@ pub mod wire;
 
 pub use browser::Browser;
 pub use h2::{H2Client, H2Origin};
+pub use names::NameServer;
 pub use origin::{Origin, Reply, Script};
 pub use redis::RedisServer;
 pub use weir::Weir;

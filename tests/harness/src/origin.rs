@@ -251,6 +251,14 @@ impl Origin {
         Origin::launch(Place::Tcp(any_port()), None, true, Box::new(handler))
     }
 
+    /// An origin on this address and port.
+    pub fn start_at(
+        address: SocketAddr,
+        handler: impl Fn(&Request) -> Reply + Send + Sync + 'static,
+    ) -> Origin {
+        Origin::launch(Place::Tcp(address), None, true, Box::new(handler))
+    }
+
     /// An origin that counts its requests and keeps none of them, for when there are many.
     pub fn start_counting(handler: impl Fn(&Request) -> Reply + Send + Sync + 'static) -> Origin {
         Origin::launch(Place::Tcp(any_port()), None, false, Box::new(handler))

@@ -1,5 +1,6 @@
 //! `[origin.NAME]`: the servers behind Weir.
 
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -45,9 +46,16 @@ impl Resolver<'_> {
             pair => self.certificate(pair, &tls.span, tls.is_clear()),
         };
         let seconds = Duration::from_secs;
+        let resolvers: Vec<_> = many(&origin.resolvers).filter_map(|at| self.name_server(at)).collect();
+        if let Some(at) = origin.resolvers.get()
+            && at.value.0.is_empty()
+        {
+            self.wrong_with_help(&at.span, "nobody knows a name then", "leave `resolvers` out, or name one");
+        }
         Origin {
             name,
             servers,
+            resolvers,
             balance: origin.balance.or(Balance::RoundRobin),
             health,
             max_failures: to_u32(&origin.max_failures, 5),
@@ -74,6 +82,21 @@ impl Resolver<'_> {
             session_mac: origin.session_mac.value().map(|secret| Secret(secret.0.clone())),
             own_host: origin.host.or(schema::HostChoice::Client) == schema::HostChoice::Server,
         }
+    }
+
+    fn name_server(&self, at: &At<Text>) -> Option<SocketAddr> {
+        const DNS_PORT: u16 = 53;
+        let text = at.value.value.trim();
+        let alone = || text.trim_matches(['[', ']']).parse::<IpAddr>().ok();
+        let address = text.parse().ok().or_else(|| Some(SocketAddr::new(alone()?, DNS_PORT)));
+        if address.is_none() {
+            self.wrong_with_help(
+                &at.span,
+                format!("`{}` is not the address of a name server", at.value.shown),
+                "write an address, as \"10.0.0.2\" or \"127.0.0.1:5353\"; a name would need a name server itself",
+            );
+        }
+        address.filter(|address: &SocketAddr| address.port() != 0)
     }
 
     pub(super) fn health(&self, health: &schema::HealthCheck) -> HealthCheck {

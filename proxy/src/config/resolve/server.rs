@@ -190,6 +190,7 @@ impl Resolver<'_> {
             head_timeout: self.limit_duration(&limits.head_timeout, default.head_timeout),
             idle_timeout: self.limit_duration(&limits.idle_timeout, default.idle_timeout),
             rate_bytes_min: self.size(&limits.rate_bytes_min, default.rate_bytes_min, 0),
+            rate_after: self.limit_duration(&limits.rate_after, default.rate_after),
             keep_alive: self.limit_duration(&limits.keep_alive, default.keep_alive),
             body_bytes: self.size(&limits.body_bytes, default.body_bytes, 0),
             interim_responses: to_usize(&limits.interim_responses, default.interim_responses),
