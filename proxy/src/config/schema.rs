@@ -271,8 +271,8 @@ table! {
         /// `"http://10.0.0.5:8000"`, `"https://app.internal"`, `"unix:/run/app.sock"`, or `{ url = …, weight = 2 }`. A name is looked up again when its DNS
         /// entry ends.
         servers: OneOrMany<OriginServer> = "required",
-        /// The name servers that are asked for the addresses of `servers`, by address: `"10.0.0.2"`, `"127.0.0.1:5353"`. The next one is asked where one
-        /// does not answer.
+        /// The name servers that are asked for the addresses of `servers`, by address: `"10.0.0.2"`, `"127.0.0.1:5353"`. All are
+        /// asked at once, and the first answer counts.
         resolvers: OneOrMany<Text> = "those of `/etc/resolv.conf`",
         /// How one is chosen: in turn; the one with the fewest requests under way; or by a hash of the URL, so that each server sees the same URLs.
         balance: Balance = "\"round-robin\"",

@@ -10,7 +10,6 @@ use std::time::Duration;
 use arc_swap::ArcSwapOption;
 use hickory_resolver::config::{
     ConnectionConfig, LookupIpStrategy, NameServerConfig, ResolveHosts, ResolverConfig,
-    ServerOrderingStrategy,
 };
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::{ResolverBuilder, TokioResolver};
@@ -24,8 +23,8 @@ const TTL_MIN: Duration = Duration::from_secs(1);
 const TTL_MAX: Duration = Duration::from_secs(3600);
 /// How long what `/etc/hosts` says is believed, and how long after a failed lookup the next one is made.
 const HOSTS_TTL: Duration = Duration::from_secs(5);
-/// How long one name server is waited for, where they are named one by one: it leaves time for the next one before a connection has to stand.
-const SERVER_PATIENCE: Duration = Duration::from_millis(500);
+/// How long an answer of a name server that the file names is waited for before it is asked once more.
+const SERVER_PATIENCE: Duration = Duration::from_millis(800);
 
 /// The addresses of one server.
 pub(super) struct Addresses {
@@ -155,7 +154,7 @@ fn system() -> Option<&'static TokioResolver> {
     RESOLVER.get_or_init(|| built(TokioResolver::builder_tokio().ok()?)).as_ref()
 }
 
-/// One that asks these servers, in this order.
+/// One that asks these servers all at once, and believes the first that knows: one that is silent delays nobody.
 pub(super) fn asking(servers: &[SocketAddr]) -> Option<Arc<TokioResolver>> {
     let servers = servers.iter().map(|server| {
         let connections = [ConnectionConfig::udp(), ConnectionConfig::tcp()].map(|mut connection| {
@@ -165,12 +164,14 @@ pub(super) fn asking(servers: &[SocketAddr]) -> Option<Arc<TokioResolver>> {
         // What one does not know another may.
         NameServerConfig::new(server.ip(), false, connections.into())
     });
-    let config = ResolverConfig::from_name_servers(servers.collect());
+    let servers: Vec<_> = servers.collect();
+    let at_once = servers.len();
+    let config = ResolverConfig::from_name_servers(servers);
     let mut builder = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
     let options = builder.options_mut();
     options.timeout = SERVER_PATIENCE;
-    options.num_concurrent_reqs = 1;
-    options.server_ordering_strategy = ServerOrderingStrategy::UserProvidedOrder;
+    options.attempts = 1;
+    options.num_concurrent_reqs = at_once;
     built(builder).map(Arc::new)
 }
 
