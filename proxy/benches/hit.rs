@@ -90,7 +90,7 @@ fn main() -> io::Result<()> {
     let policy = Policy::default();
     let purges = Arc::new(Purges::default());
     let spec = model::Cache::new("default");
-    let cache = Arc::new(NamedCache::new(spec, &limits, purges.clone(), now.wall));
+    let cache = Arc::new(NamedCache::new(spec, &limits, purges.clone(), now));
     let response = fields(&[
         ("date", "Sat, 21 Nov 2026 07:46:10 GMT"),
         ("server", "origin"),

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use cache_semantics::Now;
@@ -25,10 +25,12 @@ use crate::config::model;
 use crate::content::{Content, FillBudget};
 use crate::durable::bodies::Bodies;
 use crate::error::ProxyError;
-use crate::purge::{Known, Labels, Purges, Softened, Verdict};
+use crate::purge::epochs::{self, Epoch};
+use crate::purge::{Labels, Purges, Softened, Stamp, Verdict};
 use crate::searches::Searches;
 use crate::store::memory::{Keep, Memory};
 use crate::store::shared::SharedTier;
+use crate::store::wire;
 use crate::store::{self, Carried, Encoded, Encodings, Origins, StoredResponse};
 
 /// How long an uncacheable answer is remembered: requests for it do not wait for one another meanwhile.
@@ -56,8 +58,8 @@ pub struct NamedCache {
     variants_dropped: Arc<AtomicU64>,
     /// The tier behind memory, shared with other proxies.
     pub shared: Option<Arc<SharedTier>>,
-    /// When this proxy began with the epoch.
-    epoch_since: SystemTime,
+    /// The epoch it is in, and since when.
+    epoch: Option<Arc<Epoch>>,
     /// Hits that were served although nobody could tell whether others had purged them.
     unverified_hits: Arc<AtomicU64>,
 }
@@ -144,15 +146,16 @@ pub struct Hit {
 
 impl Arriving {
     /// Whether nothing has purged it since its fetch began. Who comes after a purge must not be given what was fetched before it.
-    pub fn is_valid(&self, purges: &Purges, cache: &str, key: &[u8]) -> bool {
+    pub fn is_valid(&self, cache: &NamedCache, key: &[u8]) -> bool {
         let Origins { stamp, labels, .. } = &self.origins;
-        matches!(purges.check(stamp.number, || Known { key, cache, labels }), Verdict::Valid(_))
+        matches!(cache.purges.check(stamp.number, || cache.spec.known(key, labels)), Verdict::Valid(_))
     }
 }
 
 impl NamedCache {
-    /// An empty cache, of an epoch that begins now.
-    pub fn new(spec: model::Cache, limits: &model::Limits, purges: Arc<Purges>, now: SystemTime) -> Self {
+    /// An empty cache. Its epoch begins now, unless it is known to have begun.
+    pub fn new(spec: model::Cache, limits: &model::Limits, purges: Arc<Purges>, now: Now) -> Self {
+        let epoch = epoch_of(&spec, &purges, now);
         Self {
             memory: Arc::new(Memory::new(spec.max_memory, spec.max_entries, spec.max_body)),
             fills: Arc::new(Fills::new(limits.waiters)),
@@ -165,7 +168,7 @@ impl NamedCache {
             variants_max: limits.variants,
             variants_dropped: Arc::default(),
             shared: None,
-            epoch_since: now,
+            epoch,
             unverified_hits: Arc::default(),
             spec,
         }
@@ -177,7 +180,7 @@ impl NamedCache {
     }
 
     /// The same cache, with all that it holds, under another description. `None`: what it holds cannot be kept under it. Another epoch begins now.
-    pub fn described_as(&self, spec: &model::Cache, limits: &model::Limits, now: SystemTime) -> Option<Self> {
+    pub fn described_as(&self, spec: &model::Cache, limits: &model::Limits, now: Now) -> Option<Self> {
         let keeps = self.spec.enabled == spec.enabled
             && self.spec.version == spec.version
             && self.memory.resize(spec.max_memory, spec.max_entries, spec.max_body);
@@ -196,7 +199,7 @@ impl NamedCache {
                 variants_max: limits.variants,
                 variants_dropped: self.variants_dropped.clone(),
                 shared: None,
-                epoch_since: if self.spec.epoch == spec.epoch { self.epoch_since } else { now },
+                epoch: epoch_of(spec, &self.purges, now),
                 unverified_hits: self.unverified_hits.clone(),
             }
         })
@@ -214,7 +217,7 @@ impl NamedCache {
 
     /// Whether something belongs to another epoch, and the time in which that is still served is over.
     pub fn is_outdated(&self, labels: &Labels, now: Now) -> bool {
-        let since = || now.wall.duration_since(self.epoch_since).unwrap_or_default();
+        let since = || self.epoch.as_ref().map_or(Duration::ZERO, |epoch| epoch.age(now.mono));
         self.is_of_other_epoch(labels) && since() >= self.spec.epoch_grace
     }
 
@@ -288,7 +291,7 @@ impl NamedCache {
         // Nearly always nothing new was purged, and this costs one comparison.
         let softened;
         let mut because = None;
-        let stored = match stored.check(&self.purges, &self.spec.name, key) {
+        let stored = match stored.check(&self.purges, &self.spec, key) {
             Verdict::Softened(how) => {
                 softened = self.soften(key, stored, how, now);
                 because = Some(Reason::SoftPurged);
@@ -339,7 +342,7 @@ impl NamedCache {
     }
 
     fn is_purged(&self, key: &[u8], stored: &StoredResponse) -> bool {
-        stored.check(&self.purges, &self.spec.name, key) == Verdict::Purged
+        stored.check(&self.purges, &self.spec, key) == Verdict::Purged
     }
 
     /// Puts a response on the terms on which a soft purge leaves it.
@@ -355,8 +358,7 @@ impl NamedCache {
 
     /// What an earlier epoch has left is stale since ours began. What comes of it from then on is ours.
     fn take_into_epoch(&self, key: &[u8], stored: &Arc<StoredResponse>, now: Now) -> Arc<StoredResponse> {
-        let since = self.epoch_since.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let since_ms = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
+        let since_ms = self.epoch.as_ref().map_or(0, |epoch| epochs::began_ms(epoch, now));
         let terms = stored.terms.softened(since_ms, Some(self.spec.epoch_grace), now);
         let labels = Labels::clone(&stored.labels).of_epoch(self.spec.epoch.clone());
         self.replace(key, stored, stored.with_labels(terms, Arc::new(labels)))
@@ -481,6 +483,31 @@ impl NamedCache {
         });
     }
 
+    /// Builds what is stored of a response that another tier held. `number`: up to which purge it is known to be valid; `softened`: what a purge made of it.
+    pub fn revive(
+        &self,
+        read: wire::Read,
+        beside: Vec<Bytes>,
+        (number, softened): (u64, Option<Softened>),
+        now: Now,
+    ) -> Result<StoredResponse, wire::Corrupt> {
+        let wire::Read { status, mut headers, part, terms, variant, labels, position, compressible, content } =
+            read;
+        let terms = match softened {
+            Some(how) => terms.softened(how.since_ms, how.grace, now),
+            None => terms,
+        };
+        let origins = Origins { variant, labels: Arc::new(labels), stamp: Stamp { position, number } };
+        let len = usize::try_from(content.raw_length()).map_err(|_| wire::Corrupt::TooLarge)?;
+        if len > store::PACKED_MAX {
+            let pieces = content.unpack(beside)?;
+            return Ok(self.build(status, headers, &pieces, part, terms, origins, compressible));
+        }
+        let encoded = encodings(status, &mut headers, len, part.is_none() && compressible);
+        let head = store::StoredHead::pack_with(&headers, len, |block| content.unpack_behind(beside, block))?;
+        Ok(StoredResponse::new(status, head, store::Content::Packed, part, terms, origins, encoded))
+    }
+
     /// Builds what is stored of a response whose content is complete.
     #[expect(
         clippy::too_many_arguments,
@@ -497,15 +524,7 @@ impl NamedCache {
         compressible: bool,
     ) -> StoredResponse {
         let len: usize = pieces.iter().map(Bytes::len).sum();
-        headers.remove(http::header::CONTENT_LENGTH);
-        let compressible =
-            compressible && part.is_none() && is_compressible(status, &headers, Some(len as u64));
-        let encoded = if compressible {
-            negotiate::vary_on_encoding(&mut headers);
-            Encodings::Made(Box::default())
-        } else {
-            Encodings::Never
-        };
+        let encoded = encodings(status, &mut headers, len, part.is_none() && compressible);
         let (head, content) = store::pack(&headers, pieces);
         StoredResponse::new(status, head, content, part, terms, origins, encoded)
     }
@@ -595,7 +614,7 @@ impl NamedCache {
             if is_over || self.is_outdated(&stored.labels, now) {
                 return Keep::No;
             }
-            match stored.check(&self.purges, &self.spec.name, key) {
+            match stored.check(&self.purges, &self.spec, key) {
                 Verdict::Valid(_) => Keep::Same,
                 // Now, for the record will be forgotten.
                 Verdict::Softened(how) => Keep::Other(Arc::new(softened(stored, how, now))),
@@ -605,8 +624,23 @@ impl NamedCache {
     }
 }
 
+/// Whether encodings will be made of it; then its fields say so. The length of content is the content's own.
+fn encodings(status: StatusCode, headers: &mut HeaderMap, len: usize, compressible: bool) -> Encodings {
+    headers.remove(http::header::CONTENT_LENGTH);
+    if compressible && is_compressible(status, headers, Some(len as u64)) {
+        negotiate::vary_on_encoding(headers);
+        Encodings::Made(Box::default())
+    } else {
+        Encodings::Never
+    }
+}
+
 fn softened(stored: &StoredResponse, how: Softened, now: Now) -> StoredResponse {
     stored.with_terms(stored.terms.softened(how.since_ms, how.grace, now), how.upto)
+}
+
+fn epoch_of(spec: &model::Cache, purges: &Purges, now: Now) -> Option<Arc<Epoch>> {
+    spec.epoch.as_ref().map(|epoch| purges.begin_epoch(&spec.name, epoch, now))
 }
 
 /// Content of fills is not in the tier yet, so it has a share of its own on top.

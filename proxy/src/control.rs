@@ -11,7 +11,7 @@ use crate::metrics::{Reading, Readings};
 use crate::origin::metrics::ServerState;
 use crate::proxy::Proxy;
 use crate::purge::order::{Named, Order};
-use crate::purge::{self, Purges, Target, Wait, triggers};
+use crate::purge::{self, Target, Wait, triggers};
 use crate::redis::Redis;
 use crate::redis::metrics::Operation;
 
@@ -133,6 +133,12 @@ impl Control for Proxy {
                     "under_way": status.in_flight,
                     "connections_made": status.links,
                     "trouble": status.trouble,
+                    "writes_trouble": status.writes_trouble,
+                    "replicas": status.replicas.iter().map(|replica| json!({
+                        "url": replica.url,
+                        "read": replica.is_read,
+                        "trouble": replica.trouble,
+                    })).collect::<Vec<_>>(),
                     "settings_to_mend": status.advice.iter().map(|advice| advice.line()).collect::<Vec<_>>(),
                 });
                 (name.to_string(), of_redis)
@@ -144,7 +150,7 @@ impl Control for Proxy {
             "origins": origins,
             "redis": redis,
             "purges": self.purges.status(),
-            "data": data_status(&self.purges),
+            "data": data_status(self),
             "routes": snapshot.plans.iter().map(|plan| &*plan.route.name).collect::<Vec<_>>(),
         })
     }
@@ -255,6 +261,10 @@ fn redis_readings(name: &str, redis: &Redis, into: &mut Readings) {
     into.note(Reading::RedisConnectedSeconds, &labels, status.connected_for.as_secs_f64());
     into.note(Reading::RedisWritable, &labels, f64::from(u8::from(status.writable)));
     into.note(Reading::RedisServersOpen, &labels, status.shards_open as f64);
+    if redis.has_replicas() {
+        let read = status.replicas.iter().filter(|replica| replica.is_read).count();
+        into.note(Reading::RedisReplicas, &labels, read as f64);
+    }
     into.note(Reading::RedisInFlight, &labels, status.in_flight as f64);
     let connects = [("ok", &counted.connects), ("failed", &counted.connects_failed)];
     for (outcome, count) in connects {
@@ -284,18 +294,21 @@ fn takes_requests(state: ServerState) -> bool {
     matches!(state, ServerState::Up | ServerState::Starting)
 }
 
-/// The embedded store; null: there is none.
-fn data_status(purges: &Purges) -> serde_json::Value {
+/// The embedded store; null: there is none, and none is wanted.
+fn data_status(proxy: &Proxy) -> serde_json::Value {
+    let purges = &*proxy.purges;
     let journal =
-        purges.journal().map(|journal| json!({ "off": journal.is_off(), "failures": journal.failures() }));
+        purges.journal().map(|journal| json!({ "off": journal.is_off(), "trouble": journal.trouble(), "failures": journal.failures() }));
     let Some(bodies) = purges.bodies() else {
-        return json!(journal.map(|journal| json!({ "journal": journal })));
+        let is_wanted = journal.is_some() || proxy.store_trouble.is_some();
+        return json!(is_wanted.then(|| json!({ "journal": journal, "trouble": proxy.store_trouble })));
     };
     let counted = bodies.counted();
     let read = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
     json!({
         "journal": journal,
         "off": bodies.is_off(),
+        "trouble": bodies.trouble().or_else(|| proxy.store_trouble.clone()),
         "bytes": read(&counted.bytes),
         "written": read(&counted.written),
         "hits": read(&counted.hits),

@@ -359,6 +359,8 @@ labels! {
         RedisWritable = "redis_writable",
         /// Servers of a Cluster that are not asked; label `redis`.
         RedisServersOpen = "redis_servers_not_asked",
+        /// Replicas that values are read from; label `redis`.
+        RedisReplicas = "redis_replicas_read",
         /// Commands under way; label `redis`.
         RedisInFlight = "redis_commands_in_progress",
         /// Attempts to connect; labels `redis`, `outcome`.
@@ -471,6 +473,7 @@ impl Reading {
             Self::RedisConnectedSeconds => "How long the connections to Redis have been there.",
             Self::RedisWritable => "Whether Redis takes writes.",
             Self::RedisServersOpen => "Servers of a Redis Cluster that are not asked for the moment.",
+            Self::RedisReplicas => "Replicas of Redis that values are read from.",
             Self::RedisInFlight => "Commands under way to Redis.",
             Self::RedisConnects => "Attempts to connect to Redis.",
             Self::RedisOperations => "Commands sent to Redis.",

@@ -13,9 +13,9 @@ use crate::clock::Clock;
 use crate::compress::Compressor;
 use crate::config::model::{Action, Config, Route};
 use crate::cookies::Cookies;
-use crate::durable::FolderLock;
 use crate::durable::bodies::Bodies;
 use crate::durable::journal::Journal;
+use crate::durable::{FolderLock, StoreError};
 use crate::limit::{self, Limiter, PlanLimit};
 use crate::metrics::Metrics;
 use crate::origin::{Origin, OriginSetupError};
@@ -46,6 +46,8 @@ pub struct Proxy {
     /// What runs plugins.
     pub plugins: plugin::Registry,
     background: Handle,
+    /// Why the embedded store is not there, or not whole, although it is configured.
+    pub store_trouble: Option<String>,
     /// Keeps other proxies out of the folder of the embedded store.
     _folder: Option<FolderLock>,
 }
@@ -138,9 +140,20 @@ impl Proxy {
         background: Handle,
     ) -> Result<Arc<Self>, SetupError> {
         let place = LogPlace::of(&config);
+        // Why there is no store, or not all of it, for who looks at the status.
+        let store_trouble = Mutex::new(None::<String>);
+        let told = |error: &StoreError| {
+            let cause = std::error::Error::source(error).map(ToString::to_string);
+            let text = cause.iter().fold(error.to_string(), |text, cause| format!("{text}: {cause}"));
+            store_trouble.lock().get_or_insert(text);
+            cause
+        };
         let folder = config.data.as_ref().and_then(|data| {
             FolderLock::take(&data.path)
-                .inspect_err(|error| tracing::error!(%error, "there is no embedded store"))
+                .inspect_err(|error| {
+                    let cause = told(error);
+                    tracing::error!(%error, cause, "there is no embedded store");
+                })
                 .ok()
         });
         // A folder that others use, or that cannot be written to, is left alone.
@@ -149,7 +162,7 @@ impl Proxy {
             let log = place.as_ref().map_or("alone", |place| &*place.prefix);
             Journal::open(&data.path, log)
                 .inspect_err(|error| {
-                    let cause = std::error::Error::source(error).map(ToString::to_string);
+                    let cause = told(error);
                     tracing::error!(%error, cause, "there is no purge journal: what is purged is not remembered over a restart");
                 })
                 .ok()
@@ -160,7 +173,7 @@ impl Proxy {
             }
             Bodies::open(&data.path, data.cache_size, journal.belongs_to_bodies(), clock.clone())
                 .inspect_err(|error| {
-                    let cause = std::error::Error::source(error).map(ToString::to_string);
+                    let cause = told(error);
                     tracing::error!(%error, cause, "there is no tier on disk");
                 })
                 .ok()
@@ -187,6 +200,7 @@ impl Proxy {
             plugins,
             background,
             _folder: folder,
+            store_trouble: store_trouble.into_inner(),
         }))
     }
 
@@ -327,7 +341,7 @@ impl Snapshot {
         let mut caches = BTreeMap::new();
         for (name, spec) in &config.caches {
             let kept = before.and_then(|before| before.caches.get(name));
-            let now = with.clock.now().wall;
+            let now = with.clock.now();
             let cache = kept.and_then(|kept| kept.described_as(spec, limits, now));
             let mut cache =
                 cache.unwrap_or_else(|| NamedCache::new(spec.clone(), limits, purges.clone(), now));

@@ -21,6 +21,7 @@ mod proxying;
 mod purging;
 mod purging_together;
 mod redis;
+mod replicas;
 mod resources;
 mod routes;
 mod sessions;

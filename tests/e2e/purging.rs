@@ -62,13 +62,14 @@ fn counting_by_path() -> Origin {
 fn each_way_to_name_what_is_purged_reaches_what_it_names_and_nothing_else() {
     let origin = counting_by_path();
     let weir = Weir::with(&format!(
-        "[[route]]\nname = \"blog\"\nmatch = {{ path = \"/blog/**\" }}\norigin = \"{0}\"\n\
+        "[cache.default]\nversion = 3\n\
+         [[route]]\nname = \"blog\"\nmatch = {{ path = \"/blog/**\" }}\norigin = \"{0}\"\n\
          [[route]]\nname = \"rest\"\norigin = \"{0}\"\n",
         origin.url()
     ));
     let paths = ["/blog/1", "/blog/2", "/news"];
     let host = "weir.test";
-    let cases: [(&str, String, [bool; 3]); 9] = [
+    let cases: [(&str, String, [bool; 3]); 12] = [
         ("a URL", format!("url=http://{host}/blog/1"), [true, false, false]),
         ("a tag", "tag=page:blog:1".to_owned(), [true, false, false]),
         ("several tags", "tag=page:blog:1&tag=page:news".to_owned(), [true, false, true]),
@@ -77,6 +78,9 @@ fn each_way_to_name_what_is_purged_reaches_what_it_names_and_nothing_else() {
         ("a host", format!("host={host}"), [true, true, true]),
         ("a route", "route=rest".to_owned(), [false, false, true]),
         ("a cache", "cache=default".to_owned(), [true, true, true]),
+        ("its version", "version=default:3".to_owned(), [true, true, true]),
+        ("that version of all", "version=3".to_owned(), [true, true, true]),
+        ("another version", "version=default:2".to_owned(), [false, false, false]),
         ("another host", "host=other.example".to_owned(), [false, false, false]),
     ];
     for (what, query, gone) in cases {

@@ -230,3 +230,77 @@ fn another_epoch_makes_stale_what_was_stored() {
     assert_eq!(third.admin("POST", "/purge?epoch=three").status, 200);
     assert_ne!(third.get("/other").text(), before);
 }
+
+#[test]
+fn the_grace_of_an_epoch_counts_from_the_first_proxy_that_began_with_it() {
+    let (redis, origin) = (RedisServer::start(), counting("page"));
+    let url = redis.url();
+    let settled = |weir: &Weir| weir.metric("redis_connected_seconds", &["main"]) > 1.1;
+    let first = of_epoch(&url, &origin, "one", "1h");
+    eventually("it is asked for all keys", || settled(&first));
+    for path in ["/page", "/other"] {
+        first.get(path);
+    }
+    eventually("all of it is in Redis", || first.metric("cache_redis_total", &["written"]) >= 2.0);
+    let known = || {
+        let keys = redis.keys();
+        keys.into_iter().filter(|key| key.starts_with("{test}:epoch:")).collect::<Vec<_>>()
+    };
+    let of_first = known();
+    assert_eq!(of_first.len(), 1, "it has told that it began");
+
+    let second = of_epoch(&url, &origin, "two", "1h");
+    eventually("it is asked for all keys", || settled(&second));
+    let stale = second.get("/page");
+    assert!(
+        stale.is_hit() && stale.cache_status().contains("stale-while-revalidate"),
+        "{}",
+        stale.cache_status()
+    );
+    let of_second: Vec<String> = known().into_iter().filter(|key| !of_first.contains(key)).collect();
+    assert_eq!(of_second.len(), 1);
+    // As if it had begun two hours ago.
+    let began: u64 = redis.ask(&["GET", &of_second[0]]).text().parse().unwrap();
+    redis.ask(&["SET", &of_second[0], &(began - 7_200_000).to_string()]);
+
+    let third = of_epoch(&url, &origin, "two", "1h");
+    eventually("it is asked for all keys", || settled(&third));
+    let answer = third.get("/other");
+    assert!(!answer.is_hit(), "the grace was over before this one began: {}", answer.cache_status());
+    // A Redis that forgot it is told again, and knows no less than before.
+    redis.ask(&["DEL", &of_second[0]]);
+    redis.ask(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]);
+    eventually("it is told", || {
+        redis.ask(&["GET", &of_second[0]]).text().parse::<u64>().is_ok_and(|told| told < began - 7_100_000)
+    });
+}
+
+#[test]
+fn a_version_that_was_purged_is_not_gone_back_to() {
+    let (redis, origin) = (RedisServer::start(), counting("page"));
+    let settled = |weir: &Weir| weir.metric("redis_connected_seconds", &["main"]) > 1.1;
+    let of_version = |number: u32| {
+        let weir = proxy(&redis.url(), &origin, &format!("version = {number}"));
+        eventually("it is asked for all keys", || settled(&weir));
+        weir
+    };
+    let old = of_version(1);
+    let (page, other) = (old.get("/page").text(), old.get("/other").text());
+    eventually("both are in Redis", || old.metric("cache_redis_total", &["written"]) >= 2.0);
+    drop(old);
+    let new = of_version(2);
+    assert!(!new.get("/page").is_hit(), "another version has nothing of it");
+    drop(new);
+    let back = of_version(1);
+    let found = back.get("/page");
+    assert!(
+        found.is_hit() && found.text() == page,
+        "what was not purged is there again: {}",
+        found.cache_status()
+    );
+    assert_eq!(back.admin("POST", "/purge?version=default:2").status, 200);
+    assert!(back.get("/page").is_hit());
+    assert_eq!(back.admin("POST", "/purge?version=default:1").status, 200);
+    assert_ne!(back.get("/page").text(), page);
+    assert_ne!(back.get("/other").text(), other, "in Redis too");
+}

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use harness::random::Random;
 use harness::redis::Value;
 use harness::wire::request_bytes;
-use harness::{Gate, Origin, RedisServer, Reply, Weir, eventually};
+use harness::{Between, Gate, Loss, Origin, RedisServer, Reply, Weir, eventually};
 
 /// What the origin says of a path: long enough to be compressed where the path says so, and different for every path.
 fn page(path: &str) -> String {
@@ -111,6 +111,86 @@ fn what_one_proxy_has_stored_the_other_finds() {
     }
     let head = one.ask("HEAD", "/page", &[], b"");
     assert!(head.is_hit());
+}
+
+#[test]
+fn an_answer_of_redis_that_is_lost_is_asked_for_once_more_and_is_a_hit() {
+    let (origin, redis) = (origin(), RedisServer::start());
+    // Of the connections that workers have of their own: those begin by asking whom they have reached.
+    let between = Between::start(redis.port(), b"*2\r\n$4\r\nINFO", b":c:");
+    let budgets = "read_budget = \"2s\"\nwrite_budget = \"5s\"\n[cache.default]";
+    let config = config(&origin, &format!("redis://127.0.0.1:{}", between.port()), "");
+    let (reader, writer) = (Weir::with(&config.replace("[cache.default]", budgets)), weir(&origin, &redis));
+    let links = || reader.metric("redis_connects_total", &["ok"]);
+    let mut number = 0;
+    for loss in [Loss::Cut, Loss::Swallowed, Loss::Cut] {
+        settle(&writer, &reader);
+        let (lost, links_before) = (between.lost(), links());
+        between.lose_next(loss);
+        // A worker that has no connection of its own yet uses another, on which nothing is lost.
+        eventually("an answer is lost", || {
+            number += 1;
+            let target = format!("/page-{number}");
+            store(&writer, &target);
+            let answer = reader.get(&target);
+            assert_eq!(answer.text(), page(&target), "{loss:?}");
+            let status = answer.cache_status();
+            assert!(answer.is_hit() && status.contains("detail=redis"), "{loss:?}: {status}");
+            assert_eq!(origin.count_of(&target), 1, "{loss:?}");
+            between.lost() > lost
+        });
+        assert_eq!(links(), links_before, "{loss:?}: the other connections stay");
+    }
+}
+
+#[test]
+fn many_clients_need_few_connections() {
+    let (origin, redis) = (origin(), RedisServer::start());
+    let config = config(&origin, &redis.url(), "");
+    let weir = Weir::with(&format!("[server.limits]\nconnections_per_address = 3000\n{config}"));
+    let connected = || weir.metric("redis_connected_seconds", &["main"]) > 1.1;
+    eventually("it is used", connected);
+    // All of them stay.
+    let clients: Vec<_> = (0..2_000)
+        .map(|number| {
+            let mut client = weir.client();
+            let target = format!("/page-{}", number % 500);
+            assert_eq!(client.get(&target).text(), page(&target));
+            client
+        })
+        .collect();
+    assert_eq!(clients.len(), 2_000);
+    eventually("their pages are in Redis", || shared(&weir, "written") >= 500.0);
+    let listed = redis.ask(&["CLIENT", "LIST"]).text();
+    // The one that asks is none of Weir's: fast, bulk, the reader of the log, and one for each worker.
+    let workers = std::thread::available_parallelism().unwrap().get();
+    assert!(listed.lines().count() - 1 <= 3 + workers, "{listed}");
+}
+
+#[test]
+fn a_full_redis_is_read_and_is_said_to_be_full() {
+    let (origin, redis) = (origin(), RedisServer::start());
+    let (one, other) = (weir(&origin, &redis), weir(&origin, &redis));
+    settle(&one, &other);
+    for number in 0..5 {
+        store(&one, &format!("/page-{number}"));
+    }
+    assert_eq!(redis.ask(&["CONFIG", "SET", "maxmemory", "1"]).text(), "OK");
+    let trouble = |weir: &Weir| {
+        let status: serde_json::Value = serde_json::from_str(&weir.admin("GET", "/status").text()).unwrap();
+        status["redis"]["main"]["writes_trouble"].as_str().unwrap_or_default().to_owned()
+    };
+    eventually("it is full", || trouble(&other).contains("OOM") && trouble(&one).contains("OOM"));
+    for number in 0..5 {
+        let found = other.get(&format!("/page-{number}"));
+        assert!(found.is_hit() && found.cache_status().contains("detail=redis"), "{}", found.cache_status());
+    }
+    let purged = one.admin("POST", "/purge?prefix=/page-1");
+    assert!(purged.status == 202 && purged.text().contains("\"replicated\":false"), "{}", purged.text());
+    assert_eq!(redis.ask(&["CONFIG", "SET", "maxmemory", "0"]).text(), "OK");
+    eventually("it is written again, and the other has heard", || {
+        trouble(&one).is_empty() && trouble(&other).is_empty() && !other.get("/page-1").is_hit()
+    });
 }
 
 #[test]
@@ -345,15 +425,28 @@ fn the_doctor_says_how_redis_is_and_what_to_mend() {
     let redis = RedisServer::with(&["--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru"]);
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("weir.toml");
-    let ask = |url: &str| {
-        std::fs::write(&path, config(&origin, url, "")).unwrap();
+    let ask_with = |url: &str, more: &str| {
+        std::fs::write(&path, format!("{}{more}", config(&origin, url, ""))).unwrap();
         let output = harness::weir::run(&["doctor", "redis", "--config", &path.display().to_string()]);
         let text = [output.stdout, output.stderr].concat();
-        (output.status.success(), String::from_utf8(text).unwrap())
+        (output.status.code(), String::from_utf8(text).unwrap())
+    };
+    let ask = |url: &str| {
+        let (code, text) = ask_with(url, "");
+        (code == Some(0), text)
     };
     let (well, text) = ask(&redis.url());
     assert!(well && text.contains("connected, 1 server(s), takes writes"), "{text}");
     assert!(text.contains("in redis.conf: maxmemory-policy volatile-lru"), "{text}");
+    // Where sessions lie it is more than a word.
+    let session = "[session]\nredis = \"main\"\ndurability = \"redis\"\n";
+    let (code, text) = ask_with(&redis.url(), session);
+    assert!(code == Some(2) && text.contains("visitors are logged out"), "{code:?} {text}");
+    assert!(text.contains("in redis.conf: maxmemory-policy volatile-lru"), "{text}");
+    assert!(text.contains("in redis.conf: appendonly yes"), "{text}");
+    let weir = Weir::with(&format!("{}{session}", config(&origin, &redis.url(), "")));
+    let line = weir.wait_for_line("visitors are logged out");
+    assert!(line.contains("maxmemory-policy volatile-lru"), "{line}");
     let url = redis.url().replace("redis://", "redis://:wrong-secret@");
     let (well, text) = ask(&url);
     assert!(!well && text.contains("does not let us in") && !text.contains("wrong-secret"), "{text}");

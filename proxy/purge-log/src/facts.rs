@@ -354,6 +354,8 @@ impl Facts {
             }
             subjects(self.seed.hash_one(("route", known.labels.route())));
             subjects(self.seed.hash_one(("cache", known.cache)));
+            subjects(self.version_subject(Some(known.cache), known.version));
+            subjects(self.version_subject(None, known.version));
             if let Some(epoch) = known.labels.epoch() {
                 subjects(self.seed.hash_one(("epoch", epoch)));
             }
@@ -385,6 +387,7 @@ impl Facts {
             Target::Host(host) => self.seed.hash_one(("host", &**host)),
             Target::Route(route) => self.seed.hash_one(("route", &**route)),
             Target::Cache(cache) => self.seed.hash_one(("cache", &**cache)),
+            Target::Version(version) => self.version_subject(version.cache.as_deref(), version.number),
             Target::Epoch(epoch) => self.seed.hash_one(("epoch", &**epoch)),
             Target::Url(url) => {
                 let (path, query) = match url.path_and_query.split_once('?') {
@@ -396,6 +399,10 @@ impl Facts {
             }
             Target::TagGlob(_) | Target::Prefix(_) | Target::Everything | Target::Mark(_) => 0,
         }
+    }
+
+    fn version_subject(&self, cache: Option<&str>, number: u64) -> u64 {
+        self.seed.hash_one(("version", cache, number))
     }
 
     fn url_subject(&self, url: &KeyUrl<'_>) -> u64 {
@@ -650,7 +657,7 @@ mod tests {
         }
 
         fn known(&self) -> Known<'_> {
-            Known { key: &self.key, cache: "default", labels: &self.labels }
+            Known { key: &self.key, cache: "default", version: 3, labels: &self.labels }
         }
     }
 
@@ -687,6 +694,11 @@ mod tests {
             ("route",      "page",                    false),
             ("cache",      "default",                 true),
             ("cache",      "chat",                    false),
+            ("version",    "default:3",               true),
+            ("version",    "3",                       true),
+            ("version",    "default:2",               false),
+            ("version",    "chat:3",                  false),
+            ("version",    "2",                       false),
             ("epoch",      "v7",                      true),
             ("epoch",      "v8",                      false),
             ("everything", "",                        true),

@@ -10,7 +10,7 @@
 //!    may have lost its end (another server, or one that knows less than we do), everything published in the last ten minutes is published again, behind a
 //!    mark that lies a minute ahead of all that anybody can have read; and nobody goes on before all who are registered have done so.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::facts::Facts;
@@ -43,6 +43,10 @@ pub struct Instance {
     rules: Rules,
     /// Our own records by number: those that are not published, and those that were of late.
     journal: BTreeMap<u64, Own>,
+    /// Of these, the numbers of those in force that the log has not taken; and those of them that are not on their way to it. Each event asks for them, and there may be a
+    /// hundred thousand that it has.
+    unpublished: BTreeSet<u64>,
+    unsent: BTreeSet<u64>,
     next_number: u64,
     /// The history of the log in which we were last open.
     history: Option<Box<str>>,
@@ -60,8 +64,6 @@ struct Own {
     applied: Option<u64>,
     /// Where the log has put it.
     position: Option<Position>,
-    /// Handed out to be sent on this connection.
-    in_flight: bool,
     /// When it was published, or read back from the journal.
     at: u64,
 }
@@ -189,6 +191,8 @@ impl Instance {
             facts,
             rules,
             journal: BTreeMap::new(),
+            unpublished: BTreeSet::new(),
+            unsent: BTreeSet::new(),
             next_number: 1,
             history: None,
             state: State::Away,
@@ -205,8 +209,21 @@ impl Instance {
             None => self.facts.apply_pending(&record),
         };
         self.next_number = self.next_number.max(number + 1);
-        let own = Own { record, applied: Some(applied), position, in_flight: false, at: now };
-        self.journal.insert(number, own);
+        self.journal.insert(number, Own { record, applied: Some(applied), position, at: now });
+        if position.is_none() {
+            self.awaits_publication(number);
+        }
+    }
+
+    fn awaits_publication(&mut self, number: u64) {
+        self.unpublished.insert(number);
+        self.unsent.insert(number);
+    }
+
+    /// The log has put a record of ours here.
+    fn published(&mut self, number: u64) {
+        self.unpublished.remove(&number);
+        self.unsent.remove(&number);
     }
 
     /// Puts back the history in which it was last open.
@@ -244,8 +261,7 @@ impl Instance {
         }
         let number = self.next_number;
         self.next_number += 1;
-        let own = Own { record, applied: None, position: None, in_flight: false, at: 0 };
-        self.journal.insert(number, own);
+        self.journal.insert(number, Own { record, applied: None, position: None, at: 0 });
         number
     }
 
@@ -255,20 +271,20 @@ impl Instance {
             && own.applied.is_none()
         {
             own.applied = Some(self.facts.apply_pending(&own.record));
+            self.awaits_publication(number);
         }
     }
 
     /// Numbers of our own records that the log has not taken, in force here.
     #[must_use]
     pub fn unpublished(&self) -> usize {
-        self.journal.values().filter(|own| own.applied.is_some() && own.position.is_none()).count()
+        self.unpublished.len()
     }
 
     /// Whether there is anything to be sent now.
     #[must_use]
     pub fn has_sends(&self) -> bool {
-        let unsent = |own: &Own| own.applied.is_some() && own.position.is_none() && !own.in_flight;
-        !matches!(self.state, State::Away) && self.journal.values().any(unsent)
+        !matches!(self.state, State::Away) && !self.unsent.is_empty()
     }
 
     /// When the lease in force was asked for.
@@ -295,13 +311,16 @@ impl Instance {
             // Trimmed before we have read it.
             self.facts.lost_up_to(server.deleted);
         }
-        for own in self.journal.values_mut() {
-            own.in_flight = false;
-            let of_late = own.position.is_some() && now.saturating_sub(own.at) < REPLAY_MS;
-            if changed && of_late && self.rules.replay {
-                own.position = None;
+        if changed && self.rules.replay {
+            for (number, own) in &mut self.journal {
+                if own.position.is_some() && now.saturating_sub(own.at) < REPLAY_MS {
+                    own.position = None;
+                    self.unpublished.insert(*number);
+                }
             }
         }
+        // Nothing is on its way on a new connection.
+        self.unsent.clone_from(&self.unpublished);
         let upto = server.head;
         // In a log that never had a record, no stamp was given out that a mark would have to lie behind.
         let unused = server.head.max(server.deleted).max(cursor) == Position::START;
@@ -351,15 +370,11 @@ impl Instance {
             let published = Published { issuer: self.id.clone(), number: 0, record };
             return vec![Send { number: None, at: Some(at), published }];
         }
-        let issuer = &self.id;
-        let unsent = self
-            .journal
-            .iter_mut()
-            .filter(|(_, own)| own.applied.is_some() && own.position.is_none() && !own.in_flight);
-        let sends = unsent.map(|(number, own)| {
-            own.in_flight = true;
-            let published = Published { issuer: issuer.clone(), number: *number, record: own.record.clone() };
-            Send { number: Some(*number), at: None, published }
+        let unsent = std::mem::take(&mut self.unsent);
+        let sends = unsent.into_iter().filter_map(|number| {
+            let record = self.journal.get(&number)?.record.clone();
+            let published = Published { issuer: self.id.clone(), number, record };
+            Some(Send { number: Some(number), at: None, published })
         });
         sends.collect()
     }
@@ -372,13 +387,28 @@ impl Instance {
                 recovery.marked = true;
             }
         }
-        if let Some(own) = number.and_then(|number| self.journal.get_mut(&number)) {
+        if let Some(number) = number
+            && let Some(own) = self.journal.get_mut(&number)
+        {
             own.position = Some(position);
-            own.in_flight = false;
             own.at = now;
+            self.published(number);
         }
         self.forget(now);
         self.step(now);
+    }
+
+    /// The log does not take what was handed out to be sent: it takes nothing now, or only this is to be tried again.
+    pub fn not_sent(&mut self, number: Option<u64>) {
+        match number {
+            Some(number) if self.unpublished.contains(&number) => drop(self.unsent.insert(number)),
+            Some(_) => {}
+            None => {
+                if let State::Recovering(recovery) = &mut self.state {
+                    recovery.mark_in_flight = false;
+                }
+            }
+        }
     }
 
     /// The log has refused our mark, because somebody has put a record behind where it was to stand: `head` is the newest now.
@@ -441,6 +471,7 @@ impl Instance {
                     self.facts.confirm(record, *applied, position);
                     // Its answer may have been lost with a connection; here it is all the same.
                     known.get_or_insert(position);
+                    self.published(*number);
                 }
                 Some(_) | None => {
                     self.facts.apply_at(record, position);

@@ -76,6 +76,8 @@ pub struct Known<'k> {
     pub key: &'k [u8],
     /// The named cache it is in.
     pub cache: &'k str,
+    /// The version of that cache under which it lies.
+    pub version: u64,
     /// Route and tags.
     pub labels: &'k Labels,
 }

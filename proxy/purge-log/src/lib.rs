@@ -32,4 +32,4 @@ pub use facts::{Facts, FillStamp, Judgement, Softened, Stamp, Verdict};
 pub use instance::{Announcement, Applied, Instance, Phase, Send, Server};
 pub use known::{Known, Labels};
 pub use position::Position;
-pub use target::{Mode, Prefix, Published, Record, Target, TargetError, Url};
+pub use target::{Mode, Prefix, Published, Record, Target, TargetError, Url, Version};

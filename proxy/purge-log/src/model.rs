@@ -1,7 +1,7 @@
 //! A model of several proxies, one Redis and one origin, driven by chance; the protocol in it is the real one.
 //!
 //! Commands and replies travel on connections that break: a command may be carried out and its reply lost. Redis fails over and loses its
-//! last records, its clock goes back, it trims its log. Proxies are cut off, end, and begin again with what their journal kept. Fills
+//! last records, its clock goes back, it trims its log. A replica of it lags by chance, and half of the look-ups read their values there. Proxies are cut off, end, and begin again with what their journal kept. Fills
 //! overlap with all of this. After each acknowledged purge, no answer that the protocol vouches for may be older than that purge.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -47,11 +47,13 @@ struct Driven {
     stamp_at_begin: bool,
     /// A purge is in the journal before it counts.
     journal: bool,
+    /// The end of the log is the primary's, also where the value is a replica's.
+    head_at_primary: bool,
 }
 
 impl Default for Driven {
     fn default() -> Self {
-        Self { rules: Rules::default(), stamp_at_begin: true, journal: true }
+        Self { rules: Rules::default(), stamp_at_begin: true, journal: true, head_at_primary: true }
     }
 }
 
@@ -95,6 +97,8 @@ struct Redis {
     behind_ms: u64,
     history: u64,
     shared: BTreeMap<usize, (u64, Position)>,
+    /// What a replica has of the values, and of the log: as it was when it last caught up.
+    replica: (BTreeMap<usize, (u64, Position)>, Position),
     keys: BTreeMap<String, (Announcement, u64)>,
     registered: BTreeSet<String>,
 }
@@ -113,17 +117,30 @@ enum Op {
     Read,
     Add(Send),
     Peers { purge: Option<usize> },
-    Get { page: usize, required: u64 },
+    Get { page: usize, required: u64, from_replica: bool },
     Put { page: usize, stored: Stored },
 }
 
 enum Reply {
     Server(Server),
-    Renewed { asked: u64, head: Position },
+    Renewed {
+        asked: u64,
+        head: Position,
+    },
     Entries(Batch),
     Added(Option<u64>, Result<Position, Position>),
-    Peers { purge: Option<usize>, said: Vec<(String, Option<Announcement>)> },
-    Got { page: usize, required: u64, found: Option<(u64, Position)>, head: Position, unread: Batch },
+    Peers {
+        purge: Option<usize>,
+        said: Vec<(String, Option<Announcement>)>,
+    },
+    Got {
+        page: usize,
+        required: u64,
+        from_replica: bool,
+        found: Option<(u64, Position)>,
+        head: Position,
+        unread: Batch,
+    },
     Nothing,
 }
 
@@ -185,6 +202,8 @@ struct Tally {
     runs: u64,
     memory_hits: u64,
     shared_hits: u64,
+    /// Hits whose value came from a replica.
+    replica_hits: u64,
     acknowledged: u64,
     stale: u64,
     stale_runs: u64,
@@ -264,6 +283,9 @@ impl World {
         self.now += [0, 0, 1, 1, 2, 5, 20][self.chance.below(7)];
         if self.chance.one_in(300) {
             self.now += [300, 1_000, 2_500, 4_000][self.chance.below(4)];
+        }
+        if self.chance.one_in(10) {
+            self.redis.replica = (self.redis.shared.clone(), self.redis.top);
         }
         let proxy = self.chance.below(PROXIES);
         let fault = self.chance.below(1_000);
@@ -428,13 +450,21 @@ impl World {
                 Reply::Added(number, Ok(position))
             }
             Op::Peers { purge } => Reply::Peers { purge, said: redis.said(self.now) },
-            Op::Get { page, required } => Reply::Got {
-                page,
-                required,
-                found: redis.shared.get(&page).copied(),
-                head: redis.top,
-                unread: redis.read(self.proxies[proxy].instance.reads_after(), usize::MAX),
-            },
+            Op::Get { page, required, from_replica } => {
+                let (values, head) = if from_replica {
+                    (&redis.replica.0, redis.replica.1)
+                } else {
+                    (&redis.shared, redis.top)
+                };
+                Reply::Got {
+                    page,
+                    required,
+                    from_replica,
+                    found: values.get(&page).copied(),
+                    head: if self.driven.head_at_primary { redis.top } else { head },
+                    unread: redis.read(self.proxies[proxy].instance.reads_after(), usize::MAX),
+                }
+            }
             Op::Put { page, stored } => {
                 redis.shared.insert(page, (stored.version, stored.position));
                 Reply::Nothing
@@ -478,14 +508,14 @@ impl World {
                     }
                 }
             }
-            Reply::Got { page, required, found, head, unread } => {
+            Reply::Got { page, required, from_replica, found, head, unread } => {
                 if head > own.instance.facts().cursor()
                     && own.instance.is_open()
                     && self.driven.rules.head_check
                 {
                     unread.deliver(&mut own.instance, now);
                 }
-                self.got(proxy, page, required, found);
+                self.got(proxy, page, required, from_replica, found);
             }
         }
         let own = &mut self.proxies[proxy];
@@ -511,14 +541,27 @@ impl World {
     }
 
     /// Something came from the shared tier.
-    fn got(&mut self, proxy: usize, page: usize, required: u64, found: Option<(u64, Position)>) {
+    fn got(
+        &mut self,
+        proxy: usize,
+        page: usize,
+        required: u64,
+        from_replica: bool,
+        found: Option<(u64, Position)>,
+    ) {
         let own = &mut self.proxies[proxy];
         let Some((version, position)) = found.filter(|_| own.instance.is_open()) else { return };
-        let known = Known { key: &self.pages[page].key, cache: "default", labels: &self.pages[page].labels };
+        let known = Known {
+            key: &self.pages[page].key,
+            cache: "default",
+            version: 0,
+            labels: &self.pages[page].labels,
+        };
         let Judgement::Known(Verdict::Valid(number)) = own.instance.facts().check_at(position, &known) else {
             return;
         };
         self.tally.shared_hits += 1;
+        self.tally.replica_hits += u64::from(from_replica);
         self.tally.stale += u64::from(version < required);
         own.memory.insert(page, Stored { version, position, number });
     }
@@ -526,8 +569,12 @@ impl World {
     fn look_up(&mut self, proxy: usize) {
         let page = self.chance.below(PAGES);
         let own = &mut self.proxies[proxy];
-        let known =
-            || Known { key: &self.pages[page].key, cache: "default", labels: &self.pages[page].labels };
+        let known = || Known {
+            key: &self.pages[page].key,
+            cache: "default",
+            version: 0,
+            labels: &self.pages[page].labels,
+        };
         if let Some(stored) = own.memory.get_mut(&page) {
             match own.instance.facts().check(stored.number, known) {
                 Verdict::Valid(upto) => {
@@ -548,7 +595,8 @@ impl World {
             }
         }
         if own.connected && own.instance.is_open() && self.chance.one_in(2) {
-            own.ops.push_back(Op::Get { page, required: self.required[page] });
+            let from_replica = self.chance.one_in(2);
+            own.ops.push_back(Op::Get { page, required: self.required[page], from_replica });
             return;
         }
         let stamp = own.instance.facts().begin_fill();
@@ -686,6 +734,7 @@ fn run_many(runs: u64, weather: Weather, wait: Wait, driven: Driven) -> Tally {
         all.runs += one.runs;
         all.memory_hits += one.memory_hits;
         all.shared_hits += one.shared_hits;
+        all.replica_hits += one.replica_hits;
         all.acknowledged += one.acknowledged;
         all.stale += one.stale;
         all.stale_runs += one.stale_runs;
@@ -704,7 +753,10 @@ fn nothing_is_stale(wait: Wait) {
         let tally = run_many(RUNS, weather, wait, Driven::default());
         assert_eq!(tally.stale, 0, "{weather:?}: {tally:?}");
         // The model does something.
-        let busy = tally.memory_hits > 10_000 && tally.shared_hits > 1_000 && tally.acknowledged > 5_000;
+        let busy = tally.memory_hits > 10_000
+            && tally.shared_hits > 1_000
+            && tally.replica_hits > 300
+            && tally.acknowledged > 5_000;
         assert!(busy, "{weather:?}: {tally:?}");
     }
 }
@@ -740,6 +792,7 @@ fn without_any_one_rule_something_purged_is_served() {
         ("what was trimmed unread purges what is older",         Stalls,    Wait::All,   with(|d| d.rules.floor = false)),
         ("a purge is journaled first",                           Failovers, Wait::All,   with(|d| d.journal = false)),
         ("the end of the log is compared at a shared lookup",    Mixed,     Wait::Local, with(|d| d.rules.head_check = false)),
+        ("the end of the log is read at the primary",            Mixed,     Wait::Local, with(|d| d.head_at_primary = false)),
         ("what the log has not taken is newer than all",         Mixed,     Wait::Local, with(|d| d.rules.pending_is_newest = false)),
     ];
     let mut unneeded = Vec::new();

@@ -25,6 +25,8 @@ pub enum Target {
     Route(Box<str>),
     /// What is in a named cache.
     Cache(Box<str>),
+    /// What was stored under a version of its cache.
+    Version(Version),
     /// What was stored under an epoch of its cache.
     Epoch(Box<str>),
     /// All there is.
@@ -51,6 +53,15 @@ pub struct Prefix {
     pub site: Option<(Box<str>, Box<str>)>,
     /// The path. `/blog` is itself and what begins with `/blog/`; `/blog/` is only the latter.
     pub path: Box<str>,
+}
+
+/// A version of a named cache, or that version of every cache.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Version {
+    /// The cache; `None`: any.
+    pub cache: Option<Box<str>>,
+    /// The number that is its `version`.
+    pub number: u64,
 }
 
 /// What a purge does to what it names.
@@ -91,6 +102,9 @@ pub enum TargetError {
     /// Not a prefix.
     #[error("`{0}` is neither a path that begins with `/` nor a URL")]
     NotAPrefix(String),
+    /// Not a version.
+    #[error("`{0}` is not a version: write `CACHE:NUMBER`, or the number alone for every cache")]
+    NotAVersion(String),
     /// Not hexadecimal digits.
     #[error("a key is an even number of hexadecimal digits")]
     NotAKey,
@@ -165,10 +179,38 @@ impl fmt::Display for Prefix {
     }
 }
 
+impl Version {
+    /// Reads `chat:3`, or `3`. A name may have colons in it: the number stands behind the last one.
+    pub fn parse(text: &str) -> Result<Self, TargetError> {
+        let wrong = || TargetError::NotAVersion(text.to_owned());
+        let (cache, digits) = match text.rsplit_once(':') {
+            Some((cache, digits)) => (Some(cache), digits),
+            None => (None, text),
+        };
+        // `parse` takes a sign, and a number is written in one way only.
+        let is_plain =
+            digits == "0" || (!digits.starts_with('0') && digits.bytes().all(|byte| byte.is_ascii_digit()));
+        let number = digits.parse().ok().filter(|_| is_plain).ok_or_else(wrong)?;
+        match cache {
+            Some("") => Err(wrong()),
+            cache => Ok(Self { cache: cache.map(Into::into), number }),
+        }
+    }
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.cache {
+            Some(cache) => write!(out, "{cache}:{}", self.number),
+            None => write!(out, "{}", self.number),
+        }
+    }
+}
+
 impl Target {
     /// The kinds, as they are written.
-    pub const KINDS: [&str; 10] =
-        ["tag", "glob", "key", "url", "prefix", "host", "route", "cache", "epoch", "everything"];
+    pub const KINDS: [&str; 11] =
+        ["tag", "glob", "key", "url", "prefix", "host", "route", "cache", "version", "epoch", "everything"];
 
     /// How its kind is written.
     #[must_use]
@@ -182,6 +224,7 @@ impl Target {
             Self::Host(_) => "host",
             Self::Route(_) => "route",
             Self::Cache(_) => "cache",
+            Self::Version(_) => "version",
             Self::Epoch(_) => "epoch",
             Self::Everything => "everything",
             Self::Mark(_) => "mark",
@@ -202,6 +245,7 @@ impl Target {
             Self::Key(key) => key.iter().map(|byte| format!("{byte:02x}")).collect(),
             Self::Url(url) => url.to_string(),
             Self::Prefix(prefix) => prefix.to_string(),
+            Self::Version(version) => version.to_string(),
             Self::Everything => String::new(),
         }
     }
@@ -223,6 +267,7 @@ impl Target {
             "host" => Self::Host(value.to_ascii_lowercase().into()),
             "route" => Self::Route(value.into()),
             "cache" => Self::Cache(value.into()),
+            "version" => Self::Version(Version::parse(value)?),
             "epoch" => Self::Epoch(value.into()),
             "everything" => Self::Everything,
             "mark" => Self::Mark(value.into()),
@@ -363,6 +408,9 @@ mod tests {
             ("host",       "a.example:8080"),
             ("route",      "everything else"),
             ("cache",      "default"),
+            ("version",    "chat:3"),
+            ("version",    "a:b:0"),
+            ("version",    "18446744073709551615"),
             ("everything", ""),
             ("mark",       "run-1"),
         ];
@@ -384,6 +432,11 @@ mod tests {
             ("url",    "http://:/",      "`http://:/` is not an absolute http or https URL"),
             ("url",    "http://a:::/",   "`http://a:::/` is not an absolute http or https URL"),
             ("url",    "http://a/x y",   "`http://a/x y` is not an absolute http or https URL"),
+            ("url",    "https://:443/",  "`https://:443/` is not an absolute http or https URL"),
+            ("version", "chat",          "`chat` is not a version: write `CACHE:NUMBER`, or the number alone for every cache"),
+            ("version", ":3",            "`:3` is not a version: write `CACHE:NUMBER`, or the number alone for every cache"),
+            ("version", "chat:+3",       "`chat:+3` is not a version: write `CACHE:NUMBER`, or the number alone for every cache"),
+            ("version", "03",            "`03` is not a version: write `CACHE:NUMBER`, or the number alone for every cache"),
             ("prefix", "blog",           "`blog` is neither a path that begins with `/` nor a URL"),
             ("prefix", "/blog?x",        "`/blog?x` is neither a path that begins with `/` nor a URL"),
             ("key",    "47a",            "a key is an even number of hexadecimal digits"),
@@ -424,7 +477,7 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_published_is_read_as_it_was_meant(
-            kind in proptest::sample::select(&["tag", "glob", "host", "route", "cache"][..]),
+            kind in proptest::sample::select(&["tag", "glob", "host", "route", "cache", "epoch"][..]),
             value in "[ -~]{1,40}",
             mode in proptest::sample::select(&["hard", "soft", "refresh:60"][..]),
             number in any::<u64>(),

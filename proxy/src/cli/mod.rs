@@ -92,6 +92,9 @@ enum Failed {
     Load(#[from] LoadError),
     #[error("{0}")]
     Text(String),
+    /// It works, and is set up so that it loses what must not be lost.
+    #[error("{0}")]
+    Unfit(String),
     #[error("cannot write what was asked for")]
     Write(#[from] io::Error),
 }
@@ -123,7 +126,7 @@ pub fn main() -> ExitCode {
         Err(Failed::Write(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(failed) => {
             let _ = writeln!(io::stderr(), "{}", explained(&failed));
-            ExitCode::FAILURE
+            if matches!(failed, Failed::Unfit(_)) { ExitCode::from(2) } else { ExitCode::FAILURE }
         }
     }
 }

@@ -50,6 +50,9 @@ pub(super) struct Arguments {
     /// What is in this named cache
     #[arg(long)]
     cache: Vec<String>,
+    /// What was stored under a version of a named cache, or under that version of every cache
+    #[arg(long, value_name = "[CACHE:]NUMBER")]
+    version: Vec<String>,
     /// What was stored under this epoch of its cache
     #[arg(long)]
     epoch: Vec<String>,
@@ -148,6 +151,7 @@ impl Arguments {
             ("host", &self.host),
             ("route", &self.route),
             ("cache", &self.cache),
+            ("version", &self.version),
             ("epoch", &self.epoch),
             ("model", &self.model),
             ("key", &self.key),
@@ -160,7 +164,7 @@ impl Arguments {
         }
         if object.is_empty() {
             return Err(Failed::Text(
-                "nothing is named\n help: name a URL, or --tag, --glob, --prefix, --host, --route, --cache, --epoch, --model, --key or --everything"
+                "nothing is named\n help: name a URL, or --tag, --glob, --prefix, --host, --route, --cache, --version, --epoch, --model, --key or --everything"
                     .to_owned(),
             ));
         }

@@ -13,6 +13,8 @@ use cache_semantics::policy::Policy;
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 use ipnet::IpNet;
 
+use crate::purge::{Known, Labels};
+use crate::redis::advice::Holds;
 use crate::redis::url::RedisUrl;
 use crate::routes::Matcher;
 use crate::routes::path::PathPattern;
@@ -361,6 +363,11 @@ pub struct SharedTier {
 }
 
 impl Cache {
+    /// What purges know a response by that lies in this cache.
+    pub fn known<'k>(&'k self, key: &'k [u8], labels: &'k Labels) -> Known<'k> {
+        Known { key, cache: &self.name, version: self.version, labels }
+    }
+
     /// A cache of which nothing is said but its name.
     pub fn new(name: &str) -> Self {
         Self {
@@ -397,6 +404,8 @@ pub struct Redis {
     pub max_connections: u32,
     /// How often a server is asked how it is. Default 5 s.
     pub health_interval: Duration,
+    /// What it holds beside stored responses.
+    pub holds: Holds,
 }
 
 impl Redis {
@@ -411,6 +420,7 @@ impl Redis {
             write_budget: Duration::from_millis(250),
             max_connections: 50,
             health_interval: Duration::from_secs(5),
+            holds: Holds::default(),
         }
     }
 

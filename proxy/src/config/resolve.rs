@@ -80,7 +80,7 @@ impl Resolver<'_> {
         let default_admin = schema::Admin::default();
         let admin = self.admin(file.admin.value().unwrap_or(&default_admin), &server);
         let log = self.log(file.log.value());
-        let redis = self.redis_servers(file);
+        let mut redis = self.redis_servers(file);
         let caches = self.caches(file, &redis);
         let mut origins = BTreeMap::new();
         for (name, at) in named(&file.origin) {
@@ -91,6 +91,7 @@ impl Resolver<'_> {
         let vault = self.vault(file);
         let session = self.session(file, &redis, vault.as_deref());
         let cookies = self.cookies(&file.cookie);
+        redis::note_what_they_hold(&mut redis, session.as_deref());
         let routes = self.routes(file, &caches, &limits, &mut origins);
         let expectations = many(&file.test).map(|test| Expectation::of(&test.value, self.reader)).collect();
         let models = named(&file.model).filter_map(|(name, at)| self.model(&name.value, &at.value)).collect();

@@ -231,7 +231,7 @@ table! {
         /// What is stored belongs to this, as in `epoch = "${GIT_SHA:-}"`: under another one than before, all that was stored is stale. Empty: none.
         epoch: Text = "none",
         /// So long after the epoch has changed what belongs to an earlier one is served stale, while it is fetched anew behind the answer. The time counts from
-        /// when this proxy begins with the epoch. Without it nothing of an earlier epoch is served.
+        /// when the first proxy began with the epoch. Without it nothing of an earlier epoch is served.
         epoch_grace: Lifetime = "\"0s\"",
         /// While this proxy cannot tell whether others have purged what it holds in memory: `"available"` serves it, and counts; `"strict"` asks the origin
         /// first. Only caches with `redis` share purges.

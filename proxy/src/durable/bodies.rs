@@ -15,12 +15,12 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension as _, params};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::{mpsc, oneshot};
 
-use super::{BUSY_TIMEOUT, Safety, StoreError, begin_anew, is_corruption, open};
+use super::{BUSY_TIMEOUT, Safety, StoreError, Trouble, begin_anew, is_corruption, open};
 use crate::cache::NamedCache;
 use crate::clock::Clock;
-use crate::purge::{Judgement, Known, Stamp, Verdict};
+use crate::purge::{Judgement, Verdict};
 use crate::store::wire::{self, Compression, Limits};
-use crate::store::{Carried, Carrying, Origins, StoredResponse};
+use crate::store::{Carried, Carrying, StoredResponse};
 
 const SCHEMA: &str = "\
 CREATE TABLE IF NOT EXISTS entry (
@@ -85,7 +85,7 @@ pub struct Bodies {
 #[derive(Debug, Default)]
 struct Shared {
     counted: Counted,
-    off: AtomicBool,
+    trouble: Trouble,
     /// A reader has found the file damaged.
     damaged: AtomicBool,
     /// Counts the files: a reader that has an older one open opens the new one.
@@ -177,7 +177,12 @@ impl Bodies {
 
     /// Whether the disk is left alone at the moment.
     pub fn is_off(&self) -> bool {
-        self.shared.off.load(Ordering::Relaxed)
+        self.trouble().is_some()
+    }
+
+    /// Why.
+    pub fn trouble(&self) -> Option<String> {
+        self.shared.trouble.why()
     }
 
     /// Has what memory holds for the key written, soon. Waits for nothing.
@@ -267,7 +272,7 @@ fn adopt(
         if since >= TTL_MAX || cache.is_outdated(&read.labels, now) {
             continue;
         }
-        let known = Known { key, cache: &cache.spec().name, labels: &read.labels };
+        let known = cache.spec().known(key, &read.labels);
         let (number, softened) = match cache.purges.check_at(read.position, &known) {
             Judgement::Known(Verdict::Valid(number)) => (number, None),
             Judgement::Known(Verdict::Softened(how)) => (how.upto, Some(how)),
@@ -281,15 +286,7 @@ fn adopt(
                 vec![content.ok_or(wire::Corrupt::Missing)?.1.clone()]
             }
         };
-        let pieces = read.content.unpack(beside)?;
-        let terms = match softened {
-            Some(how) => read.terms.softened(how.since_ms, how.grace, now),
-            None => read.terms,
-        };
-        let stamp = Stamp { position: read.position, number };
-        let origins = Origins { variant: read.variant, labels: Arc::new(read.labels), stamp };
-        let response =
-            cache.build(read.status, read.headers, &pieces, read.part, terms, origins, read.compressible);
+        let response = cache.revive(read, beside, (number, softened), now)?;
         found |= cache.adopt(key, response) && is_wanted;
     }
     Ok(found)
@@ -390,12 +387,12 @@ impl Writer {
                 } else {
                     self.rests_until = Some(Instant::now() + REST);
                 }
-                if !is_corruption(&error) && !self.shared.off.swap(true, Ordering::Relaxed) {
+                if !is_corruption(&error) && self.shared.trouble.failed(&error) {
                     tracing::error!(path = %self.path.display(), %error, "bodies cannot be written to disk; it is left alone for a while");
                 }
             } else {
                 self.rests_until = None;
-                if self.shared.off.swap(false, Ordering::Relaxed) {
+                if self.shared.trouble.is_over() {
                     tracing::info!("bodies are written to disk again");
                 }
             }

@@ -14,7 +14,8 @@ use purge_log::{Mode, Position, Published, Record, Target};
 use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
 use tokio::sync::{mpsc, oneshot};
 
-use super::{Safety, StoreError, begin_anew, is_corruption, open};
+use super::{Safety, StoreError, Trouble, begin_anew, is_corruption, open};
+use crate::purge::epochs::KeptEpoch;
 
 const SCHEMA: &str = "\
 CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value BLOB NOT NULL);
@@ -27,6 +28,8 @@ CREATE TABLE IF NOT EXISTS fact (
 );
 CREATE INDEX IF NOT EXISTS fact_position ON fact (position);";
 
+/// What the names of epochs begin with; the name of the cache follows.
+const EPOCH_OF: &str = "epoch of ";
 /// Requests to the thread that may wait.
 const QUEUE_MAX: usize = 4_096;
 /// Requests written in one commit.
@@ -66,6 +69,8 @@ pub struct Kept {
     pub cursor: Position,
     /// Records of our own that the log may not have.
     pub own: Vec<Row>,
+    /// The epochs that caches were in, and when they began.
+    pub epochs: Vec<KeptEpoch>,
     /// What lies in `cache.db` was stamped in another log: it cannot be judged.
     pub other_log: bool,
 }
@@ -80,7 +85,7 @@ pub struct Journal {
 
 #[derive(Debug, Default)]
 struct Shared {
-    off: AtomicBool,
+    trouble: Trouble,
     failures: AtomicU64,
     /// Something read was not taken: the floor has to rise.
     missed: AtomicBool,
@@ -92,6 +97,7 @@ enum Ask {
     Published { number: u64, position: Position },
     Read { records: Vec<(Position, Record)>, cursor: Position },
     History(String),
+    Epoch(KeptEpoch),
     Flush(oneshot::Sender<()>),
 }
 
@@ -177,6 +183,11 @@ impl Journal {
         self.note(Ask::History(history.to_owned()));
     }
 
+    /// A cache has begun with an epoch.
+    pub fn note_epoch(&self, epoch: KeptEpoch) {
+        self.note(Ask::Epoch(epoch));
+    }
+
     fn note(&self, ask: Ask) {
         if self.ask.try_send(ask).is_err() {
             self.shared.missed.store(true, Ordering::Release);
@@ -193,7 +204,12 @@ impl Journal {
 
     /// Whether the disk takes nothing at the moment.
     pub fn is_off(&self) -> bool {
-        self.shared.off.load(Ordering::Relaxed)
+        self.trouble().is_some()
+    }
+
+    /// Why it takes nothing.
+    pub fn trouble(&self) -> Option<String> {
+        self.shared.trouble.why()
     }
 
     /// Commits that failed.
@@ -229,6 +245,18 @@ fn read_all(connection: &mut Connection, log: &str, anew: bool) -> Result<Kept, 
         ..Kept::default()
     };
     {
+        let mut epochs =
+            transaction.prepare("SELECT name, CAST(value AS TEXT) FROM meta WHERE name LIKE 'epoch of %'")?;
+        let mut rows = epochs.query([])?;
+        while let Some(row) = rows.next()? {
+            let (cache, value): (String, String) = (row.get(0)?, row.get(1)?);
+            // What is not understood begins anew.
+            if let (Some(cache), Some((began, name))) = (cache.strip_prefix(EPOCH_OF), value.split_once(' '))
+                && let Ok(began_ms) = began.parse()
+            {
+                kept.epochs.push(KeptEpoch { cache: cache.to_owned(), name: name.to_owned(), began_ms });
+            }
+        }
         let mut facts =
             transaction.prepare("SELECT kind, value, mode, at_ms, position FROM fact ORDER BY position")?;
         let mut rows = facts.query([])?;
@@ -345,7 +373,7 @@ impl Writer {
         match written {
             Ok(()) => {
                 self.rests_until = None;
-                if self.shared.off.swap(false, Ordering::Relaxed) {
+                if self.shared.trouble.is_over() {
                     tracing::info!("the purge journal is written again");
                 }
                 true
@@ -354,7 +382,7 @@ impl Writer {
                 self.shared.missed.store(true, Ordering::Release);
                 self.shared.failures.fetch_add(1, Ordering::Relaxed);
                 self.rests_until = Some(Instant::now() + REST);
-                if !self.shared.off.swap(true, Ordering::Relaxed) {
+                if self.shared.trouble.failed(&error) {
                     tracing::error!(%error, "the purge journal cannot be written; purges are kept in memory");
                 }
                 false
@@ -403,6 +431,9 @@ impl Writer {
                     cursor = cursor.max(*read);
                 }
                 Ask::History(history) => put(&transaction, "history", history)?,
+                Ask::Epoch(KeptEpoch { cache, name, began_ms }) => {
+                    put(&transaction, &format!("{EPOCH_OF}{cache}"), &format!("{began_ms} {name}"))?;
+                }
                 Ask::Flush(_) => {}
             }
         }
@@ -515,12 +546,16 @@ mod tests {
         let read = Published { issuer: "other".into(), number: 9, record: row(0, "c", None).record };
         journal.note_read(&[(at.next(), read)], at.next());
         journal.note_history("run-1");
+        let epoch = KeptEpoch { cache: "a b".to_owned(), name: "v 2".to_owned(), began_ms: 7 };
+        journal.note_epoch(KeptEpoch { name: "v 1".to_owned(), ..epoch.clone() });
+        journal.note_epoch(epoch.clone());
         journal.flush().await;
         drop(journal);
         let kept = Journal::open(folder.path(), "shared").unwrap().kept();
         let own: Vec<_> = kept.own.iter().map(|row| (row.number, row.position)).collect();
         assert_eq!(own, [(1, Some(at)), (2, None)]);
         assert_eq!((kept.facts.len(), kept.cursor, kept.history.as_deref()), (1, at.next(), Some("run-1")));
+        assert_eq!(kept.epochs, [epoch], "the last of each cache");
     }
 
     #[tokio::test]

@@ -15,6 +15,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use rusqlite::Connection;
 
 /// How long a statement waits for another process that has the file (`weir store`).
@@ -64,6 +65,27 @@ impl FolderLock {
             Err(fs::TryLockError::WouldBlock) => Err(StoreError::InUse { path: folder.to_owned() }),
             Err(fs::TryLockError::Error(source)) => Err(failed(source)),
         }
+    }
+}
+
+/// Whether the disk takes what is written to a file, and why not.
+#[derive(Debug, Default)]
+pub struct Trouble(Mutex<Option<String>>);
+
+impl Trouble {
+    /// A commit failed. True: that is news.
+    pub fn failed(&self, error: &rusqlite::Error) -> bool {
+        self.0.lock().replace(error.to_string()).is_none()
+    }
+
+    /// A commit was taken. True: that is news.
+    pub fn is_over(&self) -> bool {
+        self.0.lock().take().is_some()
+    }
+
+    /// Why nothing is written at the moment; `None`: it is.
+    pub fn why(&self) -> Option<String> {
+        self.0.lock().clone()
     }
 }
 

@@ -1,5 +1,7 @@
 //! The tiers behind memory: Redis, then disk.
 
+use std::time::Instant;
+
 use super::*;
 
 impl Exchange {
@@ -46,6 +48,7 @@ impl Exchange {
     ) -> Result<Option<Decision>, ProxyError> {
         let cache = self.cache().clone();
         let Some(tier) = &cache.shared else { return Ok(self.look_on_disk(key, facts).await) };
+        let looked = Instant::now();
         // Boxed, here and below: each is larger than all the rest of a miss, which need not have such a tier.
         match Box::pin(tier.look(&cache, key, self.presented.fields(), self.clock())).await {
             Looked::Found => return Ok(Some(self.found_behind(key, facts, Reason::Redis))),
@@ -57,7 +60,7 @@ impl Exchange {
             return Ok(Some(found));
         }
         let clock = &self.worker.proxy.clock;
-        Ok(match Box::pin(tier.lease(&cache, key, self.presented.fields(), clock)).await {
+        Ok(match Box::pin(tier.lease(&cache, key, self.presented.fields(), clock, looked)).await {
             Leased::Lead(lease) => {
                 self.lease = lease;
                 None

@@ -141,7 +141,7 @@ impl Exchange {
             Outcome::Arriving(arriving) => {
                 let policy = &self.plan_cache().policy;
                 let usable = arriving.origins.variant.matches(self.presented.fields())
-                    && arriving.is_valid(&self.worker.proxy.purges, &self.cache().spec().name, key)
+                    && arriving.is_valid(self.cache(), key)
                     && matches!(
                         reuse::decide(&arriving.terms, facts, policy, self.clock()),
                         Disposition::Fresh { .. } | Disposition::StaleWhileRevalidate { .. }

@@ -13,7 +13,8 @@ use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
 
 use super::Purges;
-use crate::redis::{AddAt, Link, Redis, RedisError, Reply, Script, StreamId, StreamRecord, Trim};
+use super::epochs::Epoch;
+use crate::redis::{AddAt, Link, Redis, RedisError, Reply, Script, Skip, StreamId, StreamRecord, Trim};
 
 /// Records that the log keeps, about.
 const LOG_LEN: u64 = 100_000;
@@ -56,6 +57,21 @@ if redis.call('EXISTS', KEYS[2]) == 1 then
 end
 return { string.format('%d', now), last, deleted, answer }";
 
+/// Says for how long we have known an epoch, and tells for how long anybody has. The key lives as long as somebody is in the epoch, and a while longer.
+const EPOCH: &str = "\
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local began = now - ARGV[1]
+local said = tonumber(redis.call('GET', KEYS[1]) or '')
+if said and said < began then began = said end
+redis.call('SET', KEYS[1], string.format('%d', began), 'PX', ARGV[2])
+return string.format('%d', now - began)";
+
+/// How often that is said.
+const EPOCH_EVERY: Duration = Duration::from_secs(600);
+/// An epoch that nobody has been in for so long begins anew.
+const EPOCH_FOR: Duration = Duration::from_secs(24 * 3_600);
+
 /// Carries purges for as long as it lives.
 #[derive(Debug)]
 pub struct Keeper {
@@ -75,7 +91,9 @@ impl Keeper {
             redis,
             log: format!("{{{prefix}}}:inv").into(),
             proxies,
+            epochs: format!("{{{prefix}}}:epoch:").into(),
             renew: Script::new(RENEW),
+            epoch: Script::new(EPOCH),
         };
         let task = background.spawn(carrier.run()).abort_handle();
         Self { task, redis: on, proxies: table, id }
@@ -108,7 +126,17 @@ struct Carrier {
     redis: Arc<Redis>,
     log: Box<str>,
     proxies: Box<str>,
+    /// What the keys of epochs begin with.
+    epochs: Box<str>,
     renew: Script,
+    epoch: Script,
+}
+
+/// Which epochs were told, and when.
+#[derive(Default)]
+struct Told {
+    begun: u64,
+    at: Option<Instant>,
 }
 
 /// What a renewal tells.
@@ -151,13 +179,41 @@ impl Carrier {
         let history: Box<str> = link.replication_id_of(self.log.as_bytes()).await?.into();
         // Our name is there before the end of the log is asked for: whoever publishes from now on waits for us.
         let Renewed { now_ms, head, deleted } = self.renew(link, &history).await?.1;
+        // Before anything that others stored is read: by then it is known how long of that may be served.
+        let mut told = Told::default();
+        self.tell_epochs(link, &mut told).await?;
         let server = Server { history: history.clone(), head, deleted, now_ms };
         self.purges.with_instance(|instance| instance.connected(server, self.now()));
         self.happened();
         tokio::select! {
             ended = self.read(link) => ended,
-            ended = self.send(link, &history) => ended,
+            ended = self.send(link, &history, told) => ended,
         }
+    }
+
+    /// Says in which epochs we are, where that is news or was said long ago, and hears since when.
+    async fn tell_epochs(&self, link: &Link, told: &mut Told) -> Result<(), RedisError> {
+        let begun = self.purges.epochs.begun();
+        if told.begun == begun && told.at.is_some_and(|at| at.elapsed() < EPOCH_EVERY) {
+            return Ok(());
+        }
+        for epoch in self.purges.epochs.live() {
+            self.tell_epoch(link, &epoch).await?;
+        }
+        *told = Told { begun, at: Some(Instant::now()) };
+        Ok(())
+    }
+
+    async fn tell_epoch(&self, link: &Link, epoch: &Epoch) -> Result<(), RedisError> {
+        let key = format!("{}{}", self.epochs, epoch.key());
+        let (age, lives) =
+            (epoch.age(Instant::now()).as_millis().to_string(), EPOCH_FOR.as_millis().to_string());
+        let reply = link
+            .run(&self.epoch, &[key.as_bytes()], &[age.as_bytes(), lives.as_bytes()], RENEW_BUDGET)
+            .await?;
+        let age = u64::try_from(reply.int()?).unwrap_or(0);
+        epoch.is_as_old_as(Duration::from_millis(age), Instant::now());
+        Ok(())
     }
 
     /// Reads the log, for ever.
@@ -182,13 +238,11 @@ impl Carrier {
     }
 
     /// Sends what there is to send, and renews the lease, for ever.
-    async fn send(&self, link: &Arc<Link>, history: &str) -> Result<(), RedisError> {
+    async fn send(&self, link: &Arc<Link>, history: &str, mut told: Told) -> Result<(), RedisError> {
         let mut renewed = Instant::now();
         loop {
-            let sends = self.purges.with_instance(|instance| instance.sends());
-            for Send { number, at, published } in sends {
-                self.add(link, number, at, &published).await?;
-            }
+            self.tell_epochs(link, &mut told).await?;
+            self.send_all(link).await?;
             let is_open = self.purges.is_open();
             let wait = if is_open { Duration::from_millis(RENEW_EVERY_MS) } else { AGAIN_AFTER };
             tokio::select! {
@@ -202,13 +256,37 @@ impl Carrier {
                 }
             }
             renewed = Instant::now();
-            let (asked, Renewed { head, .. }) = self.renew(link, history).await?;
+            let (asked, Renewed { head, .. }) = match self.renew(link, history).await {
+                Ok(renewed) => renewed,
+                // It is full, or its disk is, and is read all the same. The lease runs out: what is in memory is not vouched for meanwhile.
+                Err(error) if takes_no_writes(&error) && self.purges.is_open() => continue,
+                Err(error) => return Err(error),
+            };
             let regressed = self.purges.with_instance(|instance| instance.renewed(asked, head, self.now()));
             self.happened();
             if regressed {
                 return Ok(());
             }
         }
+    }
+
+    /// Sends what there is to send; what a log refuses that takes no writes is sent another time.
+    async fn send_all(&self, link: &Link) -> Result<(), RedisError> {
+        let sends = self.purges.with_instance(|instance| instance.sends());
+        let mut sends = sends.into_iter();
+        while let Some(Send { number, at, published }) = sends.next() {
+            match self.add(link, number, at, &published).await {
+                Err(error) if takes_no_writes(&error) => {
+                    self.purges.with_instance(|instance| {
+                        instance.not_sent(number);
+                        sends.for_each(|send| instance.not_sent(send.number));
+                    });
+                    return Ok(());
+                }
+                done => done?,
+            }
+        }
+        Ok(())
     }
 
     async fn add(
@@ -306,6 +384,11 @@ impl Carrier {
     fn now(&self) -> u64 {
         self.purges.millis_of(Instant::now())
     }
+}
+
+/// Whether it is read, and not written.
+const fn takes_no_writes(error: &RedisError) -> bool {
+    matches!(error, RedisError::NoWrites { .. } | RedisError::Skipped(Skip::Writes))
 }
 
 fn entry(record: &StreamRecord) -> (Position, Published) {

@@ -4,6 +4,7 @@
 //! share (`keeper.rs`). A purge takes four steps, and nothing is said before the step it stands for: it is journaled, it is in force here, the
 //! log has it, all others have applied it. A proxy that shares no log with anybody is done after the second.
 
+pub mod epochs;
 pub mod keeper;
 pub mod order;
 pub mod triggers;
@@ -25,6 +26,7 @@ use tokio::time::timeout_at;
 
 use crate::durable::bodies::Bodies;
 use crate::durable::journal::{Journal, Row};
+use epochs::{Epoch, Epochs};
 
 /// For what a purge is waited for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -75,6 +77,8 @@ pub struct Purges {
     journal: Option<Arc<Journal>>,
     /// The tier on disk: without the journal that goes with it, nothing in it could be judged.
     bodies: Option<Arc<Bodies>>,
+    /// The epochs of caches, and when each began.
+    epochs: Epochs,
     began: Instant,
     shares: bool,
     /// The shared tier may be read.
@@ -139,6 +143,7 @@ impl Purges {
         let began = Instant::now();
         let kept = journal.as_ref().map(|journal| journal.kept());
         let id = kept.as_ref().map_or_else(new_id, |kept| kept.id.clone());
+        let epochs = Epochs::new(kept.as_ref().map(|kept| kept.epochs.clone()).unwrap_or_default());
         if shared || journal.is_some() {
             facts.keep_for_others();
         }
@@ -178,6 +183,7 @@ impl Purges {
             log: Mutex::new(log),
             journal,
             bodies,
+            epochs,
             began,
             shares: shared,
             open: AtomicBool::new(false),
@@ -206,6 +212,17 @@ impl Purges {
     /// Whether purges are shared with other proxies.
     pub const fn is_shared(&self) -> bool {
         self.shares
+    }
+
+    /// A cache is in this epoch: from now on, or since another proxy, or this one before its last start, began with it.
+    pub fn begin_epoch(&self, cache: &Arc<str>, epoch: &Arc<str>, now: Now) -> Arc<Epoch> {
+        let (epoch, news) = self.epochs.begin(cache, epoch, now);
+        if let (Some(journal), Some(news)) = (&self.journal, news) {
+            journal.note_epoch(news);
+        }
+        // The others are told at once.
+        self.wake.notify_one();
+        epoch
     }
 
     /// Puts purges in force here, and has them sent to the others. Returns when that is done, as far as `wait` and `budget` say.

@@ -34,7 +34,7 @@ pub enum Named {
 }
 
 const USAGE: &str = "name what to purge, as in {\"url\": \"https://example.org/page\"}, {\"tag\": [\"a\", \"b\"]} or {\"everything\": true}; \
-    there are tag, glob, url, prefix, host, route, cache, epoch, model, key and everything, with soft, refresh and wait";
+    there are tag, glob, url, prefix, host, route, cache, version, epoch, model, key and everything, with soft, refresh and wait";
 
 impl Order {
     /// Reads a query (`tag=a&tag=b&wait=all`) and JSON content (`{"tag": ["a", "b"], "wait": "all"}`); both count.

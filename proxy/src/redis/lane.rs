@@ -2,7 +2,8 @@
 //! ask within one turn of its loop is one write and one read.
 //!
 //! A lane only carries. It is dialled beside the requests, which use the link's shared connection until it is there; it goes to the very process that the
-//! supervisor has found well (by its run id), and whatever is doubtful about it ends the link, as with the other connections. It is never mended.
+//! supervisor has found well (by its run id). Whatever is doubtful about it ends it; what was read over it is asked for once more on the shared connection, and
+//! the worker gets another lane. It is never mended.
 //!
 //! The head of the log that a look-up compares is asked for once behind up to [`SHARING_MAX`] values: it may be newer than it need be, and never older.
 
@@ -11,7 +12,7 @@ use std::collections::VecDeque;
 use std::pin::{Pin, pin};
 use std::sync::{Arc, OnceLock, Weak};
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use parking_lot::Mutex;
@@ -34,6 +35,8 @@ const SHARING_MAX: usize = 16;
 const READ_BYTES: usize = 16 << 10;
 /// Buffers that grew beyond this are given back when they are empty.
 const KEPT_BYTES_MAX: usize = 64 << 10;
+/// Between two attempts of a thread to have a lane to one link.
+const AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// Links that one thread remembers lanes of; those that ended go first.
 const REMEMBERED_MAX: usize = 64;
 
@@ -154,15 +157,33 @@ fn lost() -> RedisError {
 /// The lane of a thread to a link: empty while it is dialled, and for ever if that fails.
 type Slot = Arc<OnceLock<Arc<Lane>>>;
 
+/// A lane of this thread, or one that was.
+struct Remembered {
+    link: u64,
+    begun: Instant,
+    slot: Slot,
+}
+
+impl Remembered {
+    fn has_ended(&self) -> bool {
+        self.slot.get().is_some_and(|lane| lane.has_ended())
+    }
+}
+
 thread_local! {
-    static LANES: RefCell<Vec<(u64, Slot)>> = const { RefCell::new(Vec::new()) };
+    static LANES: RefCell<Vec<Remembered>> = const { RefCell::new(Vec::new()) };
 }
 
 /// The lane of this thread, if it is there. The first to ask has it dialled; where none may be had, the shared connection does.
 pub(super) fn of(link: &Link) -> Option<Arc<Lane>> {
     LANES.with_borrow_mut(|lanes| {
-        if let Some((_, slot)) = lanes.iter().find(|(id, _)| *id == link.id()) {
-            return slot.get().filter(|lane| !lane.has_ended()).cloned();
+        if let Some(at) = lanes.iter().position(|known| known.link == link.id()) {
+            let known = &lanes[at];
+            // One that was lost has another after it, in a while.
+            if !known.has_ended() || known.begun.elapsed() < AGAIN_AFTER {
+                return known.slot.get().filter(|lane| !lane.has_ended()).cloned();
+            }
+            lanes.swap_remove(at);
         }
         let runtime = Handle::try_current().ok()?;
         // Workers only: the background has the shared connections, and elsewhere a thread is not one loop.
@@ -170,10 +191,10 @@ pub(super) fn of(link: &Link) -> Option<Arc<Lane>> {
             return None;
         }
         if lanes.len() >= REMEMBERED_MAX {
-            lanes.retain(|(_, slot)| slot.get().is_some_and(|lane| !lane.has_ended()));
+            lanes.retain(|known| known.slot.get().is_some_and(|lane| !lane.has_ended()));
         }
         let slot = Slot::default();
-        lanes.push((link.id(), slot.clone()));
+        lanes.push(Remembered { link: link.id(), begun: Instant::now(), slot: slot.clone() });
         if let Some(link) = link.take_room_for_lane() {
             runtime.spawn(begin(link, slot));
         }
@@ -183,6 +204,7 @@ pub(super) fn of(link: &Link) -> Option<Arc<Lane>> {
 
 /// Dials, and drives until it ends.
 async fn begin(link: Weak<Link>, slot: Slot) {
+    let _room = Room(link.clone());
     let Some((spec, server, run_id)) = link
         .upgrade()
         .and_then(|link| Some((link.spec().clone(), link.server()?.clone(), link.run_id()?.to_owned())))
@@ -213,10 +235,19 @@ async fn begin(link: Weak<Link>, slot: Slot) {
         wanted: READ_BYTES,
         held: Vec::new(),
     };
-    let why = std::future::poll_fn(|cx| driver.poll(cx)).await;
-    drop(driver);
-    if let (Some(error), Some(link)) = (why, link.upgrade()) {
-        link.give_up(error);
+    if let Some(error) = std::future::poll_fn(|cx| driver.poll(cx)).await {
+        tracing::debug!(redis = &*spec.name, %error, "a worker has lost its connection to redis");
+    }
+}
+
+/// Room for a lane, given back at its end.
+struct Room(Weak<Link>);
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        if let Some(link) = self.0.upgrade() {
+            link.give_room_back();
+        }
     }
 }
 
@@ -374,6 +405,13 @@ impl Driver {
             let waiting = self.lane.state.lock().waiting.pop_front().ok_or(RedisError::Unexpected)?;
             // Who has gone does not hear it.
             match waiting {
+                // An answer that is none to this question: one was lost on the way, and all behind it belong to others.
+                Waiting::Value(_) if matches!(answer, Ok(Reply::List(_) | Reply::Int(_))) => {
+                    return Err(RedisError::Unexpected);
+                }
+                Waiting::Head if matches!(answer, Ok(Reply::Bytes(_) | Reply::Int(_))) => {
+                    return Err(RedisError::Unexpected);
+                }
                 Waiting::One(asker) => drop(asker.send(answer)),
                 Waiting::Value(asker) => self.held.push((asker, answer)),
                 Waiting::Head => {

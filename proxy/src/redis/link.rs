@@ -1,11 +1,13 @@
 //! A link: the connections that are open to one Redis at one time, with the breakers of its servers.
 //!
 //! A link is never mended. What is wrong with it ends it, and the supervisor makes another: answers that are still to come on the old connections
-//! go with them, so that none can be taken for the answer to another question.
+//! go with them, so that none can be taken for the answer to another question. A lane may end by itself: what was read over it is asked for once more on the shared connection, and if that is lost too,
+//! so is the link.
 //!
 //! Two shared connections, because a large value holds up everything behind it: *fast* for what is small, *bulk* for bodies in pieces. The reader of a log
 //! has one of its own, since it waits at the server. Besides, each worker has a *lane* (`lane.rs`) for what its requests ask.
 
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
@@ -29,6 +31,8 @@ pub use super::metrics::Operation;
 
 /// Commands under way to one server; more are not asked.
 const IN_FLIGHT_MAX: usize = 512;
+/// Reads that are asked for a second time because the first answer is late; more wait for theirs.
+const SECOND_MAX: usize = 8;
 /// Pieces of bodies under way.
 const BULK_MAX: usize = 8;
 /// What a command of the log may take.
@@ -54,6 +58,8 @@ pub struct Link {
     /// The lanes of workers that are there, and how many were begun.
     lanes: Mutex<Vec<Weak<Lane>>>,
     lanes_begun: AtomicU64,
+    /// Reads under way for a second time.
+    second: AtomicUsize,
     /// By which the server's process is known; `None`: it does not say, or it is several.
     run_id: Option<String>,
     /// Where the connections go, if it is one server.
@@ -61,6 +67,10 @@ pub struct Link {
     /// The servers behind it, and which slots they have.
     shards: ArcSwap<Shards>,
     writable: bool,
+    /// The history of its data, by which a replica is known to follow a primary.
+    history: Mutex<Option<String>>,
+    /// Why it took no write when it was last asked for one.
+    no_writes: Mutex<Option<RedisError>>,
     ended: AtomicBool,
     end: watch::Sender<Option<RedisError>>,
     /// Whether a shard needs a look: the supervisor is waiting for it.
@@ -172,6 +182,7 @@ pub(super) struct Made {
     pub(super) run_id: Option<String>,
     pub(super) shards: Shards,
     pub(super) writable: bool,
+    pub(super) history: Option<String>,
 }
 
 /// Takes a command out of the count of those under way, however it ends.
@@ -180,6 +191,23 @@ struct UnderWay<'s>(&'s Shard);
 impl Drop for UnderWay<'_> {
     fn drop(&mut self) {
         self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Room for a read that is asked for a second time, given back at its end.
+struct Second<'l>(&'l Link);
+
+impl<'l> Second<'l> {
+    fn of(link: &'l Link) -> Option<Self> {
+        let second = Self(link);
+        let before = link.second.fetch_add(1, Ordering::Relaxed);
+        (before < SECOND_MAX && link.is_alive()).then_some(second)
+    }
+}
+
+impl Drop for Second<'_> {
+    fn drop(&mut self) {
+        self.0.second.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -195,7 +223,7 @@ impl Link {
         counted: Arc<Counted>,
         made: Made,
     ) -> Self {
-        let Made { fast, bulk, server, run_id, shards, writable } = made;
+        let Made { fast, bulk, server, run_id, shards, writable, history } = made;
         static NEXT: AtomicU64 = AtomicU64::new(0);
         if !writable {
             for shard in &shards.all {
@@ -215,10 +243,13 @@ impl Link {
             reader: OnceCell::new(),
             lanes: Mutex::default(),
             lanes_begun: AtomicU64::new(0),
+            second: AtomicUsize::new(0),
             run_id,
             server,
             shards: ArcSwap::from_pointee(shards),
             writable,
+            history: Mutex::new(history),
+            no_writes: Mutex::new((!writable).then(|| RedisError::NoWrites { code: "READONLY".to_owned() })),
             ended: AtomicBool::new(false),
             end: watch::Sender::new(None),
             trouble: tokio::sync::Notify::new(),
@@ -239,6 +270,26 @@ impl Link {
     /// Whether it goes to a primary. A replica is read, and its log is not to be trusted.
     pub const fn is_writable(&self) -> bool {
         self.writable
+    }
+
+    /// Whether it is a replica of what `primary` leads to: what it has was written there.
+    pub(super) fn follows(&self, primary: &Self) -> bool {
+        if self.writable || !primary.writable {
+            return false;
+        }
+        let history = self.history.lock();
+        history.is_some() && *history == *primary.history.lock()
+    }
+
+    /// A replica may follow another primary by and by.
+    pub(super) fn set_history(&self, history: Option<String>) {
+        *self.history.lock() = history;
+    }
+
+    /// Why writes are not taken, where they are not.
+    pub(super) fn why_no_writes(&self) -> Option<RedisError> {
+        let refused = self.shards().all.iter().any(|shard| shard.breaker.lock().is_open_for_writes());
+        if refused { self.no_writes.lock().clone() } else { None }
     }
 
     /// Whether it is still in use.
@@ -288,7 +339,14 @@ impl Link {
     pub(super) fn take_room_for_lane(&self) -> Option<Weak<Self>> {
         self.run_id.as_ref()?;
         let room = u64::from(self.spec.max_connections).saturating_sub(SHARED_CONNECTIONS);
-        (self.lanes_begun.fetch_add(1, Ordering::Relaxed) < room).then(|| self.me.clone())
+        let taken = |begun: u64| (begun < room).then_some(begun + 1);
+        let taken = self.lanes_begun.fetch_update(Ordering::Relaxed, Ordering::Relaxed, taken);
+        taken.is_ok().then(|| self.me.clone())
+    }
+
+    /// A lane that was begun is no more.
+    pub(super) fn give_room_back(&self) {
+        self.lanes_begun.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// Takes a lane along when the link ends. False: it has ended.
@@ -296,17 +354,53 @@ impl Link {
         let mut lanes = self.lanes.lock();
         let is_alive = self.is_alive();
         if is_alive {
+            lanes.retain(|lane| lane.strong_count() > 0);
             lanes.push(Arc::downgrade(lane));
         }
         is_alive
     }
 
-    /// Over the worker's lane if it has one, and over the shared connection otherwise.
-    async fn call(&self, command: &Command) -> Result<Reply, RedisError> {
-        match lane::of(self) {
-            Some(lane) => lane.ask(command).await,
-            None => self.fast.call(command).await,
-        }
+    /// Asks over a lane. A read whose answer is lost with the lane, or not there when half of the budget is over, is asked for once more over the
+    /// shared connection, within the same budget. A lane that is silent where the other one answers is given up, with its queue of late answers.
+    async fn over_lane<T>(
+        &self,
+        lane: &Lane,
+        budget: Duration,
+        asking: impl Future<Output = Result<T, RedisError>>,
+        again: impl Future<Output = Result<T, RedisError>>,
+    ) -> Result<T, RedisError> {
+        let mut asking = pin!(asking);
+        let half = budget / 2;
+        let first = match tokio::time::timeout(half, &mut asking).await {
+            Ok(Err(RedisError::Lost { .. } | RedisError::Unexpected)) if self.is_alive() => None,
+            Ok(answer) => return answer,
+            Err(_) => Some(asking),
+        };
+        let rest = budget - half;
+        let Some(mut asking) = first else { return client::within(rest, again).await };
+        let Some(_second) = Second::of(self) else { return client::within(rest, asking).await };
+        let mut again = pin!(again);
+        let answer = client::within(rest, async {
+            tokio::select! {
+                biased;
+                answer = &mut asking => match answer {
+                    Err(RedisError::Lost { .. } | RedisError::Unexpected) => again.await,
+                    answer => answer,
+                },
+                answer = &mut again => match answer {
+                    Ok(answer) => {
+                        lane.end();
+                        Ok(answer)
+                    }
+                    Err(_) => asking.await,
+                },
+            }
+        });
+        // The budget was the whole one.
+        answer.await.map_err(|error| match error {
+            RedisError::TimedOut { .. } => RedisError::TimedOut { within: budget },
+            error => error,
+        })
     }
 
     pub(super) fn shards(&self) -> arc_swap::Guard<Arc<Shards>> {
@@ -342,12 +436,13 @@ impl Link {
         budget: Duration,
     ) -> Result<(Option<Bytes>, StreamId), RedisError> {
         if let Some(lane) = lane::of(self) {
-            let asking = lane.ask_with_head(key, log);
-            let (value, head) = self.observed(Operation::Get, Ask::Read, key, budget, asking).await?;
+            let asking =
+                self.over_lane(&lane, budget, lane.ask_with_head(key, log), self.value_with_head(key, log));
+            let (value, head) = self.counted_as(Operation::Get, Ask::Read, key, asking).await?;
             return Ok((value.bytes()?, head_of(head)?));
         }
-        let get = Command::new("GET").arg(key);
         if matches!(self.fast, Wire::Cluster(_)) {
+            let get = Command::new("GET").arg(key);
             let head = head_command(log);
             let (value, head) = tokio::join!(
                 self.ask(Operation::Get, Ask::Read, key, budget, &get),
@@ -355,12 +450,17 @@ impl Link {
             );
             return Ok((value?.bytes()?, head_of(head?)?));
         }
-        let head = head_command(log);
-        let (get, head) = (&get, &head);
-        let asking = async { self.fast.call_all(&[get, head]).await };
-        let replies = self.observed(Operation::Get, Ask::Read, key, budget, asking).await?;
-        let [value, head]: [Reply; 2] = replies.try_into().map_err(|_| RedisError::Unexpected)?;
+        let asking = self.value_with_head(key, log);
+        let (value, head) = self.observed(Operation::Get, Ask::Read, key, budget, asking).await?;
         Ok((value.bytes()?, head_of(head)?))
+    }
+
+    /// Both in one go, over the shared connection.
+    async fn value_with_head(&self, key: &[u8], log: &[u8]) -> Result<(Reply, Reply), RedisError> {
+        let (get, head) = (Command::new("GET").arg(key), head_command(log));
+        let replies = self.fast.call_all(&[&get, &head]).await?;
+        let [value, head]: [Reply; 2] = replies.try_into().map_err(|_| RedisError::Unexpected)?;
+        Ok((value, head))
     }
 
     /// GET of a piece of a body, on the connection for large values.
@@ -368,7 +468,15 @@ impl Link {
         let command = Command::new("GET").arg(key);
         let asking = async {
             let _room = self.bulk_room.acquire().await.map_err(|_| RedisError::Unexpected)?;
-            self.bulk.call(&command).await
+            match self.bulk.call(&command).await {
+                // The body is not lost with the connection; the connection is, and the link with it.
+                Err(error @ (RedisError::Lost { .. } | RedisError::Unexpected)) => {
+                    let piece = self.fast.call(&command).await;
+                    self.give_up(error);
+                    piece
+                }
+                piece => piece,
+            }
         };
         self.observed(Operation::GetPiece, Ask::Read, key, budget, asking).await?.bytes()
     }
@@ -535,7 +643,15 @@ impl Link {
         budget: Duration,
         command: &Command,
     ) -> Result<Reply, RedisError> {
-        self.observed(operation, ask, key, budget, self.call(command)).await
+        match (lane::of(self), ask) {
+            (Some(lane), Ask::Read) => {
+                let asking = self.over_lane(&lane, budget, lane.ask(command), self.fast.call(command));
+                self.counted_as(operation, ask, key, asking).await
+            }
+            // What writes may have been done although its answer was lost.
+            (Some(lane), Ask::Write) => self.observed(operation, ask, key, budget, lane.ask(command)).await,
+            (None, _) => self.observed(operation, ask, key, budget, self.fast.call(command)).await,
+        }
     }
 
     /// Asks, if the breaker lets it, within the budget; and takes what came of it into account.
@@ -545,6 +661,17 @@ impl Link {
         ask: Ask,
         key: &[u8],
         budget: Duration,
+        asking: impl Future<Output = Result<T, RedisError>>,
+    ) -> Result<T, RedisError> {
+        self.counted_as(operation, ask, key, client::within(budget, asking)).await
+    }
+
+    /// Likewise, where the asking has a budget of its own.
+    async fn counted_as<T>(
+        &self,
+        operation: Operation,
+        ask: Ask,
+        key: &[u8],
         asking: impl Future<Output = Result<T, RedisError>>,
     ) -> Result<T, RedisError> {
         let began = Instant::now();
@@ -558,7 +685,7 @@ impl Link {
         shard.in_flight.fetch_add(1, Ordering::Relaxed);
         let answered = {
             let _under_way = UnderWay(&shard);
-            client::within(budget, asking).await
+            asking.await
         };
         let now = Instant::now();
         self.counted.done(operation, answered.as_ref().err(), now.saturating_duration_since(began));
@@ -589,6 +716,9 @@ impl Link {
 
     fn take_note(&self, shard: &Shard, ask: Ask, evidence: Evidence, error: &RedisError, now: Instant) {
         let opened = shard.breaker.lock().note(ask, evidence, now);
+        if evidence == Evidence::NoWrites {
+            *self.no_writes.lock() = Some(error.clone());
+        }
         let Some(opened) = opened else { return };
         self.counted.opened(opened, error);
         if shard.at.is_none() {

@@ -13,7 +13,7 @@ use super::client::{self, Address, Command, Credentials, Reply, Wire};
 use super::error::{Evidence, RedisError};
 use super::link::{Endpoint, Link, Made, Shards, info_value};
 use super::url::{HostPort, Place};
-use super::{Shared, TELL_EVERY};
+use super::{Part, Shared, TELL_EVERY};
 use crate::config::model;
 
 /// Between two attempts at first, and at most.
@@ -36,7 +36,7 @@ pub(super) async fn supervise(shared: Arc<Shared>) {
                 shared.advise(&link).await;
                 shared.publish(&link);
                 again = AGAIN_MIN;
-                watch(&shared.spec, &link).await;
+                watch(&shared, &link).await;
                 shared.withdraw(&link);
             }
             Err(error) => shared.failed(error),
@@ -69,22 +69,40 @@ impl Shared {
 
     /// Looks at the settings of the server, and says once what is wrong with them.
     async fn advise(&self, link: &Link) {
-        let mut info = String::new();
-        for section in ["memory", "replication"] {
+        if self.part == Part::Replica {
+            // What is there is the primary's.
+            return;
+        }
+        let mut known =
+            advice::Known { password: self.spec.url.password.is_some(), ..advice::Known::default() };
+        for section in ["memory", "replication", "persistence"] {
             let command = Command::new("INFO").arg(section.as_bytes());
             // What may not be asked, or comes too late, is not worth a word.
             if let Ok(reply) = client::within(LOOK, link.fast.call(&command)).await {
-                info.push_str(reply.text().unwrap_or_default());
+                known.info.push_str(reply.text().unwrap_or_default());
             }
         }
-        let found = advice::of_info(&info);
+        let command = Command::new("CONFIG").arg(b"GET").arg(b"save");
+        if let Ok(reply) = client::within(LOOK, link.fast.call(&command)).await
+            && let Ok([_, save]) = reply.list().as_deref()
+        {
+            known.save = save.text().ok().map(str::to_owned);
+        }
+        for server in self.spec.url.place.servers() {
+            let found =
+                tokio::time::timeout(LOOK, tokio::net::lookup_host((&*server.host, server.port))).await;
+            known
+                .addresses
+                .extend(found.ok().and_then(Result::ok).into_iter().flatten().map(|address| address.ip()));
+        }
+        let found = advice::of(&known, self.spec.holds);
         let mut known = self.advice.lock();
         for advice in found.iter().filter(|advice| advice.loses_data() && !known.contains(advice)) {
             tracing::warn!(
                 redis = &*self.spec.name,
                 mend = advice.line(),
                 why = advice.message(),
-                "redis has a setting that loses data"
+                "redis has a setting that loses data, or lets anybody in"
             );
         }
         *known = found;
@@ -128,11 +146,16 @@ impl Shared {
 async fn connect(shared: &Arc<Shared>) -> Result<Arc<Link>, RedisError> {
     let spec = &shared.spec;
     let made = match &spec.url.place {
-        Place::Server(server) => to_server(spec, Endpoint::Server(server.clone()), true).await?,
-        Place::Unix(path) => to_server(spec, Endpoint::Unix(path.clone()), true).await?,
+        Place::Server(server) if shared.part == Part::Replica => {
+            to_server(spec, Endpoint::Server(server.clone()), Accept::Replica).await?
+        }
+        Place::Server(server) | Place::Replicated { primary: server, .. } => {
+            to_server(spec, Endpoint::Server(server.clone()), Accept::Either).await?
+        }
+        Place::Unix(path) => to_server(spec, Endpoint::Unix(path.clone()), Accept::Either).await?,
         Place::Sentinel { sentinels, primary } => {
             let server = resolve(spec, sentinels, primary).await?;
-            to_server(spec, Endpoint::Server(server), false).await?
+            to_server(spec, Endpoint::Server(server), Accept::Primary).await?
         }
         Place::Cluster(nodes) => to_cluster(spec, nodes).await?,
     };
@@ -141,12 +164,23 @@ async fn connect(shared: &Arc<Shared>) -> Result<Arc<Link>, RedisError> {
     Ok(Arc::new_cyclic(|me| Link::new(me.clone(), number, spec.clone(), background, counted, made)))
 }
 
-/// Connections to one server, once it has shown that it can serve. `replica`: whether one will do.
-async fn to_server(spec: &model::Redis, server: Endpoint, replica: bool) -> Result<Made, RedisError> {
+/// What a server has to be.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Accept {
+    /// It takes writes.
+    Primary,
+    /// It follows one that does.
+    Replica,
+    /// Whatever it is: a replica where a primary was named is read by nobody, and looked at until it is one.
+    Either,
+}
+
+/// Connections to one server, once it has shown that it can serve.
+async fn to_server(spec: &model::Redis, server: Endpoint, accept: Accept) -> Result<Made, RedisError> {
     let address = server.address();
     let dial = || client::dial(spec, &address, spec.database(), Credentials::Given, false);
     let fast = dial().await?;
-    let (writable, run_id) = client::within(spec.connect_timeout, async {
+    let (writable, run_id, history) = client::within(spec.connect_timeout, async {
         let writable = is_primary(&fast).await?;
         let info = permitted(fast.call(&Command::new("INFO").arg(b"persistence")).await)?;
         if let Some(Reply::Bytes(info)) = info
@@ -157,14 +191,24 @@ async fn to_server(spec: &model::Redis, server: Endpoint, replica: bool) -> Resu
         let info = permitted(fast.call(&Command::new("INFO").arg(b"server")).await)?;
         let run_id =
             info.as_ref().and_then(|info| info_value(info.text().ok()?, "run_id")).map(str::to_owned);
-        Ok((writable, run_id))
+        Ok((writable, run_id, history_of(&fast).await?))
     })
     .await?;
-    if !writable && !replica {
-        return Err(RedisError::NoWrites { code: "READONLY".to_owned() });
+    match accept {
+        Accept::Primary if !writable => return Err(RedisError::NoWrites { code: "READONLY".to_owned() }),
+        Accept::Replica if writable => {
+            return Err(RedisError::NotReady { code: "it is no replica".to_owned() });
+        }
+        Accept::Primary | Accept::Replica | Accept::Either => {}
     }
     let bulk = dial().await?;
-    Ok(Made { fast, bulk, server: Some(server.clone()), run_id, shards: Shards::one(), writable })
+    Ok(Made { fast, bulk, server: Some(server.clone()), run_id, shards: Shards::one(), writable, history })
+}
+
+/// Of which data it has a copy: a replica says what its primary says.
+async fn history_of(wire: &Wire) -> Result<Option<String>, RedisError> {
+    let info = permitted(wire.call(&Command::new("INFO").arg(b"replication")).await)?;
+    Ok(info.as_ref().and_then(|info| info_value(info.text().ok()?, "master_replid")).map(str::to_owned))
 }
 
 /// What an ACL forbids to ask is not known; everything else that fails, fails.
@@ -238,8 +282,8 @@ async fn to_cluster(spec: &model::Redis, nodes: &[HostPort]) -> Result<Made, Red
     let fast = client::dial_cluster(spec, nodes, false).await?;
     let told = slots(&fast).await?;
     let bulk = client::dial_cluster(spec, nodes, false).await?;
-    let (server, run_id) = (None, None);
-    Ok(Made { fast, bulk, server, run_id, shards: Shards::of(&told, None), writable: true })
+    let (server, run_id, history) = (None, None, None);
+    Ok(Made { fast, bulk, server, run_id, shards: Shards::of(&told, None), writable: true, history })
 }
 
 /// CLUSTER SLOTS: who has which.
@@ -262,12 +306,14 @@ async fn slots(wire: &Wire) -> Result<Vec<(u16, u16, HostPort)>, RedisError> {
 // ---------------------------------------------------------------- watching
 
 /// Returns when the link has ended.
-async fn watch(spec: &model::Redis, link: &Link) {
+async fn watch(shared: &Shared, link: &Link) {
+    let spec = &shared.spec;
     tokio::select! {
         () = link.ended() => {}
         () = async {
             match &spec.url.place {
-                Place::Server(_) | Place::Unix(_) => look_after_server(spec, link).await,
+                Place::Server(_) | Place::Unix(_) if shared.part == Part::Primary => look_after_server(spec, link).await,
+                Place::Server(_) | Place::Unix(_) | Place::Replicated { .. } => look_after_replicated(spec, link).await,
                 Place::Sentinel { sentinels, primary } => look_after_primary(spec, link, sentinels, primary).await,
                 Place::Cluster(_) => look_after_cluster(spec, link).await,
             }
@@ -298,6 +344,19 @@ async fn look_after_server(spec: &model::Redis, link: &Link) {
     while link.is_alive() {
         tokio::time::sleep(if silent > 0 { LOOK } else { spec.health_interval }).await;
         look(link, &mut silent).await;
+    }
+}
+
+/// Besides, a replica may follow another primary than before, whose data it has then; and a primary begins a new history when its first replica comes.
+async fn look_after_replicated(spec: &model::Redis, link: &Link) {
+    let mut silent = 0;
+    while link.is_alive() {
+        tokio::time::sleep(if silent > 0 { LOOK } else { spec.health_interval }).await;
+        look(link, &mut silent).await;
+        // What it does not tell in time it tells next time.
+        if let Ok(history) = client::within(LOOK, history_of(&link.fast)).await {
+            link.set_history(history);
+        }
     }
 }
 

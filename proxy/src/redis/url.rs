@@ -6,6 +6,7 @@
 //! | `redis://:password@host`, `redis://user:password@host` | with a password, or an ACL user |
 //! | `rediss://…` | the same with TLS |
 //! | `redis://s1:26379,s2:26379/mymaster`, `…/mymaster/1` | the primary that these Sentinels name |
+//! | `redis://primary,redis://replica`, more of them | a primary, and replicas of it that are read |
 //! | `redis://n1,n2:6379,n3` , `…/1` | a Cluster; a number becomes part of every key, because a Cluster has one database |
 //! | `redis+unix:///run/redis.sock?db=1`, `unix:/run/redis.sock` | a Unix socket |
 //!
@@ -57,6 +58,26 @@ pub enum Place {
     },
     /// A Cluster, by some of its nodes.
     Cluster(Vec<HostPort>),
+    /// A primary, and replicas of it.
+    Replicated {
+        /// What is written to, and has the log of purges.
+        primary: HostPort,
+        /// Where values are read; at least one.
+        replicas: Vec<HostPort>,
+    },
+}
+
+impl Place {
+    /// The servers that are named.
+    pub fn servers(&self) -> impl Iterator<Item = &HostPort> {
+        let (first, rest): (Option<&HostPort>, &[HostPort]) = match self {
+            Self::Server(server) => (Some(server), &[]),
+            Self::Unix(_) => (None, &[]),
+            Self::Sentinel { sentinels: servers, .. } | Self::Cluster(servers) => (None, servers),
+            Self::Replicated { primary, replicas } => (Some(primary), replicas),
+        };
+        first.into_iter().chain(rest)
+    }
 }
 
 /// A host and its port.
@@ -125,6 +146,26 @@ pub enum UrlError {
     /// Two different databases.
     #[error("two different databases are named")]
     TwoDatabases,
+    /// A list of URLs, one of which is more than a server.
+    #[error("URL {number} of the list is not that of one server")]
+    NotAServer {
+        /// Which of the list, from 1.
+        number: usize,
+    },
+    /// A replica with other credentials, another database or another protocol than the primary.
+    #[error("URL {number} of the list differs from the first in {what}")]
+    Differs {
+        /// Which of the list, from 1.
+        number: usize,
+        /// In what.
+        what: &'static str,
+    },
+    /// A server that stands in the list twice.
+    #[error("URL {number} of the list names a server a second time")]
+    Twice {
+        /// Which of the list, from 1.
+        number: usize,
+    },
     /// A Unix socket without a path.
     #[error("the path of the socket is missing")]
     NoSocket,
@@ -148,7 +189,7 @@ impl UrlError {
         match self {
             Self::Scheme => {
                 "write `redis://host:6379/0`, `rediss://…` for TLS, `redis://s1:26379,s2:26379/mymaster/0` for Sentinel, \
-                 `redis://n1,n2,n3` for a Cluster, `redis+unix:///run/redis.sock` for a socket"
+                 `redis://n1,n2,n3` for a Cluster, `redis://primary,redis://replica` for read replicas, `redis+unix:///run/redis.sock` for a socket"
             }
             Self::TooLong | Self::TooMany => "a few servers are enough: the others are learned from them",
             Self::Character { .. } => "write a space as `%20`",
@@ -169,6 +210,16 @@ impl UrlError {
             Self::Path => "write `redis://host/1` for a database, `redis://s1,s2/mymaster/1` for Sentinels",
             Self::NoPrimary => "write `redis+sentinel://s1:26379,s2:26379/mymaster`",
             Self::TwoDatabases => "write it once, in the path or as `?db=1`",
+            Self::Twice { .. } => {
+                "name each server once: the first is the primary, the others are replicas of it"
+            }
+            Self::NotAServer { .. } => {
+                "a list of URLs is a primary and its replicas, `redis://primary:6379/1,redis://replica:6379/1`; \
+                 Sentinels and Clusters are one URL with several servers in it"
+            }
+            Self::Differs { .. } => {
+                "the first is the primary, the others are replicas of it: write user, password and database there, and the same or nothing in the others"
+            }
             Self::NoSocket => "write `redis+unix:///run/redis/redis.sock`",
             Self::TlsOnUnix => "write `redis+unix:`: what passes through a socket does not leave the machine",
             Self::Parameter { .. } => {
@@ -198,6 +249,15 @@ impl RedisUrl {
         if let Some(at) = text.bytes().position(|byte| byte <= b' ' || byte == 0x7f) {
             return Err(UrlError::Character { at });
         }
+        let read = match urls_of(text).as_slice() {
+            [_] => Self::parse_one(text)?,
+            several => replicated(several)?,
+        };
+        // What is told of it can be read back.
+        if read.to_string().len() > URL_BYTES_MAX { Err(UrlError::TooLong) } else { Ok(read) }
+    }
+
+    fn parse_one(text: &str) -> Result<Self, UrlError> {
         let (scheme, rest) = text.split_once(':').ok_or(UrlError::Scheme)?;
         let (tls, kind) = scheme_of(scheme).ok_or(UrlError::Scheme)?;
         let (rest, query) = match rest.split_once('?') {
@@ -314,6 +374,60 @@ impl RedisUrl {
         }
         Ok(database)
     }
+}
+
+/// The URLs of a list: each begins with a scheme of its own behind a comma.
+fn urls_of(text: &str) -> Vec<&str> {
+    let mut urls = Vec::new();
+    let mut start = 0;
+    for (at, _) in text.match_indices(',') {
+        let begins = text[at + 1..].split_once("://").is_some_and(|(scheme, _)| scheme_of(scheme).is_some());
+        if begins {
+            urls.push(&text[start..at]);
+            start = at + 1;
+        }
+    }
+    urls.push(&text[start..]);
+    urls
+}
+
+/// A primary, and replicas of it.
+fn replicated(urls: &[&str]) -> Result<RedisUrl, UrlError> {
+    let mut first: Option<RedisUrl> = None;
+    let mut servers = Vec::with_capacity(urls.len());
+    for (position, text) in urls.iter().enumerate() {
+        let number = position + 1;
+        if number > SERVERS_MAX {
+            return Err(UrlError::TooMany);
+        }
+        let read = RedisUrl::parse_one(text)?;
+        let Place::Server(server) = &read.place else { return Err(UrlError::NotAServer { number }) };
+        servers.push(server.clone());
+        let Some(primary) = &first else {
+            first = Some(read);
+            continue;
+        };
+        let differs = [
+            (read.tls != primary.tls, "TLS"),
+            (read.username.is_some() && read.username != primary.username, "the user"),
+            (read.password.is_some() && read.password != primary.password, "the password"),
+            (read.database != 0 && read.database != primary.database, "the database"),
+        ];
+        if let Some((_, what)) = differs.into_iter().find(|(differs, _)| *differs) {
+            return Err(UrlError::Differs { number, what });
+        }
+    }
+    let read = first.ok_or(UrlError::Scheme)?;
+    let replicas = servers.split_off(1);
+    let primary = servers.remove(0);
+    let is_known = |position: &usize| {
+        let replica = &replicas[*position];
+        *replica == primary || replicas[..*position].contains(replica)
+    };
+    if let Some(position) = (0..replicas.len()).find(is_known) {
+        return Err(UrlError::Twice { number: position + 2 });
+    }
+    Ok(RedisUrl { place: Place::Replicated { primary, replicas }, ..read })
 }
 
 fn scheme_of(scheme: &str) -> Option<(bool, Kind)> {
@@ -468,6 +582,10 @@ impl fmt::Display for RedisUrl {
                 let primary = encoded(primary);
                 write!(out, "{scheme}+sentinel://{}/{primary}/{}", list(sentinels), self.database)
             }
+            Place::Replicated { primary, replicas } => {
+                write!(out, "{scheme}://{primary}/{}", self.database)?;
+                replicas.iter().try_for_each(|replica| write!(out, ",{scheme}://{replica}/{}", self.database))
+            }
             Place::Unix(path) => {
                 write!(out, "redis+unix:{}?db={}", encoded(&path.to_string_lossy()), self.database)
             }
@@ -511,6 +629,8 @@ mod tests {
     fn every_form_that_people_write_is_read() {
         let server = |text| Place::Server(host(text));
         let cluster = |list: &[&str]| Place::Cluster(hosts(list));
+        let replicated =
+            |list: &[&str]| Place::Replicated { primary: host(list[0]), replicas: hosts(&list[1..]) };
         let sentinel = |list: &[&str], primary: &str| Place::Sentinel {
             sentinels: hosts(list),
             primary: primary.into(),
@@ -536,6 +656,9 @@ mod tests {
             ("redis://n1,n2:7001,n3",                      cluster(&["n1:6379", "n2:7001", "n3:6379"]),      false, None,         None,          0),
             ("redis://n1,n2,n3/1",                         cluster(&["n1:6379", "n2:6379", "n3:6379"]),      false, None,         None,          1),
             ("rediss+cluster://u:p@n1:6379",               cluster(&["n1:6379"]),                            true,  Some("u"),    Some("p"),     0),
+            ("redis://p,redis://r:7001",                   replicated(&["p:6379", "r:7001"]),                false, None,         None,          0),
+            ("redis://:pw@p/1,redis://:pw@r/1,redis://s",  replicated(&["p:6379", "r:6379", "s:6379"]),      false, None,         Some("pw"),    1),
+            ("rediss://u:p,q@p/2,rediss://r/2",            replicated(&["p:6379", "r:6379"]),                true,  Some("u"),    Some("p,q"),   2),
             ("unix:/run/redis.sock",                       Place::Unix("/run/redis.sock".into()),            false, None,         None,          0),
             ("unix:///run/redis.sock?db=2",                Place::Unix("/run/redis.sock".into()),            false, None,         None,          2),
             ("redis+unix:///run/a%20b.sock?db=2&pass=x%26y", Place::Unix("/run/a b.sock".into()),            false, None,         Some("x&y"),   2),
@@ -589,6 +712,16 @@ mod tests {
             ("redis://:pa%zz@host",             UrlError::Encoding { part: "password" }),
             ("redis://:pa%ff@host",             UrlError::Encoding { part: "password" }),
             ("redis://host?ssl_cert_reqs=none", UrlError::Parameter { number: 1 }),
+            ("redis://p,redis://a,b",           UrlError::NotAServer { number: 2 }),
+            ("redis://p,unix://r/s",            UrlError::NoSocket),
+            ("redis://p,redis+unix:///r.sock",  UrlError::NotAServer { number: 2 }),
+            ("redis://p,redis://r,redis://p",   UrlError::Twice { number: 3 }),
+            ("redis://p,redis://r,redis://r/0", UrlError::Twice { number: 3 }),
+            ("redis://p,rediss://r",            UrlError::Differs { number: 2, what: "TLS" }),
+            ("redis://p,redis://u@r",           UrlError::Differs { number: 2, what: "the user" }),
+            ("redis://p,redis://:secret@r",     UrlError::Differs { number: 2, what: "the password" }),
+            ("redis://p/1,redis://r/2",         UrlError::Differs { number: 2, what: "the database" }),
+            ("redis://p,redis://",              UrlError::NoHost { number: 1 }),
             ("unix:",                           UrlError::NoSocket),
             ("unix://host/run/redis.sock",      UrlError::NoSocket),
             ("rediss+unix:///run/redis.sock",   UrlError::TlsOnUnix),
@@ -603,6 +736,10 @@ mod tests {
         assert_eq!(RedisUrl::parse(&format!("redis://{}", "a".repeat(5000))), Err(UrlError::TooLong));
         let many = vec!["a"; SERVERS_MAX + 1].join(",");
         assert_eq!(RedisUrl::parse(&format!("redis://{many}")), Err(UrlError::TooMany));
+        let many = vec!["redis://a"; SERVERS_MAX + 1].join(",");
+        assert_eq!(RedisUrl::parse(&many), Err(UrlError::TooMany));
+        // It would be longer than that when it is told.
+        assert_eq!(RedisUrl::parse(&format!("unix:/{}", "+".repeat(4000))), Err(UrlError::TooLong));
     }
 
     #[test]
@@ -614,7 +751,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_text_panics_and_what_is_read_is_read_back(text in "(redis|rediss|unix|redis\\+[a-z]{1,8}|valkey)?:?(//)?[ -~]{0,60}") {
+        fn no_text_panics_and_what_is_read_is_read_back(text in "(redis|rediss|unix|redis\\+[a-z]{1,8}|valkey)?:?(//)?[ -~]{0,60}(,rediss?://[ -~]{0,20})?") {
             if let Ok(read) = RedisUrl::parse(&text) {
                 let plain = RedisUrl { username: None, password: None, ..read };
                 prop_assert_eq!(RedisUrl::parse(&plain.to_string()), Ok(plain));

@@ -83,19 +83,32 @@ pub struct StoredHead {
 impl StoredHead {
     /// Packs the fields, and behind them `content`, into one allocation.
     pub fn pack(fields: &HeaderMap, content: &[Bytes]) -> Self {
+        let packed = Self::pack_with(fields, content.iter().map(Bytes::len).sum(), |block| {
+            content.iter().for_each(|piece| block.extend_from_slice(piece));
+            Ok::<_, std::convert::Infallible>(())
+        });
+        match packed {
+            Ok(packed) => packed,
+            Err(never) => match never {},
+        }
+    }
+
+    /// Packs the fields, and behind them what `fill` appends, about `content_len` bytes: content that is made where it will lie is copied by nobody.
+    pub fn pack_with<E>(
+        fields: &HeaderMap,
+        content_len: usize,
+        fill: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
+    ) -> Result<Self, E> {
         let shape = share(fields.iter().map(|(name, _)| name.clone()).collect());
         let values: usize = fields.values().map(HeaderValue::len).sum();
-        let content_len: usize = content.iter().map(Bytes::len).sum();
         let mut block = Vec::with_capacity(values + content_len);
         let mut ends = Vec::with_capacity(shape.names.len());
         for value in fields.values() {
             block.extend_from_slice(value.as_bytes());
             ends.push(u32::try_from(block.len()).expect("a head is limited to far less than 4 GiB"));
         }
-        for piece in content {
-            block.extend_from_slice(piece);
-        }
-        Self { shape, ends: ends.into(), block: block.into() }
+        fill(&mut block)?;
+        Ok(Self { shape, ends: ends.into(), block: block.into() })
     }
 
     /// The content packed behind the fields; shares their allocation.

@@ -18,7 +18,8 @@ use cache_semantics::vary::Variant;
 use http::StatusCode;
 
 use crate::body::Body;
-use crate::purge::{Facts, Known, Labels, Position, Stamp, Verdict};
+use crate::config::model;
+use crate::purge::{Facts, Labels, Position, Stamp, Verdict};
 pub use head::StoredHead;
 
 /// Content up to this many bytes lies in one allocation with its head; larger content stays in pieces, so that nothing large is copied at once.
@@ -178,10 +179,10 @@ impl StoredResponse {
         Origins { variant: self.variant.clone(), labels: self.labels.clone(), stamp }
     }
 
-    /// Whether a purge has named it, in this cache and under this key. That none did is remembered, so that each record is looked at once.
-    pub fn check(&self, facts: &Facts, cache: &str, key: &[u8]) -> Verdict {
+    /// Whether a purge has named it, in a cache of this description and under this key. That none did is remembered, so that each record is looked at once.
+    pub fn check(&self, facts: &Facts, cache: &model::Cache, key: &[u8]) -> Verdict {
         let checked = self.checked.load(Ordering::Relaxed);
-        let verdict = facts.check(checked, || Known { key, cache, labels: &self.labels });
+        let verdict = facts.check(checked, || cache.known(key, &self.labels));
         if let Verdict::Valid(upto) = verdict
             && upto != checked
         {

@@ -3,6 +3,7 @@
 //! - **Reading** is one round trip: the value, and beside it the head of the log of purges. What was stamped before a purge that this proxy has not
 //!   applied yet must not be served, so the log is read up to that head first; without a log that can be believed the tier is not read at all. What is found goes into memory,
 //!   on its own terms, so that memory never keeps it longer.
+//!   Where replicas are named, the value is one of theirs and the head still the primary's: a replica that lags gives an older value, with its older stamp.
 //! - **Writing** happens behind the answer. A job is a key: what is written is what memory holds for it by then, so the last one wins; and the response itself
 //!   where memory has evicted it. Lanes are bounded; a
 //!   job that finds no room is dropped and counted.
@@ -26,11 +27,11 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
 use super::wire::{self, Corrupt, Limits, Written};
-use super::{Carried, Carrying, Origins, StoredResponse};
+use super::{Carried, Carrying, StoredResponse};
 use crate::cache::NamedCache;
 use crate::clock::Clock;
 use crate::config::model;
-use crate::purge::{Judgement, Known, Position, Stamp, Verdict};
+use crate::purge::{Judgement, Position, Verdict};
 use crate::redis::{Link, Redis, RedisError, Script, Skip, StreamId};
 
 /// Jobs that wait in one lane; four lanes, so that one slow write does not hold up all.
@@ -104,6 +105,8 @@ pub struct Counted {
     pub write_failed: AtomicU64,
     /// Writes for which there was no room.
     pub dropped: AtomicU64,
+    /// Hits among them whose value a replica gave.
+    pub replica: AtomicU64,
     /// Fills that another proxy led.
     pub collapsed: AtomicU64,
     /// Waits for another proxy's fill that came to nothing.
@@ -112,7 +115,7 @@ pub struct Counted {
 
 impl Counted {
     /// All of it, by word.
-    pub fn all(&self) -> [(&'static str, u64); 11] {
+    pub fn all(&self) -> [(&'static str, u64); 12] {
         let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
         [
             ("hit", read(&self.hits)),
@@ -124,6 +127,7 @@ impl Counted {
             ("written", read(&self.written)),
             ("write-failed", read(&self.write_failed)),
             ("write-dropped", read(&self.dropped)),
+            ("replica", read(&self.replica)),
             ("collapsed", read(&self.collapsed)),
             ("wait-ended", read(&self.wait_ended)),
         ]
@@ -132,6 +136,15 @@ impl Counted {
 
 fn one_more(count: &AtomicU64) {
     count.fetch_add(1, Ordering::Relaxed);
+}
+
+/// Who may be asked for a value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum From {
+    /// A replica, if there is one.
+    Any,
+    /// The primary: what was written a moment ago is wanted.
+    Primary,
 }
 
 enum Job {
@@ -210,7 +223,18 @@ impl SharedTier {
 
     /// Looks for the key, and puts what is found into the cache's memory.
     pub async fn look(&self, cache: &NamedCache, key: &[u8], wanted: Fields<'_>, now: Now) -> Looked {
-        match self.try_look(cache, key, wanted, now).await {
+        self.look_at(From::Any, cache, key, wanted, now).await
+    }
+
+    async fn look_at(
+        &self,
+        from: From,
+        cache: &NamedCache,
+        key: &[u8],
+        wanted: Fields<'_>,
+        now: Now,
+    ) -> Looked {
+        match self.try_look(from, cache, key, wanted, now).await {
             Ok(true) => {
                 one_more(&self.counted.hits);
                 Looked::Found
@@ -226,26 +250,47 @@ impl SharedTier {
         }
     }
 
+    /// The value and the head of the log, which is not older than this call; and the link that gave the value.
+    async fn value_and_head(
+        &self,
+        from: From,
+        name: &[u8],
+        until: Instant,
+    ) -> Result<(Option<Bytes>, StreamId, Arc<Link>), RedisError> {
+        let left = || until.saturating_duration_since(Instant::now());
+        let link = self.redis.link()?;
+        if let (From::Any, Some(replica)) = (from, self.redis.replica(&link)) {
+            let log = self.log.redis.link()?;
+            // Half of the time: the rest is for the primary.
+            let (value, head) =
+                tokio::join!(replica.fetch(name, left() / 2), log.head_within(&self.log.stream, left()));
+            let head = head?;
+            if let Ok(value) = value {
+                return Ok((value, head, replica));
+            }
+        }
+        if Arc::ptr_eq(&self.log.redis, &self.redis) {
+            let (value, head) = link.fetch_with_head(name, &self.log.stream, left()).await?;
+            return Ok((value, head, link));
+        }
+        let log = self.log.redis.link()?;
+        let (value, head) = tokio::join!(link.fetch(name, left()), log.head_within(&self.log.stream, left()));
+        Ok((value?, head?, link))
+    }
+
     async fn try_look(
         &self,
+        from: From,
         cache: &NamedCache,
         key: &[u8],
         wanted: Fields<'_>,
         now: Now,
     ) -> Result<bool, RedisError> {
-        let link = self.redis.link()?;
         self.may_believe(cache)?;
         let until = Instant::now() + self.redis.spec().read_budget;
         let left = || until.saturating_duration_since(Instant::now());
         let name = self.name(Kind::Value, key);
-        let (value, head) = if Arc::ptr_eq(&self.log.redis, &self.redis) {
-            link.fetch_with_head(&name, &self.log.stream, left()).await?
-        } else {
-            let log = self.log.redis.link()?;
-            let (value, head) =
-                tokio::join!(link.fetch(&name, left()), log.head_within(&self.log.stream, left()));
-            (value?, head?)
-        };
+        let (value, head, link) = self.value_and_head(from, &name, until).await?;
         let Some(value) = value else { return Ok(false) };
         // What is newer than all that is applied here may be about this very value.
         if !cache.purges.has_read(position(head), left()).await {
@@ -276,7 +321,7 @@ impl SharedTier {
                 one_more(&self.counted.purged);
                 continue;
             }
-            let known = Known { key, cache: &cache.spec().name, labels: &read.labels };
+            let known = cache.spec().known(key, &read.labels);
             let (number, softened) = match cache.purges.check_at(read.position, &known) {
                 Judgement::Known(Verdict::Valid(number)) => (number, None),
                 Judgement::Known(Verdict::Softened(how)) => (how.upto, Some(how)),
@@ -301,23 +346,17 @@ impl SharedTier {
                 },
                 None => Vec::new(),
             };
-            let pieces = match read.content.unpack(beside) {
-                Ok(pieces) => pieces,
+            let response = match cache.revive(read, beside, (number, softened), now) {
+                Ok(response) => response,
                 Err(why) => {
                     self.broken(key, why);
                     return Ok(found);
                 }
             };
-            let terms = match softened {
-                Some(how) => read.terms.softened(how.since_ms, how.grace, now),
-                None => read.terms,
-            };
-            let labels = Arc::new(read.labels);
-            let stamp = Stamp { position: read.position, number };
-            let origins = Origins { variant: read.variant, labels, stamp };
-            let response =
-                cache.build(read.status, read.headers, &pieces, read.part, terms, origins, read.compressible);
             found |= cache.adopt(key, response) && is_wanted;
+        }
+        if found && !link.is_writable() {
+            one_more(&self.counted.replica);
         }
         Ok(found)
     }
@@ -359,25 +398,29 @@ impl SharedTier {
         }
     }
 
-    /// Asks for the right to fill; waits for whoever has it, but not for ever.
+    /// Asks for the right to fill; waits for whoever has it, but not for ever. `looked`: when the look was begun that found nothing.
     pub async fn lease(
         self: &Arc<Self>,
         cache: &NamedCache,
         key: &[u8],
         wanted: Fields<'_>,
         clock: &Arc<dyn Clock>,
+        looked: Instant,
     ) -> Leased {
         let holder = random();
-        let asked = Instant::now();
-        let until = asked + LEASE_WAIT;
+        let until = Instant::now() + LEASE_WAIT;
         let mut wait = LOOK_MIN;
         let mut has_waited = false;
         loop {
             match self.claim(cache, key, holder).await {
                 Ok(true) => {
                     // Whoever had it may have filled between our look and now. At once after the look that is next to impossible, and a round trip for every miss.
-                    let may_be_there = has_waited || asked.elapsed() >= LOOK_AGAIN;
-                    if may_be_there && self.look(cache, key, wanted, clock.now()).await == Looked::Found {
+                    // A replica may not have what the primary has.
+                    let may_be_there =
+                        has_waited || self.redis.has_replicas() || looked.elapsed() >= LOOK_AGAIN;
+                    if may_be_there
+                        && self.look_at(From::Primary, cache, key, wanted, clock.now()).await == Looked::Found
+                    {
                         one_more(&self.counted.collapsed);
                         drop(Lease { tier: self.clone(), key: key.into(), holder });
                         return Leased::Found;
@@ -394,7 +437,7 @@ impl SharedTier {
             has_waited = true;
             tokio::time::sleep(wait).await;
             wait = (wait * 2).min(LOOK_MAX);
-            match self.look(cache, key, wanted, clock.now()).await {
+            match self.look_at(From::Primary, cache, key, wanted, clock.now()).await {
                 Looked::Found => {
                     one_more(&self.counted.collapsed);
                     return Leased::Found;

@@ -458,43 +458,73 @@ impl Content {
 
     /// The content, in pieces. `beside`: the pieces in order, where it is not in the value.
     pub fn unpack(self, beside: Vec<Bytes>) -> Result<Vec<Bytes>, Corrupt> {
-        let stored = match self.place {
-            Place::Here(bytes) => vec![bytes],
-            Place::Beside { length, .. } => {
-                let all: u64 = beside.iter().map(|piece| piece.len() as u64).sum();
-                if all != length {
-                    return Err(Corrupt::Length);
-                }
-                beside
-            }
-        };
-        let mut checksum = Xxh3::new();
-        stored.iter().for_each(|piece| checksum.update(piece));
-        if checksum.digest() != self.checksum {
-            return Err(Corrupt::Checksum);
-        }
-        let length = usize::try_from(self.raw_length).map_err(|_| Corrupt::TooLarge)?;
-        if self.coding == Compression::None {
+        let (coding, raw_length) = (self.coding, self.raw_length);
+        let stored = self.checked(beside)?;
+        if coding == Compression::None {
             return Ok(stored);
         }
-        let together = match stored.as_slice() {
-            [one] => one.clone(),
-            several => several.concat().into(),
-        };
-        let raw = match self.coding {
-            Compression::None => return Ok(stored),
-            Compression::Zstd => unzstd(&together, length),
-            Compression::Lz4 => lz4_flex::block::decompress(&together, length).ok(),
-            Compression::Zlib => {
-                let mut raw = Vec::with_capacity(length);
-                let decoder = flate2::read::ZlibDecoder::new(&together[..]);
-                // One byte more than there should be is enough to see that it is too long.
-                let mut bounded = std::io::Read::take(decoder, self.raw_length + 1);
-                std::io::Read::read_to_end(&mut bounded, &mut raw).ok().map(|_| raw)
-            }
-        };
-        raw.filter(|raw| raw.len() == length).map(|raw| vec![raw.into()]).ok_or(Corrupt::Content)
+        let mut raw = Vec::new();
+        uncompress(coding, &stored, raw_length, &mut raw)?;
+        Ok(vec![raw.into()])
     }
+
+    /// Likewise, appended to `block`: made where it is to lie.
+    pub fn unpack_behind(self, beside: Vec<Bytes>, block: &mut Vec<u8>) -> Result<(), Corrupt> {
+        let (coding, raw_length) = (self.coding, self.raw_length);
+        let stored = self.checked(beside)?;
+        if coding == Compression::None {
+            stored.iter().for_each(|piece| block.extend_from_slice(piece));
+            return Ok(());
+        }
+        uncompress(coding, &stored, raw_length, block)
+    }
+
+    /// What is stored, as it is stored.
+    fn checked(self, beside: Vec<Bytes>) -> Result<Vec<Bytes>, Corrupt> {
+        let length = match self.place {
+            // The checksum of the value is over its content too.
+            Place::Here(bytes) => return Ok(vec![bytes]),
+            Place::Beside { length, .. } => length,
+        };
+        let all: u64 = beside.iter().map(|piece| piece.len() as u64).sum();
+        if all != length {
+            return Err(Corrupt::Length);
+        }
+        let mut checksum = Xxh3::new();
+        beside.iter().for_each(|piece| checksum.update(piece));
+        if checksum.digest() == self.checksum { Ok(beside) } else { Err(Corrupt::Checksum) }
+    }
+}
+
+/// Appends what was compressed: exactly so many bytes, or it is not what it says.
+fn uncompress(
+    coding: Compression,
+    stored: &[Bytes],
+    raw_length: u64,
+    out: &mut Vec<u8>,
+) -> Result<(), Corrupt> {
+    let length = usize::try_from(raw_length).map_err(|_| Corrupt::TooLarge)?;
+    let together = match stored {
+        [one] => one.clone(),
+        several => several.concat().into(),
+    };
+    let start = out.len();
+    out.reserve_exact(length);
+    let made = match coding {
+        Compression::None => None,
+        Compression::Zstd => unzstd(&together, out),
+        Compression::Lz4 => {
+            out.resize(start + length, 0);
+            lz4_flex::block::decompress_into(&together, &mut out[start..]).ok()
+        }
+        Compression::Zlib => {
+            let decoder = flate2::read::ZlibDecoder::new(&together[..]);
+            // One byte more than there should be is enough to see that it is too long.
+            let mut bounded = std::io::Read::take(decoder, raw_length + 1);
+            std::io::Read::read_to_end(&mut bounded, out).ok()
+        }
+    };
+    if made == Some(length) && out.len() == start + length { Ok(()) } else { Err(Corrupt::Content) }
 }
 
 thread_local! {
@@ -502,12 +532,17 @@ thread_local! {
     static UNZSTD: RefCell<Option<zstd::bulk::Decompressor<'static>>> = const { RefCell::new(None) };
 }
 
-fn unzstd(compressed: &[u8], length: usize) -> Option<Vec<u8>> {
+/// Appends what was compressed, as far as there is room. How much it was.
+fn unzstd(compressed: &[u8], out: &mut Vec<u8>) -> Option<usize> {
     UNZSTD.with_borrow_mut(|context| {
         if context.is_none() {
             *context = zstd::bulk::Decompressor::new().ok();
         }
-        context.as_mut()?.decompress(compressed, length).ok()
+        let mut behind = std::io::Cursor::new(std::mem::take(out));
+        behind.set_position(behind.get_ref().len() as u64);
+        let made = context.as_mut()?.decompress_to_buffer(compressed, &mut behind).ok();
+        *out = behind.into_inner();
+        made
     })
 }
 

@@ -7,6 +7,9 @@ use harness::{RedisServer, eventually};
 use tokio::runtime::Runtime;
 use weir::redis::{AddAt, Link, RedisError, StreamId, Trim};
 
+use weir::config::model::{Certificate, RedisTls};
+
+use crate::places::certificates;
 use crate::support::{BUDGET, Connected};
 
 /// A worker's loop: whatever it is to do, it does on this thread.
@@ -98,23 +101,79 @@ fn no_more_connections_are_made_than_are_allowed() {
 }
 
 #[test]
-fn a_workers_connection_that_is_lost_ends_the_link() {
+fn a_workers_connection_that_is_lost_costs_no_answer_and_has_another_after_it() {
     let server = RedisServer::start();
     let connected = Connected::to(&server.url());
     eventually("it is connected", || connected.works());
     let (link, worker) = (connected.link(), worker());
-    settle(&worker, &link, &server, 3);
-    // The last to come is the worker's.
-    let listed = server.ask(&["CLIENT", "LIST"]).text();
-    let ours = listed.lines().rfind(|line| line.contains("cmd=get")).unwrap();
-    let id = ours.split_once("id=").unwrap().1.split(' ').next().unwrap().to_owned();
-    server.ask(&["CLIENT", "KILL", "ID", &id]);
-    eventually("the link is given up", || {
-        let answer = worker.block_on(link.fetch(b"p:any", BUDGET));
-        answer.is_err() && !link.is_alive()
+    // The last to come is the worker's, but for the one that asks.
+    let mut id = String::new();
+    eventually("the worker uses a connection of its own", || {
+        let _ = worker.block_on(link.fetch(b"p:any", BUDGET));
+        let listed = server.ask(&["CLIENT", "LIST"]).text();
+        let ours = listed.lines().rfind(|line| !line.contains("cmd=client|list")).unwrap_or_default();
+        id = ours
+            .split_once("id=")
+            .and_then(|(_, rest)| rest.split(' ').next())
+            .unwrap_or_default()
+            .to_owned();
+        connections(&server) == 3 && ours.contains("cmd=get")
     });
-    let next = connected.link_after(link.number());
-    eventually("the next one works", || worker.block_on(next.fetch(b"p:any", BUDGET)) == Ok(None));
+    server.ask(&["CLIENT", "KILL", "ID", &id]);
+    assert_eq!(worker.block_on(link.fetch(b"p:any", BUDGET)), Ok(None));
+    settle(&worker, &link, &server, 3);
+    assert!(link.is_alive(), "the link is the same");
+    assert!(!server.ask(&["CLIENT", "LIST"]).text().contains(&format!("id={id} ")));
+}
+
+#[test]
+fn a_workers_connection_speaks_tls_and_trusts_whom_the_others_trust() {
+    let plain = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let tls_port = plain.local_addr().unwrap().port();
+    drop(plain);
+    // Without TLS as well, for the test to look at it.
+    let port = tls_port.to_string();
+    let server = RedisServer::with_files(
+        &[
+            "--tls-port",
+            &port,
+            "--tls-cert-file",
+            "{DIR}/cert.pem",
+            "--tls-key-file",
+            "{DIR}/key.pem",
+            "--tls-ca-cert-file",
+            "{DIR}/ca.pem",
+        ],
+        certificates,
+    );
+    let folder = server.folder();
+    let pair = Certificate { cert: folder.join("cert.pem"), key: folder.join("key.pem") };
+    let ca = Some(folder.join("ca.pem"));
+    let url = format!("rediss://localhost:{tls_port}");
+    let connected = Connected::with(&url, |spec| spec.tls = RedisTls { ca, client: Some(pair) });
+    eventually("it is connected", || connected.works());
+    let (link, worker) = (connected.link(), worker());
+    settle(&worker, &link, &server, 3);
+    let log: Arc<[u8]> = Arc::from(&b"{p}:inv"[..]);
+    worker.block_on(async {
+        for length in [0, 1, 16_384, 300_000] {
+            let value: Vec<u8> = (0..length).map(|at: u32| at.to_le_bytes()[0]).collect();
+            let ttl = Duration::from_secs(60);
+            link.put(b"p:any", &value, ttl, BUDGET).await.unwrap();
+            let asked: Vec<_> = (0..50)
+                .map(|_| {
+                    let (link, log) = (link.clone(), log.clone());
+                    tokio::spawn(async move { link.fetch_with_head(b"p:any", &log, BUDGET).await })
+                })
+                .collect();
+            for answer in asked {
+                assert_eq!(answer.await.unwrap().unwrap().0.unwrap(), value, "{length} bytes");
+            }
+        }
+    });
+    let listed = server.ask(&["CLIENT", "LIST"]).text();
+    let asks = listed.lines().filter(|line| line.contains("cmd=xrevrange")).count();
+    assert_eq!(asks, 1, "the worker's own: {listed}");
 }
 
 #[test]

@@ -33,7 +33,7 @@ fn a_unix_socket() {
 }
 
 /// A CA, and what it has signed for 127.0.0.1.
-fn certificates(folder: &std::path::Path) {
+pub(crate) fn certificates(folder: &std::path::Path) {
     let mut authority = rcgen::CertificateParams::new(Vec::new()).unwrap();
     authority.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
     let authority_key = rcgen::KeyPair::generate().unwrap();

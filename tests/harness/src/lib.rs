@@ -7,6 +7,7 @@
 //! - [`weir`]: the real binary with a configuration file of its own, on ports that the system picks.
 //! - [`names`]: a name server that says what a test wants.
 //! - [`redis`]: real Redis servers, alone, with Sentinels, as a Cluster.
+//! - [`between`]: somebody between a client and a server who loses an answer when told to.
 //! - [`browser`]: a browser, as far as cookies go.
 //! - [`h2`]: HTTP/2, well-formed through hyper and otherwise frame by frame.
 //! - [`tls`], [`websocket`], [`random`]: certificates, frames, repeatable chance.
@@ -15,6 +16,7 @@
 //! sleep: a test waits for an event (bytes, a request at the origin, a line of output, a gate that it opens itself) or
 //! asks again until the answer is the wanted one ([`eventually`]).
 
+pub mod between;
 pub mod browser;
 pub mod h2;
 pub mod names;
@@ -26,6 +28,7 @@ pub mod websocket;
 pub mod weir;
 pub mod wire;
 
+pub use between::{Between, Loss};
 pub use browser::Browser;
 pub use h2::{H2Client, H2Origin};
 pub use names::NameServer;

@@ -1,7 +1,6 @@
 //! `[redis.NAME]`: the servers, and how they are spoken to.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,10 +10,21 @@ use crate::config::decode::{At, Field, Table as _, Text};
 use crate::config::mistake::Mistake;
 use crate::config::model::{Redis, RedisTls, Secret};
 use crate::config::schema;
+use crate::redis::advice;
 use crate::redis::url::Place;
+use crate::session::spec::Session;
 
 /// A commit, a version, a date.
 const EPOCH_BYTES_MAX: usize = 256;
+
+/// Notes what each holds beside stored responses, so that it can be said what its settings would lose.
+pub(super) fn note_what_they_hold(redis: &mut RedisServers, session: Option<&Session>) {
+    let server = session.and_then(|session| redis.get_mut(session.redis.as_ref()?));
+    if let (Some(session), Some(server)) = (session, server) {
+        let holds = advice::Holds { sessions: true, sessions_only_here: !session.durable };
+        *server = Arc::new(Redis { holds, ..Redis::clone(server) });
+    }
+}
 
 impl Resolver<'_> {
     pub(super) fn redis_servers(&mut self, file: &schema::File) -> RedisServers {
@@ -125,27 +135,8 @@ impl Resolver<'_> {
 
 /// Whether anything of it is an address that the whole Internet may reach.
 fn is_public(place: &Place) -> bool {
-    let servers = match place {
-        Place::Server(server) => std::slice::from_ref(server),
-        Place::Cluster(servers) | Place::Sentinel { sentinels: servers, .. } => servers,
-        Place::Unix(_) => &[],
-    };
-    servers.iter().filter_map(|server| server.host.parse::<IpAddr>().ok()).any(|address| {
-        match address.to_canonical() {
-            IpAddr::V4(address) => {
-                !(address.is_private()
-                    || address.is_loopback()
-                    || address.is_link_local()
-                    || address.is_unspecified())
-            }
-            IpAddr::V6(address) => {
-                !(address.is_unique_local()
-                    || address.is_loopback()
-                    || address.is_unicast_link_local()
-                    || address.is_unspecified())
-            }
-        }
-    })
+    let addresses = place.servers().filter_map(|server| server.host.parse().ok());
+    addresses.into_iter().any(advice::is_public)
 }
 
 /// Whether keys may begin with it: nothing that Redis, a Cluster or a pattern would read in another way.
