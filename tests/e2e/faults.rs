@@ -281,6 +281,12 @@ fn a_proxy_that_is_killed_under_load_answers_right_when_it_is_back() {
     assert!(harness::weir::run(&["store", "check", "--data", &folder]).status.success());
 }
 
+/// Why the store is not written, as the status has it.
+fn store_trouble(weir: &Weir) -> Option<String> {
+    let status: serde_json::Value = serde_json::from_str(&weir.admin("GET", "/status").text()).unwrap();
+    status["data"]["trouble"].as_str().map(str::to_owned)
+}
+
 #[test]
 fn a_disk_that_is_full_switches_the_store_off_and_nothing_else() {
     let (folder, origin) = (tempfile::tempdir().unwrap(), origin());
@@ -296,6 +302,7 @@ fn a_disk_that_is_full_switches_the_store_off_and_nothing_else() {
         weir.metric("store_failures_total", &["cache"]) > 0.0
     });
     weir.wait_for_line("bodies cannot be written to disk");
+    eventually("the status says why", || store_trouble(&weir).is_some_and(|why| !why.is_empty()));
     let mut receipt = String::new();
     eventually("the journal is full as well, or goes on", || {
         receipt = weir.admin("POST", &format!("/purge?tag={}", "x".repeat(4_000))).text();
@@ -311,6 +318,8 @@ fn a_folder_that_cannot_be_made_is_done_without() {
     let origin = origin();
     let weir = Weir::with(&with_data(&origin, std::path::Path::new("/proc/weir-data")));
     weir.wait_for_line("there is no embedded store");
+    let why = store_trouble(&weir).unwrap_or_default();
+    assert!(why.contains("cannot use the folder `/proc/weir-data`"), "{why}");
     assert_eq!(weir.get("/page").text(), page("/page"));
     assert!(weir.get("/page").is_hit());
     assert!(weir.admin("POST", "/purge?everything=true").text().contains("\"journaled\":false"));
