@@ -43,6 +43,26 @@ pub(crate) fn weir(place: &Place<'_>) -> io::Result<Vec<String>> {
         }
         (None, Behind::Nothing | Behind::Redis) => Default::default(),
     };
+    let sessions = match setup.behind {
+        Behind::Nothing => "",
+        Behind::Redis | Behind::Disk => {
+            r#"[session]
+keys = ["a secret of the bench"]
+redis_budget = "2s"
+
+[[route]]
+match = { path = "/session/**" }
+origin = "app"
+cache = "off"
+session = "read"
+
+[[route]]
+match = { path = "/session-write/**" }
+origin = "app"
+session = "write"
+"#
+        }
+    };
     let config = format!(
         r#"[server]
 listen = ["{http1}"]
@@ -63,6 +83,7 @@ max_entries = {entries}
 [origin.app]
 servers = ["http://{origin}"]
 
+{sessions}
 [[route]]
 match = {{ path = "/pass/**" }}
 origin = "app"

@@ -17,6 +17,10 @@ pub(crate) enum Storing {
     Pass,
     /// Not cacheable, as only the response says.
     Surprise,
+    /// Not cacheable, under a path whose origin is told of the client's session.
+    Session,
+    /// Likewise, and the answer changes an attribute of the session.
+    SessionWrite,
 }
 
 impl Storing {
@@ -25,11 +29,13 @@ impl Storing {
             Self::Store => "store",
             Self::Pass => "pass",
             Self::Surprise => "surprise",
+            Self::Session => "session",
+            Self::SessionWrite => "session-write",
         }
     }
 }
 
-/// One resource of the origin: `/{store|pass|surprise}/{size}/{delay_ms}/{id}`.
+/// One resource of the origin: `/{store|pass|surprise|session|session-write}/{size}/{delay_ms}/{id}`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Resource {
     pub(crate) storing: Storing,
@@ -42,7 +48,8 @@ impl Resource {
     pub(crate) fn parse(path: &str) -> Option<Self> {
         let mut parts = path.strip_prefix('/')?.split('/');
         let kind = parts.next()?;
-        let known = [Storing::Store, Storing::Pass, Storing::Surprise];
+        let known =
+            [Storing::Store, Storing::Pass, Storing::Surprise, Storing::Session, Storing::SessionWrite];
         let storing = known.into_iter().find(|storing| storing.segment() == kind)?;
         let mut number = || parts.next()?.parse().ok();
         let resource = Self { storing, size: number()?, delay_ms: number()?, id: number()? };

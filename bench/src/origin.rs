@@ -226,6 +226,10 @@ impl Origin {
         let out = &mut connection.unsent;
         out.extend_from_slice(b"HTTP/1.1 200 OK\r\nDate: ");
         out.extend_from_slice(self.date.text().as_bytes());
+        if resource.storing == Storing::SessionWrite {
+            write!(out, "\r\nSession-Set: n={}, theme=\"dark\"", self.requests)
+                .expect("a vector takes anything");
+        }
         write!(
             out,
             "\r\nContent-Type: text/plain\r\nCache-Control: {}\r\nContent-Length: {}\r\n\r\n",

@@ -50,6 +50,10 @@ pub(crate) enum Scenario {
     #[serde(rename = "disk-1k")]
     Disk1k,
     PurgeGlob,
+    SessionRedis,
+    SessionDisk,
+    SessionWriteRedis,
+    SessionWriteDisk,
 }
 
 /// Everything that is the same for all scenarios of a run.
@@ -68,7 +72,7 @@ impl Bench<'_> {
 }
 
 impl Scenario {
-    pub(crate) const ALL: [Self; 16] = [
+    pub(crate) const ALL: [Self; 20] = [
         Self::Hit1k,
         Self::Hit64k,
         Self::Urls10k,
@@ -85,6 +89,10 @@ impl Scenario {
         Self::Redis64kAlone,
         Self::Disk1k,
         Self::PurgeGlob,
+        Self::SessionRedis,
+        Self::SessionDisk,
+        Self::SessionWriteRedis,
+        Self::SessionWriteDisk,
     ];
 
     pub(crate) fn title(self) -> &'static str {
@@ -113,6 +121,18 @@ impl Scenario {
                 "disk-1k: 1 KiB out of the durable tier, 10,000 URLs at random, 64 keep-alive connections"
             }
             Self::PurgeGlob => "purge-glob: 1,000,000 responses, a purge by a pattern that fits ten of them",
+            Self::SessionRedis => {
+                "session-redis: 1 KiB passed on, with a session out of Redis, 64 keep-alive connections"
+            }
+            Self::SessionDisk => {
+                "session-disk: 1 KiB passed on, with a session out of the durable store, 64 keep-alive connections"
+            }
+            Self::SessionWriteRedis => {
+                "session-write-redis: 1 KiB passed on, a session in Redis read and written, 64 keep-alive connections"
+            }
+            Self::SessionWriteDisk => {
+                "session-write-disk: 1 KiB passed on, a session in the durable store read and written, 64 keep-alive connections"
+            }
         }
     }
 
@@ -124,6 +144,7 @@ impl Scenario {
             }
             Kind::HyperProxy => matches!(self, Self::Pass | Self::ColdUncacheable),
             Kind::Weir => true,
+            _ if self.is_about_sessions() => false,
             // Its client is in Lua, so it takes another configuration.
             Kind::Nginx if self.behind() == Behind::Redis => self != Self::PurgeGlob && nginx_lua().is_some(),
             _ => self.behind() == Behind::Nothing,
@@ -167,7 +188,18 @@ impl Scenario {
             Self::Redis64kAlone => behind(bench, server, 1, 64 * 1024, 2_000),
             Self::Disk1k => behind(bench, server, 64, 1024, 10_000),
             Self::PurgeGlob => purge_glob(bench, server),
+            Self::SessionRedis | Self::SessionDisk => sessions(bench, server, Storing::Session),
+            Self::SessionWriteRedis | Self::SessionWriteDisk => {
+                sessions(bench, server, Storing::SessionWrite)
+            }
         }
+    }
+
+    fn is_about_sessions(self) -> bool {
+        matches!(
+            self,
+            Self::SessionRedis | Self::SessionDisk | Self::SessionWriteRedis | Self::SessionWriteDisk
+        )
     }
 
     /// What the caches may hold in this scenario.
@@ -188,10 +220,14 @@ impl Scenario {
     /// What is behind memory in this scenario.
     pub(crate) fn behind(self) -> Behind {
         match self {
-            Self::Redis1k | Self::Redis1kAlone | Self::Redis64k | Self::Redis64kAlone | Self::PurgeGlob => {
-                Behind::Redis
-            }
-            Self::Disk1k => Behind::Disk,
+            Self::Redis1k
+            | Self::Redis1kAlone
+            | Self::Redis64k
+            | Self::Redis64kAlone
+            | Self::PurgeGlob
+            | Self::SessionRedis
+            | Self::SessionWriteRedis => Behind::Redis,
+            Self::Disk1k | Self::SessionDisk | Self::SessionWriteDisk => Behind::Disk,
             _ => Behind::Nothing,
         }
     }
@@ -255,6 +291,60 @@ fn behind(
     }
     sample.set(Metric::Memory, mebibytes(server.memory()));
     Ok(sample)
+}
+
+/// Requests of clients that have sessions. Of what it costs, all but what `pass` costs is the session's.
+fn sessions(bench: &Bench<'_>, server: &Server, storing: Storing) -> io::Result<Sample> {
+    let count = if bench.smoke { 8 } else { 200 };
+    let mut targets = Vec::with_capacity(count);
+    for id in 0..count as u64 {
+        let begun = Resource { storing: Storing::SessionWrite, size: 64, delay_ms: 0, id };
+        let cookie = begin_session(bench, server.http1, &begun.path())?;
+        let resource = Resource { storing, size: 1024, delay_ms: 0, id };
+        targets.push(Target::with_cookie(&resource, &cookie));
+    }
+    let plan = Plan {
+        address: server.http1,
+        transport: Transport::KeepAlive,
+        connections: 64,
+        targets: &targets,
+        schedule: Schedule::Random { warm_up: bench.window / 4, window: bench.window },
+        download: None,
+        limit: bench.window * 4 + Duration::from_secs(20),
+        alone: false,
+    };
+    let before = bench.origin.borrow_mut().settled_requests()?;
+    let (mut sample, outcome) = observed(bench, server, &plan)?;
+    let answered = outcome.latencies.count();
+    if answered == 0 || bench.origin.borrow().requests() - before < answered {
+        return Err(io::Error::other("not every request reached the origin"));
+    }
+    sample.set(Metric::Memory, mebibytes(server.memory()));
+    Ok(sample)
+}
+
+/// Begins a session; returns the cookie that leads to it.
+fn begin_session(bench: &Bench<'_>, address: std::net::SocketAddr, path: &str) -> io::Result<String> {
+    use std::io::{Read as _, Write as _};
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {AUTHORITY}\r\nConnection: close\r\n\r\n");
+    let asked = std::thread::spawn(move || {
+        let mut stream = std::net::TcpStream::connect(address)?;
+        stream.set_read_timeout(Some(Duration::from_secs(20)))?;
+        stream.write_all(request.as_bytes())?;
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer)?;
+        Ok::<_, io::Error>(String::from_utf8_lossy(&answer).into_owned())
+    });
+    // The origin answers while it is turned.
+    while !asked.is_finished() {
+        bench.origin.borrow_mut().turn(Some(Duration::from_millis(1)))?;
+    }
+    let answer = asked.join().map_err(|_| io::Error::other("the client panicked"))??;
+    let line = answer
+        .lines()
+        .find_map(|line| line.strip_prefix("set-cookie: ").or_else(|| line.strip_prefix("Set-Cookie: ")));
+    let cookie = line.and_then(|line| line.split(';').next());
+    cookie.map(str::to_owned).ok_or_else(|| io::Error::other(format!("no session was begun: {answer}")))
 }
 
 /// A purge by pattern among many responses.

@@ -47,6 +47,11 @@ impl Target {
         Self::with_head(resource, "Connection: close\r\n")
     }
 
+    /// A request with this `Cookie`.
+    pub(crate) fn with_cookie(resource: &Resource, cookie: &str) -> Self {
+        Self::with_head(resource, &format!("Cookie: {cookie}\r\n"))
+    }
+
     fn with_head(resource: &Resource, fields: &str) -> Self {
         let path = resource.path();
         Self {
