@@ -15,6 +15,7 @@ use std::time::{Duration, Instant, SystemTime};
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
 use http::header::{ALLOW, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HOST, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
@@ -32,6 +33,7 @@ use crate::metrics::{Metrics, Readings};
 use crate::purge::Receipt;
 use crate::purge::order::Order;
 use crate::session::cookie::Handle;
+use crate::session::values::{ValueAsk, ValueSaid};
 
 /// What the admin listener asks of the proxy.
 pub trait Control: Send + Sync + 'static {
@@ -44,6 +46,11 @@ pub trait Control: Send + Sync + 'static {
     /// Looks at sessions, or ends them.
     fn sessions(self: Arc<Self>, _ask: SessionAsk) -> Asking {
         Box::pin(std::future::ready(Err("there are no sessions here".to_owned())))
+    }
+
+    /// What an origin asks about a value of a session, with the token that it was given.
+    fn value(self: Arc<Self>, _token: String, _name: String, _ask: ValueAsk) -> AskingValue {
+        Box::pin(std::future::ready(ValueSaid::Denied))
     }
 
     /// A summary for people and dashboards: caches, origins and their servers.
@@ -68,6 +75,9 @@ pub enum SessionAsk {
     /// End all of somebody.
     KillUser(String),
 }
+
+/// What comes of asking about a value.
+pub type AskingValue = Pin<Box<dyn Future<Output = ValueSaid> + Send>>;
 
 /// What comes of it.
 pub type Asking = Pin<Box<dyn Future<Output = Result<serde_json::Value, String>> + Send>>;
@@ -193,6 +203,9 @@ impl Admin {
     async fn answer(&self, request: Request<Incoming>, peer: SocketAddr) -> Answered {
         let (parts, body) = request.into_parts();
         let path = parts.uri.path();
+        if path == SESSION_VALUE {
+            return self.value(&parts, body).await;
+        }
         let endpoint = ENDPOINTS.iter().find(|(known, ..)| *known == path);
         let Some((_, method, open)) = endpoint else {
             let known = ENDPOINTS.map(|(path, ..)| path).join(", ");
@@ -343,6 +356,72 @@ impl Admin {
         }
     }
 
+    /// For origins, not for operators: what counts is the token that came with a request, and it is good for the values of one session.
+    async fn value(&self, parts: &Parts, body: Incoming) -> Answered {
+        let denied = |detail: &str| {
+            let mut answer = problem(StatusCode::UNAUTHORIZED, "the token does not allow it", detail);
+            answer.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            answer
+        };
+        let token = bearer(&parts.headers).and_then(|token| std::str::from_utf8(token).ok());
+        let Some(token) = token else {
+            return denied("send `Authorization: Bearer TOKEN` with the `Session-Token` of the request");
+        };
+        let query = parts.uri.query().unwrap_or_default();
+        let name = query.split('&').find_map(|pair| pair.strip_prefix("name="));
+        let Some(name) = name.map(decoded) else {
+            return problem(StatusCode::BAD_REQUEST, "which value?", "as in `/session/value?name=avatar`");
+        };
+        let ask = match parts.method {
+            Method::GET => ValueAsk::Read,
+            Method::DELETE => ValueAsk::Remove,
+            Method::PUT => match Limited::new(body, VALUE_BYTES_MAX).collect().await {
+                Ok(body) => ValueAsk::Write(body.to_bytes().to_vec()),
+                Err(_) => {
+                    let detail = "no value is larger than 16 MiB";
+                    return problem(StatusCode::PAYLOAD_TOO_LARGE, "the value is too large", detail);
+                }
+            },
+            _ => {
+                let detail = format!("`{SESSION_VALUE}` wants GET, PUT or DELETE");
+                let mut answer = problem(StatusCode::METHOD_NOT_ALLOWED, "wrong method", &detail);
+                answer.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, PUT, DELETE"));
+                return answer;
+            }
+        };
+        let control = Arc::clone(&self.control);
+        match control.value(token.to_owned(), name, ask).await {
+            ValueSaid::Value(value) => {
+                let mut answer = Response::new(Full::new(Bytes::from(value)));
+                let kind = HeaderValue::from_static("application/octet-stream");
+                answer.headers_mut().insert(CONTENT_TYPE, kind);
+                answer.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+                answer
+            }
+            ValueSaid::Done => json_answer(StatusCode::OK, &json!({ "done": true })),
+            ValueSaid::Missing => {
+                problem(StatusCode::NOT_FOUND, "no such value", "the session has none of this name")
+            }
+            ValueSaid::Denied => denied(
+                "it is good for ten minutes, while its session lasts, and for writing only on routes with `session = \"write\"`",
+            ),
+            ValueSaid::BadName => {
+                let detail = "a name has up to 64 lower-case letters, digits, `_`, `-`, `.` and `*`, and begins with a letter";
+                problem(StatusCode::BAD_REQUEST, "this is not a name", detail)
+            }
+            ValueSaid::TooLarge(most) => {
+                let detail = format!(
+                    "{most} bytes at most: raise `value_bytes` of `[session]`, or remove what is not needed"
+                );
+                problem(StatusCode::PAYLOAD_TOO_LARGE, "the value is too large", &detail)
+            }
+            ValueSaid::Unavailable => {
+                let detail = "bring back the Redis of [session], or add [data]";
+                problem(StatusCode::SERVICE_UNAVAILABLE, "no store answers", detail)
+            }
+        }
+    }
+
     async fn reload(&self) -> Answered {
         let reload = Arc::clone(&self.reload);
         // It reads files and may take a while; health must be answered meanwhile.
@@ -360,6 +439,11 @@ impl Admin {
         }
     }
 }
+
+/// For origins: values of sessions.
+const SESSION_VALUE: &str = "/session/value";
+/// The largest that may be configured.
+const VALUE_BYTES_MAX: usize = 16 << 20;
 
 /// Path, method, and whether it is answered without a token.
 const ENDPOINTS: [(&str, Method, bool); 8] = [

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use serde_json::json;
 
-use crate::admin::{Asking, Control, PurgeError, Purging, Readiness, SessionAsk};
+use crate::admin::{Asking, AskingValue, Control, PurgeError, Purging, Readiness, SessionAsk};
 use crate::limit::Limiter;
 use crate::metrics::{Reading, Readings};
 use crate::origin::metrics::ServerState;
@@ -14,6 +14,7 @@ use crate::purge::order::{Named, Order};
 use crate::purge::{self, Target, Wait, triggers};
 use crate::redis::Redis;
 use crate::redis::metrics::Operation;
+use crate::session::values::{ValueAsk, ValueSaid};
 
 impl Control for Proxy {
     fn readiness(&self) -> Readiness {
@@ -64,6 +65,15 @@ impl Control for Proxy {
                     json!({ "ended": true })
                 }
             })
+        })
+    }
+
+    fn value(self: Arc<Self>, token: String, name: String, ask: ValueAsk) -> AskingValue {
+        Box::pin(async move {
+            match self.snapshot().sessions.clone() {
+                Some(sessions) => sessions.value(&token, &name, ask, self.clock.now()).await,
+                None => ValueSaid::Denied,
+            }
         })
     }
 

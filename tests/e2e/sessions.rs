@@ -402,6 +402,218 @@ fn the_cookie_gets_another_name_and_nobody_is_logged_out() {
 }
 
 #[test]
+fn a_redis_that_comes_back_with_an_old_file_brings_nobody_back() {
+    let (origin, mut redis) = (application(), RedisServer::start());
+    let weir = Weir::with(&config(&origin, &redis.url(), "{DIR}/data", PATIENT));
+    connected(&weir);
+    let (mut stays, mut leaves) = (Browser::new(), Browser::new());
+    stays.set(&weir, "n=1");
+    leaves.set(&weir, "n=1");
+    redis.ask(&["SAVE"]);
+    stays.set(&weir, "n=2");
+    stays.ask(&weir, "/", &[("X-Set", "m=1"), ("X-Unset", "n")]);
+    let name = leaves.cookie.clone();
+    leaves.ask(&weir, "/", &[("X-Control", "destroy")]);
+    leaves.cookie = name;
+    redis.kill();
+    redis.restart();
+    connected(&weir);
+    let old = |key: &String| redis.says(&["HGET", key, "a:n"]).ends_with("=1");
+    let keys: Vec<String> =
+        redis.keys().into_iter().filter(|key| key.starts_with("weir-session:s:")).collect();
+    assert!(keys.len() == 2 && keys.iter().all(old), "it has read its file: {keys:?}");
+    for _ in 0..3 {
+        assert_eq!((stays.data(&weir), leaves.data(&weir)), ("m=1".to_owned(), "-".to_owned()));
+    }
+    assert!(!keys.iter().any(old), "and has learnt what it had forgotten");
+}
+
+#[test]
+fn more_names_than_a_session_remembers_at_once() {
+    let (origin, redis) = (application(), RedisServer::start());
+    let weir = Weir::with(&config(&origin, &redis.url(), "{DIR}/data", PATIENT));
+    connected(&weir);
+    let mut browser = Browser::new();
+    browser.set(&weir, "stays=1");
+    for round in 0..10 {
+        let names: Vec<String> = (0..40).map(|n| format!("r{round}n{n}")).collect();
+        let set: Vec<String> = names.iter().map(|name| format!("{name}=1")).collect();
+        browser.set(&weir, &set.join(", "));
+        browser.ask(&weir, "/", &[("X-Unset", &names.join(", "))]);
+        assert_eq!(browser.data(&weir), "stays=1");
+    }
+    // Marks that nobody can need any more go with the next change, wherever they lie.
+    let key = redis.keys().into_iter().find(|key| key.starts_with("weir-session:s:")).unwrap();
+    assert_eq!(redis.says(&["HEXISTS", &key, "a:r0n0"]), "1", "it is remembered that it was removed");
+    let long_ago = format!("{:016x}{:016x}-", 1_u64 << 8, 0);
+    redis.ask(&["HSET", &key, "a:r0n0", &long_ago]);
+    browser.set(&weir, "stays=2");
+    assert_eq!(redis.says(&["HEXISTS", &key, "a:r0n0"]), "0");
+    assert_eq!(browser.data(&weir), "stays=2");
+}
+
+/// Many users with sessions and cookies in the vault, three proxies, a Redis that is emptied, killed and frozen, and a proxy that is started again: nobody is ever taken for somebody else, and nobody is
+/// logged out. Each user stays with one proxy, as the disk is that of one machine, and visits the others, too: those may say that they cannot tell, and never something else.
+#[test]
+fn many_users_at_three_proxies_and_nobody_is_mistaken_or_lost() {
+    let origin = Origin::start(|request| {
+        let told = |name: &str| request.header(name).unwrap_or("-").to_owned();
+        let mut reply =
+            Reply::ok(format!("{} | {} | {}", told("session-info"), told("session-data"), told("cookie")));
+        if let Some(user) = request.header("x-login") {
+            reply = reply
+                .header("Session-Set", "n=0")
+                .header("Session-Control", format!("sub=\"{user}\""))
+                .header("Set-Cookie", format!("sessionid=of-{user}; Max-Age=1209600; Path=/; HttpOnly"));
+        }
+        if let Some(count) = request.header("x-count") {
+            reply = reply.header("Session-Set", format!("n={count}"));
+        }
+        reply
+    });
+    let mut redis = RedisServer::start();
+    let folders: Vec<_> = (0..3).map(|_| tempfile::tempdir().unwrap()).collect();
+    let text = |at: usize| {
+        let session = "keys = [\"a secret of the tests\"]\nredis_budget = \"200ms\"\n[vault]\ncookies = [\"sessionid\"]\n";
+        config(&origin, &redis.url(), &folders[at].path().display().to_string(), session)
+    };
+    let texts: Vec<String> = (0..3).map(text).collect();
+    let mut proxies: Vec<Weir> = texts.iter().map(|text| Weir::with(text)).collect();
+    proxies.iter().for_each(connected);
+    let (mut random, mut users) = (Random::new(11), HashMap::<usize, (harness::Browser, usize)>::new());
+    let begun = Instant::now();
+    let mut visits = 0;
+    for step in 0..900 {
+        if begun.elapsed() > Duration::from_secs(25) {
+            assert!(visits > 50, "too slow to say anything");
+            break;
+        }
+        match random.below(60) {
+            0 => drop(redis.client().ask(&[b"FLUSHALL"])),
+            1 => {
+                redis.kill();
+                redis.restart();
+            }
+            2 => {
+                let at = random.below(3);
+                let folder = tempfile::tempdir().unwrap();
+                // The old one first: two proxies do not share a folder.
+                drop(std::mem::replace(
+                    &mut proxies[at],
+                    Weir::with(&format!(
+                        "[[route]]\norigin = \"{}\"\n[data]\npath = \"{}\"\n",
+                        origin.url(),
+                        folder.path().display()
+                    )),
+                ));
+                proxies[at] = Weir::with(&texts[at]);
+            }
+            3 => {
+                redis.freeze();
+                // Somebody who comes meanwhile waits for a budget, and is served.
+                if let Some((user, (browser, _))) = users.iter_mut().next() {
+                    let told = browser.get(&proxies[user % 3], "/").text();
+                    assert!(told.contains(&format!("of-user:{user}")), "user {user} at step {step}: {told}");
+                }
+                redis.thaw();
+            }
+            _ => {}
+        }
+        let user = random.below(24);
+        let (name, home) = (format!("user:{user}"), user % 3);
+        let Some((browser, count)) = users.get_mut(&user) else {
+            let mut browser = harness::Browser::new();
+            assert_eq!(browser.ask(&proxies[home], "GET", "/", &[("X-Login", &name)], b"").status, 200);
+            users.insert(user, (browser, 0));
+            continue;
+        };
+        visits += 1;
+        let told = browser.get(&proxies[home], "/").text();
+        let expected = format!("sub=\"{name}\"");
+        assert!(
+            told.contains(&expected)
+                && told.contains(&format!("| n={count} |"))
+                && told.ends_with(&format!("| sessionid=of-{name}")),
+            "user {user} at step {step}: {told}"
+        );
+        *count += 1;
+        let counted = browser.ask(&proxies[home], "GET", "/", &[("X-Count", &count.to_string())], b"");
+        assert_eq!(counted.status, 200, "user {user} at step {step}");
+        // Elsewhere: them, or nobody; not somebody else.
+        let mut client = proxies[(home + 1) % 3].client();
+        client.send(browser.request("GET", "/", &[], b""));
+        let away = client.expect_response("GET").text();
+        let others = |other: &usize| {
+            *other != user
+                && (away.contains(&format!("user:{other}\"")) || away.ends_with(&format!("of-user:{other}")))
+        };
+        assert!(!users.keys().any(others), "user {user} at step {step}: {away}");
+    }
+    eprintln!("{visits} visits of {} users", users.len());
+}
+
+#[test]
+fn values_that_are_too_large_for_fields() {
+    let (origin, redis) = (application(), RedisServer::start());
+    let session = format!("keys = [\"a secret of the tests\"]\nvalue_bytes = \"1MiB\"\n{PATIENT}");
+    let weir = Weir::with(&config(&origin, &redis.url(), "{DIR}/data", &session));
+    connected(&weir);
+    let ask = |method: &str, name: &str, token: &str, value: &[u8]| {
+        let bearer = format!("Bearer {token}");
+        let address = weir.admin_address().to_string();
+        let fields = [("Host", address.as_str()), ("Authorization", bearer.as_str())];
+        Conn::connect(weir.admin_address()).ask(
+            method,
+            &format!("/session/value?name={name}"),
+            &fields,
+            value,
+        )
+    };
+    let mut browser = Browser::new();
+    browser.set(&weir, "n=1");
+    let token = |browser: &mut Browser, target: &str| {
+        browser.ask(&weir, target, &[("Session-Token", "forged")]);
+        origin.last(target).header("session-token").unwrap().to_owned()
+    };
+    let writes = token(&mut browser, "/");
+    let large: Vec<u8> = (0..300_000_u32).flat_map(u32::to_be_bytes).take(1 << 20).collect();
+    assert_eq!(ask("GET", "avatar", &writes, b"").status, 404);
+    assert_eq!(ask("PUT", "avatar", &writes, &large).status, 200);
+    assert_eq!(ask("GET", "avatar", &writes, b"").body, large);
+    let told = browser.data(&weir);
+    assert!(told.starts_with("avatar=large;size=1048576;at=:") && told.ends_with(", n=1"), "{told}");
+    // It survives what sessions survive, and that the session gets a new name.
+    redis.ask(&["FLUSHALL"]);
+    browser.ask(&weir, "/", &[("X-Control", "sub=\"user:42\"")]);
+    let writes = token(&mut browser, "/");
+    assert_eq!(ask("GET", "avatar", &writes, b"").body, large);
+    assert_eq!(ask("PUT", "avatar", &writes, b"another").status, 200);
+    assert_eq!(ask("GET", "avatar", &writes, b"").body, b"another");
+    // Who may read may not write; who has no token, or a wrong one, may nothing; and there are bounds.
+    let reads = token(&mut browser, "/kept");
+    assert_eq!(ask("GET", "avatar", &reads, b"").body, b"another");
+    assert_eq!(ask("PUT", "avatar", &reads, b"x").status, 401);
+    assert_eq!(ask("GET", "avatar", "AAAA", b"").status, 401);
+    assert_eq!(ask("PUT", "Avatar", &writes, b"x").status, 400);
+    assert_eq!(ask("PUT", "avatar", &writes, &vec![0; (1 << 20) + 1]).status, 413);
+    let listed = weir.admin("GET", "/sessions").text();
+    assert_eq!(listed.matches("\"live\":true").count(), 1, "values are no sessions: {listed}");
+    assert_eq!(ask("DELETE", "avatar", &writes, b"").status, 200);
+    assert_eq!(ask("GET", "avatar", &writes, b"").status, 404);
+    assert_eq!(browser.data(&weir), "n=1");
+    ask("PUT", "avatar", &writes, &large);
+    browser.ask(&weir, "/", &[("X-Control", "destroy")]);
+    assert_eq!(ask("GET", "avatar", &writes, b"").status, 401, "with the session");
+    let strings: usize = redis
+        .keys()
+        .iter()
+        .filter(|key| key.starts_with("weir-session:s:"))
+        .map(|key| redis.says(&["MEMORY", "USAGE", key]).parse::<usize>().unwrap_or(0))
+        .sum();
+    assert!(strings < 100_000, "and nothing large is left in Redis: {strings} bytes");
+}
+
+#[test]
 fn operators_look_at_sessions_and_end_them() {
     let (origin, redis) = (application(), RedisServer::start());
     let text = config(&origin, &redis.url(), "{DIR}/data", PATIENT);

@@ -22,6 +22,8 @@ pub const NAME_MAX: usize = 64;
 pub const VALUE_MAX: usize = 4 << 10;
 /// Bytes of all names and values.
 pub const TOTAL_MAX: usize = 16 << 10;
+/// Attributes, and marks of those that were removed within the last hour.
+pub const MARKS_MAX: usize = 1_024;
 /// Bytes of `Session-Data`; attributes beyond are left out, and `more` in `Session-Info` says so.
 pub const DATA_MAX: usize = 8 << 10;
 /// Bytes of whom a session belongs to.
@@ -170,13 +172,18 @@ impl Wish {
     }
 }
 
+/// Whether an attribute can have this name.
+pub fn is_name(name: &str) -> bool {
+    name.len() <= NAME_MAX && KeyRef::from_str(name).is_ok()
+}
+
 /// Whether a session is within its bounds.
 pub fn fits(session: &Session, now_ms: u64) -> bool {
     let (count, bytes) = session
         .live(now_ms)
         .fold((0, 0), |(count, bytes), (name, value)| (count + 1, bytes + name.len() + value.len()));
-    // What was removed is remembered, and must not pile up either.
-    count <= ATTRIBUTES_MAX && bytes <= TOTAL_MAX && session.attributes.len() <= 4 * ATTRIBUTES_MAX
+    // What was removed is remembered for a while, and must not pile up either.
+    count <= ATTRIBUTES_MAX && bytes <= TOTAL_MAX && session.attributes.len() <= MARKS_MAX
 }
 
 /// `Session-Info` and `Session-Data` of a session; `id` is its handle in base64.

@@ -25,9 +25,17 @@ impl Clock {
     }
 }
 
+/// So long a mark is kept, in milliseconds: an hour.
+pub const MARKS_MS: u64 = 3_600_000;
+
 /// When a version was made, in milliseconds.
 pub(crate) const fn made_at(version: Version) -> u64 {
     version >> COUNT_BITS
+}
+
+/// The first version that is made at a time.
+pub const fn version_at(now_ms: u64) -> Version {
+    now_ms << COUNT_BITS
 }
 
 /// One attribute.
@@ -137,6 +145,18 @@ impl Session {
         }
     }
 
+    /// Forgets marks of attributes that were removed, or ended, so long ago that nobody can still be writing what they had been.
+    pub fn forget_marks(&mut self, now_ms: u64) {
+        self.attributes.retain(|_, attribute| {
+            let ended_ms = match attribute {
+                Attribute { value: None, version, .. } => made_at(*version),
+                Attribute { ends_ms: 0, .. } => return true,
+                Attribute { ends_ms, version, .. } => (*ends_ms).max(made_at(*version)),
+            };
+            ended_ms.saturating_add(MARKS_MS) > now_ms
+        });
+    }
+
     /// The latest version of anything in it.
     pub fn version(&self) -> Version {
         let subject = self.subject.as_ref().map(|(version, _)| *version);
@@ -197,6 +217,35 @@ mod tests {
         assert_eq!(used.standing(86_400_999, &LIFETIMES), Standing::Live { touch: false });
         assert_eq!(used.standing(86_401_000, &LIFETIMES), Standing::Over, "in all");
         assert_eq!(Session { ended: true, ..session }.standing(1_000, &LIFETIMES), Standing::Over);
+    }
+
+    #[test]
+    fn marks_go_when_nobody_can_be_late_any_more() {
+        let now_ms = 10 * MARKS_MS;
+        let made = |ago_ms: u64| (now_ms - ago_ms) << COUNT_BITS;
+        let attribute = |version, ends_ms, value: Option<&[u8]>| Attribute {
+            version,
+            ends_ms,
+            value: value.map(<[u8]>::to_vec),
+        };
+        let mut session = Session::begin(1, &LIFETIMES);
+        #[rustfmt::skip]
+        let cases = [
+            // name             attribute                                             stays
+            ("lives",           attribute(made(9 * MARKS_MS), 0, Some(b"1")),          true),
+            ("ends-later",      attribute(made(9 * MARKS_MS), now_ms + 1, Some(b"1")), true),
+            ("just-ended",      attribute(made(9 * MARKS_MS), now_ms - 1, Some(b"1")), true),
+            ("just-removed",    attribute(made(MARKS_MS - 1), 0, None),                true),
+            ("long-removed",    attribute(made(MARKS_MS), 0, None),                    false),
+            ("long-ended",      attribute(made(3 * MARKS_MS), now_ms - MARKS_MS, Some(b"1")), false),
+        ];
+        for (name, attribute, _) in &cases {
+            session.attributes.insert((*name).to_owned(), attribute.clone());
+        }
+        session.forget_marks(now_ms);
+        for (name, _, stays) in cases {
+            assert_eq!(session.attributes.contains_key(name), stays, "{name}");
+        }
     }
 
     #[test]

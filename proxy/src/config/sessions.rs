@@ -7,7 +7,7 @@ use std::time::Duration;
 use http::HeaderName;
 use session_state::Lifetimes;
 
-use super::decode::{Field, Lifetime, OneOrMany, Secret, Text, table, words};
+use super::decode::{ByteSize, Field, Lifetime, OneOrMany, Secret, Text, table, words};
 use super::model::{self, Redis};
 use super::resolve::{Resolver, is_prefix, many};
 use super::schema;
@@ -33,6 +33,8 @@ table! {
         touch: Lifetime = "\"60s\"",
         /// What a request may wait for Redis, before the session is looked for on disk.
         redis_budget: Lifetime = "\"150ms\"",
+        /// Largest value that an origin may set over the admin listener, beyond the 4 KiB that fit into fields: each request brings it a `Session-Token` for that.
+        value_bytes: ByteSize = "none: only what fits",
         /// Secrets that values are sealed with in the stores: the first seals, all open, so that keys can be changed. Without any, stores hold them in the open.
         keys: OneOrMany<Secret> = "none",
     }
@@ -84,6 +86,8 @@ words!(Use {
     "write" => Use::Write,
 });
 
+/// Larger ones belong into a store of files.
+const VALUE_BYTES_MAX: u64 = 16 << 20;
 const IDLE: Duration = Duration::from_secs(30 * 60);
 const ABSOLUTE: Duration = Duration::from_secs(24 * 3_600);
 const TOUCH: Duration = Duration::from_secs(60);
@@ -149,6 +153,7 @@ impl Resolver<'_> {
                 touch_ms: millis(self.limit_duration(&table.touch, TOUCH)),
             },
             budget: self.limit_duration(&table.redis_budget, BUDGET),
+            value_bytes: table.value_bytes.value().map_or(0, |size| size.0.min(VALUE_BYTES_MAX)),
             keys: many(&table.keys).map(|at| model::Secret(at.value.0.clone())).collect(),
         }))
     }

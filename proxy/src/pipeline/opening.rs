@@ -28,7 +28,7 @@ impl Exchange {
         let stale = matches!(opened, Opened::None { stale: true });
         let mut renamed = false;
         if self.route().session == Use::Write && (stale || Sessions::is_spoken_of(headers)) {
-            match sessions.settle(opened, headers, self.clock()).await {
+            match sessions.settle(opened, self.now, headers, self.clock()).await {
                 Settled::Done => {}
                 Settled::Cookie(cookie) => {
                     renamed = true;

@@ -95,6 +95,9 @@ impl Exchange {
             for (name, value) in told {
                 fields.set(name, value);
             }
+            if let Some(token) = sessions.token(opened, self.route().session, self.now) {
+                fields.set(session::TOKEN, token);
+            }
         }
         fields
     }

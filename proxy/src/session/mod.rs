@@ -17,6 +17,7 @@ mod redis;
 mod seal;
 pub mod spec;
 mod store;
+pub mod values;
 pub mod vault;
 
 use std::path::Path;
@@ -27,7 +28,7 @@ use std::time::UNIX_EPOCH;
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 use parking_lot::Mutex;
 use session_state::protocol::{self, Wish};
-use session_state::{Clock as Versions, Session, Standing};
+use session_state::{Clock as Versions, MARKS_MS, Session, Standing};
 use sha2::{Digest as _, Sha256};
 use tokio::runtime::Handle as Runtime;
 use tokio::task::AbortHandle;
@@ -44,12 +45,14 @@ use crate::redis::Redis;
 pub const INFO: HeaderName = HeaderName::from_static("session-info");
 const DATA: HeaderName = HeaderName::from_static("session-data");
 const MAC: HeaderName = HeaderName::from_static("session-mac");
+/// With it, an origin asks for values that are too large for fields.
+pub const TOKEN: HeaderName = HeaderName::from_static("session-token");
 const SET: HeaderName = HeaderName::from_static("session-set");
 const UNSET: HeaderName = HeaderName::from_static("session-unset");
 const CONTROL: HeaderName = HeaderName::from_static("session-control");
 
 /// What only the proxy and its origins say to each other.
-pub const FIELDS: [HeaderName; 6] = [INFO, DATA, MAC, SET, UNSET, CONTROL];
+pub const FIELDS: [HeaderName; 7] = [INFO, DATA, MAC, TOKEN, SET, UNSET, CONTROL];
 
 /// Whether a field is one of them.
 pub fn is_field(name: &HeaderName) -> bool {
@@ -65,6 +68,7 @@ pub struct Sessions {
     spec: Arc<spec::Session>,
     stores: Arc<Stores>,
     keys: Keys,
+    tokens: Option<values::Tokens>,
     versions: Mutex<Versions>,
     counted: Counted,
     task: Option<AbortHandle>,
@@ -161,7 +165,16 @@ impl Sessions {
             .is_some()
             .then(|| background.spawn(keep_sending(stores.clone(), clock.clone())).abort_handle());
         let keys = Keys::new(&spec.keys);
-        Arc::new(Self { spec, stores, keys, versions: Mutex::default(), counted: Counted::default(), task })
+        let tokens = if spec.value_bytes > 0 { values::Tokens::new() } else { None };
+        Arc::new(Self {
+            spec,
+            stores,
+            keys,
+            tokens,
+            versions: Mutex::default(),
+            counted: Counted::default(),
+            task,
+        })
     }
 
     /// Whether these are they: then a reload keeps them.
@@ -252,7 +265,8 @@ impl Sessions {
         if sealed.standing(now_ms, &self.spec.lifetimes) == Standing::Over {
             return Ok(None);
         }
-        let session = self.opened(&handle, sealed);
+        let mut session = self.opened(&handle, sealed);
+        session.forget_marks(now_ms);
         if let (Some(user), Some((version, _))) = (session.user(), &session.subject)
             && self.stores.logged_out(digest(user)).await? >= *version
         {
@@ -304,8 +318,8 @@ impl Sessions {
         [SET, UNSET, CONTROL].iter().any(|name| headers.contains_key(name))
     }
 
-    /// Does what an origin's answer wishes. When this returns, the client's next request sees it, on any proxy.
-    pub async fn settle(&self, opened: &Opened, headers: &HeaderMap, now: Now) -> Settled {
+    /// Does what an origin's answer wishes. When this returns, the client's next request sees it, on any proxy. `opened` was so when the request came, at `then`.
+    pub async fn settle(&self, opened: &Opened, then: Now, headers: &HeaderMap, now: Now) -> Settled {
         let field = |name: &HeaderName| {
             let lines: Vec<&[u8]> = headers.get_all(name).iter().map(HeaderValue::as_bytes).collect();
             (!lines.is_empty()).then(|| lines.join(&b", "[..]))
@@ -322,7 +336,12 @@ impl Sessions {
                 return Settled::Done;
             }
         };
-        let settled = self.obey(opened, &wish, millis(now)).await;
+        let settled = match self.again(opened, then, now).await {
+            // It has ended meanwhile: what is saved late is not saved.
+            Ok(Some(Opened::None { .. })) => Ok(Settled::Done),
+            Ok(again) => self.obey(again.as_ref().unwrap_or(opened), &wish, millis(now)).await,
+            Err(trouble) => Err(trouble),
+        };
         if matches!(settled, Ok(Settled::Conflict)) {
             self.counted.conflicts.fetch_add(1, Ordering::Relaxed);
         }
@@ -331,6 +350,16 @@ impl Sessions {
             tracing::warn!(%error, "a session could not be saved");
             Settled::Lost
         })
+    }
+
+    /// What there is of a session now, if the request has taken so long that marks of what it saw may be forgotten soon.
+    async fn again(&self, opened: &Opened, then: Now, now: Now) -> Result<Option<Opened>, Trouble> {
+        let Opened::Some(found) = opened else { return Ok(None) };
+        if millis(now).saturating_sub(millis(then)) < MARKS_MS / 60 {
+            return Ok(None);
+        }
+        let held = self.read(found.0, millis(now)).await?;
+        Ok(Some(held.map_or(Opened::None { stale: true }, |held| Opened::Some(Box::new((found.0, held))))))
     }
 
     async fn obey(&self, opened: &Opened, wish: &Wish, now_ms: u64) -> Result<Settled, Trouble> {
@@ -351,6 +380,7 @@ impl Sessions {
                 self.log_out(user, now_ms).await?;
             }
             self.stores.merge(handle, &session.ending(), now_ms, None, None).await?;
+            self.drop_values(&session, now_ms).await;
             self.counted.over.fetch_add(1, Ordering::Relaxed);
             return Ok(forget());
         }
@@ -371,6 +401,12 @@ impl Sessions {
             wish.user.as_deref().is_some_and(|user| session.user().unwrap_or_default() != user);
         let (Some(handle), false) = (handle, wish.rotate || changes_hands) else {
             let (name, new) = cookie::new_name().ok_or(Trouble::Durable)?;
+            // What others have written since the request came goes along; nobody can write it to the new one.
+            if let Some(old) = handle
+                && let Some(held) = self.read(old, now_ms).await?
+            {
+                after.merge(&held);
+            }
             after.created_ms = now_ms;
             after.seen_ms = now_ms;
             let fresh = self.put(new, &after, now_ms, None).await?;
@@ -402,7 +438,9 @@ impl Sessions {
         if_version: Option<u64>,
     ) -> Result<Written, Trouble> {
         let user = whole.user().map(digest);
-        let sealed = self.sealed(&handle, whole.clone()).ok_or(Trouble::Durable)?;
+        let mut whole = whole.clone();
+        whole.forget_marks(now_ms);
+        let sealed = self.sealed(&handle, whole).ok_or(Trouble::Durable)?;
         let written = self.stores.merge(handle, &sealed, now_ms, if_version, user).await?;
         self.counted.written.fetch_add(1, Ordering::Relaxed);
         Ok(written)
@@ -436,6 +474,9 @@ impl Sessions {
         };
         let mut shown = Vec::new();
         for (handle, session) in found {
+            if session.attributes.contains_key(values::VALUE) {
+                continue;
+            }
             let live = matches!(self.read(handle, now_ms).await, Ok(Some(_)));
             shown.push(self.shown(handle, session, live));
         }

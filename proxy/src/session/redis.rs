@@ -14,7 +14,7 @@ use super::cookie::Handle;
 use super::store::{Stored, Trouble, Written};
 use crate::redis::{Redis, Reply, Script};
 
-/// Takes in a change. Arguments: now, begun, ends, seen, ended, idle, only if of this version, the version, then names and values.
+/// Takes in a change. Arguments: now, begun, ends, seen, ended, idle, only if of this version, the version, before which version and end marks are forgotten, then names and values.
 const MERGE: &str = "\
 local key, now, ends = KEYS[1], ARGV[1] + 0, ARGV[3] + 0
 if ends <= now then return { 'over' } end
@@ -37,13 +37,25 @@ redis.call('HSETNX', key, '_c', ARGV[2])
 raise('_x', ARGV[3])
 raise('_a', ARGV[4])
 raise('_v', ARGV[8])
-for at = 9, #ARGV, 2 do
+for at = 11, #ARGV, 2 do
   local known = redis.call('HGET', key, ARGV[at])
   if not known or known < ARGV[at + 1] then redis.call('HSET', key, ARGV[at], ARGV[at + 1]) end
 end
+local all, marks = redis.call('HGETALL', key), {}
+for at = 1, #all, 2 do
+  local value = all[at + 1]
+  if string.sub(all[at], 1, 2) == 'a:' and string.sub(value, 1, 16) < ARGV[9] then
+    local ends = string.sub(value, 17, 32)
+    if string.sub(value, 33, 33) == '-' or (ends ~= '0000000000000000' and ends < ARGV[10]) then marks[#marks + 1] = all[at] end
+  end
+end
+if #marks > 0 then
+  redis.call('HDEL', key, unpack(marks))
+  all = redis.call('HGETALL', key)
+end
 local last = math.min(redis.call('HGET', key, '_a') + ARGV[6], redis.call('HGET', key, '_x') + 0)
 redis.call('PEXPIREAT', key, string.format('%.0f', math.max(last, now + 1)))
-return { 'done', redis.call('HGETALL', key) }";
+return { 'done', all }";
 
 const READ: &str = "return redis.call('HGETALL', KEYS[1])";
 
@@ -85,6 +97,11 @@ impl InRedis {
         Self { redis, prefix, budget, idle_ms, merge, read, log_out, logged_out, note, list }
     }
 
+    /// The number of the connection that is asked at the moment.
+    pub(super) fn link_number(&self) -> Option<u64> {
+        self.redis.link().ok().map(|link| link.number())
+    }
+
     fn key(&self, kind: &str, of: &[u8]) -> String {
         let mut key = format!("{}:{kind}:", self.prefix);
         for byte in of {
@@ -124,6 +141,8 @@ impl InRedis {
             self.idle_ms.to_string(),
             if_version.map(|version| version.to_string()).unwrap_or_default(),
             change.version().to_string(),
+            format!("{:016x}", session_state::version_at(now_ms.saturating_sub(session_state::MARKS_MS))),
+            format!("{:016x}", now_ms.saturating_sub(session_state::MARKS_MS)),
         ]
         .map(String::into_bytes)
         .into();

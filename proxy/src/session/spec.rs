@@ -26,6 +26,8 @@ pub struct Session {
     pub hold_ms: u64,
     /// What a request waits for Redis.
     pub budget: Duration,
+    /// Bytes of a value that an origin may set past header fields; 0: none.
+    pub value_bytes: u64,
     /// Keys that values are sealed with: the first seals, all open.
     pub keys: Vec<Secret>,
 }

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use quick_cache::sync::Cache;
 use session_state::Session;
 
 use super::cookie::Handle;
@@ -45,26 +46,34 @@ pub(super) struct Stores {
     /// How often something was marked that Redis has not taken, and up to which mark it was sent.
     marks: AtomicU64,
     sent: AtomicU64,
+    /// Sessions of which both stores were compared, by the connection to Redis over which that was done. A Redis that comes back may have read an old file, in which sessions live that were ended since.
+    compared: Cache<Handle, u64>,
 }
+
+/// Sessions that are known to be the same in both stores; of others, both are asked.
+const COMPARED_MAX: usize = 65_536;
 
 impl Stores {
     pub(super) fn new(redis: Option<InRedis>, durable: Option<Arc<Durable>>) -> Self {
         // What an earlier process has left is not known before it was looked for.
         let marks = AtomicU64::new(u64::from(redis.is_some() && durable.is_some()));
-        Self { redis, durable, marks, sent: AtomicU64::new(0) }
+        Self { redis, durable, marks, sent: AtomicU64::new(0), compared: Cache::new(COMPARED_MAX) }
     }
 
     /// What there is of a session; `Ok(None)`: nothing, and that is sure.
     pub(super) async fn read(&self, handle: Handle, now_ms: u64) -> Stored {
+        let link = self.redis.as_ref().and_then(InRedis::link_number);
         let first = match &self.redis {
             Some(redis) => redis.read(&handle).await,
             None => Err(Trouble::Redis),
         };
         let Some(durable) = &self.durable else { return first };
-        if matches!(first, Ok(Some(_))) && !self.has_unsent() {
+        let is_compared = link.is_some() && self.compared.get(&handle) == link;
+        if matches!(first, Ok(Some(_))) && is_compared && !self.has_unsent() {
             return first;
         }
         let second = durable.read(handle).await;
+        let both_say = second.is_ok();
         let found = match (first.clone(), second) {
             (Ok(Some(mut session)), Ok(Some(other))) => {
                 session.merge(&other);
@@ -76,8 +85,12 @@ impl Stores {
             (_, Err(trouble)) => return Err(trouble),
         };
         // Redis learns what it has forgotten, by the same merge: what is newer there stays.
-        if let (Some(redis), Ok(None)) = (&self.redis, &first) {
-            let _ = redis.merge(&handle, &found, now_ms, None).await;
+        if let (Some(redis), Ok(known), Some(link)) = (&self.redis, &first, link) {
+            let knows =
+                known.as_ref() == Some(&found) || redis.merge(&handle, &found, now_ms, None).await.is_ok();
+            if knows && both_say {
+                self.compared.insert(handle, link);
+            }
         }
         Ok(Some(found))
     }

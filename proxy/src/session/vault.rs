@@ -199,7 +199,8 @@ impl Vault {
         if standing == Standing::Over {
             return Ok(None);
         }
-        let held = self.sessions.opened(&handle, sealed);
+        let mut held = self.sessions.opened(&handle, sealed);
+        held.forget_marks(now_ms);
         self.sessions.versions.lock().seen(held.version(), now_ms);
         if standing == (Standing::Live { touch: true }) {
             let mut used = held.clone();
