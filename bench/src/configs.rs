@@ -41,11 +41,29 @@ pub(crate) fn weir(place: &Place<'_>) -> io::Result<Vec<String>> {
         (None, Behind::Disk) => {
             (String::new(), format!("[data]\npath = \"{}\"\n", directory.join("data").display()))
         }
-        (None, Behind::Nothing | Behind::Redis) => Default::default(),
+        (None, _) => Default::default(),
+    };
+    let plugins = concat!(env!("CARGO_MANIFEST_DIR"), "/../plugins");
+    let cookies = |memo: &str| {
+        format!(
+            "plugins = [\"p\"]\n[plugin.p]\npath = \"{plugins}/cookie-allowlist/cookie-allowlist.wasm\"\n\
+             grants = [\"cookie-names\", \"cookie:django_language\", \"header:authorization\"]\n\
+             config = {{ preset = \"django\", ttl = \"1h\" }}\n{memo}\n"
+        )
+    };
+    let plugin = match setup.behind {
+        Behind::PluginPlan => {
+            format!(
+                "plugins = [\"p\"]\n[plugin.p]\npath = \"{plugins}/query-normalize/query-normalize.wasm\"\n"
+            )
+        }
+        Behind::PluginRemembered => cookies(""),
+        Behind::PluginCalled => cookies("memo = { entries = 0 }"),
+        _ => String::new(),
     };
     let sessions = match setup.behind {
-        Behind::Nothing => "",
-        Behind::Redis | Behind::Disk => {
+        behind if behind.is_nothing() => "",
+        _ => {
             r#"[session]
 keys = ["a secret of the bench"]
 redis_budget = "2s"
@@ -96,7 +114,7 @@ cache = {{ tags = ["page:{{id}}"] }}
 
 [[route]]
 origin = "app"
-"#,
+{plugin}"#,
         mebibytes = setup.budget.mebibytes,
         entries = setup.budget.entries,
         origin = setup.origin,

@@ -54,6 +54,10 @@ pub(crate) enum Scenario {
     SessionDisk,
     SessionWriteRedis,
     SessionWriteDisk,
+    PluginNone,
+    PluginPlan,
+    PluginRemembered,
+    PluginCalled,
 }
 
 /// Everything that is the same for all scenarios of a run.
@@ -72,7 +76,7 @@ impl Bench<'_> {
 }
 
 impl Scenario {
-    pub(crate) const ALL: [Self; 20] = [
+    pub(crate) const ALL: [Self; 24] = [
         Self::Hit1k,
         Self::Hit64k,
         Self::Urls10k,
@@ -93,6 +97,10 @@ impl Scenario {
         Self::SessionDisk,
         Self::SessionWriteRedis,
         Self::SessionWriteDisk,
+        Self::PluginNone,
+        Self::PluginPlan,
+        Self::PluginRemembered,
+        Self::PluginCalled,
     ];
 
     pub(crate) fn title(self) -> &'static str {
@@ -133,6 +141,14 @@ impl Scenario {
             Self::SessionWriteDisk => {
                 "session-write-disk: 1 KiB passed on, a session in the durable store read and written, 64 keep-alive connections"
             }
+            Self::PluginNone => {
+                "plugin-none: hits of 1 KiB with cookies, 64 keep-alive connections, no plugin"
+            }
+            Self::PluginPlan => "plugin-plan: likewise, with a plugin that gives a plan (query-normalize)",
+            Self::PluginRemembered => {
+                "plugin-remembered: likewise, with a plugin whose decisions are remembered (cookie-allowlist)"
+            }
+            Self::PluginCalled => "plugin-called: likewise, and nothing is remembered",
         }
     }
 
@@ -145,9 +161,17 @@ impl Scenario {
             Kind::HyperProxy => matches!(self, Self::Pass | Self::ColdUncacheable),
             Kind::Weir => true,
             _ if self.is_about_sessions() => false,
+            // Nobody else has such plugins.
+            _ if matches!(
+                self,
+                Self::PluginNone | Self::PluginPlan | Self::PluginRemembered | Self::PluginCalled
+            ) =>
+            {
+                false
+            }
             // Its client is in Lua, so it takes another configuration.
             Kind::Nginx if self.behind() == Behind::Redis => self != Self::PurgeGlob && nginx_lua().is_some(),
-            _ => self.behind() == Behind::Nothing,
+            _ => self.behind().is_nothing(),
         }
     }
 
@@ -192,6 +216,10 @@ impl Scenario {
             Self::SessionWriteRedis | Self::SessionWriteDisk => {
                 sessions(bench, server, Storing::SessionWrite)
             }
+            Self::PluginNone | Self::PluginPlan | Self::PluginRemembered | Self::PluginCalled => {
+                let target = Target::of_a_visitor(&stored(1024, 0));
+                rate_of(bench, server, Transport::KeepAlive, 64, &[target], false)
+            }
         }
     }
 
@@ -207,7 +235,7 @@ impl Scenario {
         match self {
             Self::Large => Budget { mebibytes: 64, entries: 200_000 },
             // Memory holds next to nothing, so that each request is answered from behind it.
-            _ if self.behind() != Behind::Nothing && self != Self::PurgeGlob => {
+            _ if !self.behind().is_nothing() && self != Self::PurgeGlob => {
                 Budget { mebibytes: 1024, entries: ENTRIES_BEFORE }
             }
             Self::PurgeGlob => Budget { mebibytes: 4096, entries: 1_100_000 },
@@ -228,6 +256,9 @@ impl Scenario {
             | Self::SessionRedis
             | Self::SessionWriteRedis => Behind::Redis,
             Self::Disk1k | Self::SessionDisk | Self::SessionWriteDisk => Behind::Disk,
+            Self::PluginPlan => Behind::PluginPlan,
+            Self::PluginRemembered => Behind::PluginRemembered,
+            Self::PluginCalled => Behind::PluginCalled,
             _ => Behind::Nothing,
         }
     }
@@ -401,22 +432,34 @@ fn rate(
     connections: usize,
     resources: &[Resource],
 ) -> io::Result<Sample> {
-    let address = match transport {
-        Transport::Http2 { .. } => server.http2,
-        _ => server.http1,
-    };
     let closing = transport == Transport::NewConnection;
     let targets: Vec<Target> =
         resources.iter().map(if closing { Target::closing } else { Target::new }).collect();
     let passes = resources.iter().any(|resource| resource.storing != Storing::Store);
+    rate_of(bench, server, transport, connections, &targets, passes)
+}
+
+/// Requests of these targets, at random. `passes`: each reaches the origin.
+fn rate_of(
+    bench: &Bench<'_>,
+    server: &Server,
+    transport: Transport,
+    connections: usize,
+    targets: &[Target],
+    passes: bool,
+) -> io::Result<Sample> {
+    let address = match transport {
+        Transport::Http2 { .. } => server.http2,
+        _ => server.http1,
+    };
     if !passes {
-        store_all(bench, address, transport, &targets)?;
+        store_all(bench, address, transport, targets)?;
     }
     let plan = Plan {
         address,
         transport,
         connections,
-        targets: &targets,
+        targets,
         schedule: Schedule::Random { warm_up: bench.window / 4, window: bench.window },
         download: None,
         limit: bench.window * 4 + Duration::from_secs(20),

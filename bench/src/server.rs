@@ -96,6 +96,19 @@ pub(crate) enum Behind {
     Nothing,
     Redis,
     Disk,
+    /// Nothing; but a plugin is asked about each request, and answers by a plan.
+    PluginPlan,
+    /// Likewise, by what it said before.
+    PluginRemembered,
+    /// Likewise, each time anew.
+    PluginCalled,
+}
+
+impl Behind {
+    /// Whether memory is all there is.
+    pub(crate) fn is_nothing(self) -> bool {
+        !matches!(self, Self::Redis | Self::Disk)
+    }
 }
 
 /// What every server is told.
@@ -127,7 +140,7 @@ impl Server {
         let (http1, http2, admin) = (free_address()?, free_address()?, free_address()?);
         let redis = match setup.behind {
             Behind::Redis => Some(Redis::start(free_address()?, &directory, setup.pin)?),
-            Behind::Nothing | Behind::Disk => None,
+            _ => None,
         };
         let behind = redis.as_ref().map(|redis| redis.address);
         let place = configs::Place { directory: &directory, http1, http2, admin, redis: behind, setup };

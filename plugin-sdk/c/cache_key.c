@@ -411,28 +411,6 @@ void weir_policy_types_store_decision_free(weir_policy_types_store_decision_t *p
   }
 }
 
-void weir_policy_types_session_set_free(weir_policy_types_session_set_t *ptr) {
-  cache_key_string_free(&ptr->name);
-  cache_key_option_string_free(&ptr->value);
-  cache_key_option_u64_free(&ptr->ttl_ms);
-}
-
-void weir_policy_types_list_session_set_free(weir_policy_types_list_session_set_t *ptr) {
-  size_t list_len = ptr->len;
-  if (list_len > 0) {
-    weir_policy_types_session_set_t *list_ptr = ptr->ptr;
-    for (size_t i = 0; i < list_len; i++) {
-      weir_policy_types_session_set_free(&list_ptr[i]);
-    }
-    free(list_ptr);
-  }
-}
-
-void weir_policy_types_response_decision_free(weir_policy_types_response_decision_t *ptr) {
-  weir_policy_types_store_decision_free(&ptr->store);
-  weir_policy_types_list_session_set_free(&ptr->session);
-}
-
 void weir_policy_types_purge_target_free(weir_policy_types_purge_target_t *ptr) {
   switch ((int32_t) ptr->tag) {
     case 0: {

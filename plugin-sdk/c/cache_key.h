@@ -58,14 +58,15 @@ typedef struct weir_policy_types_input_t {
 #define WEIR_POLICY_TYPES_INPUT_COOKIE_NAMES 2
 // A parameter of the query by its name: its first value, percent-encoding untouched.
 #define WEIR_POLICY_TYPES_INPUT_QUERY_PARAM 3
-// An attribute of the server-side session, resolved before the call.
+// An attribute of the server-side session by its name, resolved before the call: a text as it is, everything else as RFC 9651 writes it.
 #define WEIR_POLICY_TYPES_INPUT_SESSION 4
 // The client's address as text, behind the proxies that the operator trusts.
 #define WEIR_POLICY_TYPES_INPUT_CLIENT_IP 5
 // The name that the client asked for in TLS.
 #define WEIR_POLICY_TYPES_INPUT_TLS_SNI 6
 // Canonical JSON (sorted keys, no spaces) of the request's content at this JSON Pointer; "" is the whole of it.
-// The host buffers and parses content only where a plugin of the route asks for it, up to the route's limit.
+// The host buffers and parses content only where a plugin of the route asks for it, up to the route's limit. A request whose content is longer
+// is not asked about before the lookup; the rate hook is, and has none.
 #define WEIR_POLICY_TYPES_INPUT_BODY_JSON 7
 // SHA-256 of the request's content, in hexadecimal digits.
 #define WEIR_POLICY_TYPES_INPUT_BODY_DIGEST 8
@@ -185,7 +186,7 @@ typedef struct weir_policy_types_request_decision_t {
   weir_policy_types_cache_mode_t   mode;
   // What makes two requests the same beside their URL; none adds nothing. The host puts before it scheme, authority, method class,
   // path and query (as they are forwarded), route and the plugin's name: a plugin never meets what others store, and a
-  // purge of the URL finds it. Requests with different queries share a response where the same query is forwarded.
+  // purge of the URL finds it. Of a request with content the digest of that is in it too, unless the plugin reads the content and gives a key. Requests with different queries share a response where the same query is forwarded.
   cache_key_option_string_t   key;
   // What tells responses of one key apart; a purge of the key removes them all.
   cache_key_list_string_t   variants;
@@ -227,24 +228,6 @@ typedef struct weir_policy_types_store_decision_t {
 #define WEIR_POLICY_TYPES_STORE_DECISION_NO_STORE 2
 // Not stored, and for this many milliseconds nobody waits for another's fill of this key.
 #define WEIR_POLICY_TYPES_STORE_DECISION_HIT_FOR_PASS 3
-
-// An attribute to write into the session; none removes it.
-typedef struct weir_policy_types_session_set_t {
-  cache_key_string_t   name;
-  cache_key_option_string_t   value;
-  cache_key_option_u64_t   ttl_ms;
-} weir_policy_types_session_set_t;
-
-typedef struct {
-  weir_policy_types_session_set_t *ptr;
-  size_t len;
-} weir_policy_types_list_session_set_t;
-
-// The answer of the response hook.
-typedef struct weir_policy_types_response_decision_t {
-  weir_policy_types_store_decision_t   store;
-  weir_policy_types_list_session_set_t   session;
-} weir_policy_types_response_decision_t;
 
 // What is purged.
 typedef struct weir_policy_types_purge_target_t {
@@ -360,12 +343,6 @@ void weir_policy_types_request_decision_free(weir_policy_types_request_decision_
 void weir_policy_types_store_policy_free(weir_policy_types_store_policy_t *ptr);
 
 void weir_policy_types_store_decision_free(weir_policy_types_store_decision_t *ptr);
-
-void weir_policy_types_session_set_free(weir_policy_types_session_set_t *ptr);
-
-void weir_policy_types_list_session_set_free(weir_policy_types_list_session_set_t *ptr);
-
-void weir_policy_types_response_decision_free(weir_policy_types_response_decision_t *ptr);
 
 void weir_policy_types_purge_target_free(weir_policy_types_purge_target_t *ptr);
 

@@ -318,18 +318,7 @@ pub enum StoreDecision {
     HitForPass(Duration),
 }
 
-/// An attribute written into the session.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SessionSet {
-    /// Its name.
-    pub name: String,
-    /// Its value; `None` removes it.
-    pub value: Option<String>,
-    /// How long it is kept; `None`: as long as the session.
-    pub ttl: Option<Duration>,
-}
-
-/// What the response hook says: whether and how it is stored, and what the session remembers.
+/// What the response hook says: whether and how it is stored.
 ///
 /// ```
 /// use std::time::Duration;
@@ -339,43 +328,28 @@ pub struct SessionSet {
 /// let ten_minutes = ResponseDecision::store(StorePolicy::new().ttl(Duration::from_secs(600)));
 /// let never = ResponseDecision::no_store();
 /// let not_worth_waiting_for = ResponseDecision::hit_for_pass(Duration::from_secs(60));
-/// let log_in = ResponseDecision::no_store().set_session("user", "42", None);
 /// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[must_use]
 pub struct ResponseDecision {
     /// Whether it is stored.
     pub store: StoreDecision,
-    /// What is written into the session.
-    pub session: Vec<SessionSet>,
 }
 
 impl ResponseDecision {
     /// Stores it so.
     pub fn store(policy: StorePolicy) -> Self {
-        Self { store: StoreDecision::Store(policy), session: Vec::new() }
+        Self { store: StoreDecision::Store(policy) }
     }
 
     /// Does not store it.
     pub fn no_store() -> Self {
-        Self { store: StoreDecision::NoStore, session: Vec::new() }
+        Self { store: StoreDecision::NoStore }
     }
 
     /// Does not store it, and for so long nobody waits for another's fill of this key: for what is never stored.
     pub fn hit_for_pass(time: Duration) -> Self {
-        Self { store: StoreDecision::HitForPass(time), session: Vec::new() }
-    }
-
-    /// Writes an attribute into the session.
-    pub fn set_session(mut self, name: &str, value: impl Into<String>, ttl: Option<Duration>) -> Self {
-        self.session.push(SessionSet { name: name.to_owned(), value: Some(value.into()), ttl });
-        self
-    }
-
-    /// Removes an attribute of the session.
-    pub fn remove_session(mut self, name: &str) -> Self {
-        self.session.push(SessionSet { name: name.to_owned(), value: None, ttl: None });
-        self
+        Self { store: StoreDecision::HitForPass(time) }
     }
 }
 

@@ -95,7 +95,7 @@ pub mod guest;
 
 pub use decision::{
     CacheMode, Charge, ForwardCookies, ForwardQuery, KeyPlan, Purge, PurgeTarget, RequestDecision,
-    ResponseDecision, SessionSet, StoreDecision, StorePolicy,
+    ResponseDecision, StoreDecision, StorePolicy,
 };
 pub use error::Error;
 pub use manifest::{Input, Manifest, NameFilter};

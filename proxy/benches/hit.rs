@@ -78,6 +78,7 @@ fn main() -> io::Result<()> {
         headers: &parts.headers,
         bindings: Bindings::default(),
         shape: None,
+        content: None,
     };
     let mut scratch = Scratch::default();
     row(

@@ -80,6 +80,12 @@ impl Body {
         Self { inner: Inner::Stream(Box::pin(body)) }
     }
 
+    /// Content that was read in part: `before`, then `frame`, then the rest.
+    pub fn resumed(before: Bytes, frame: Frame<Bytes>, rest: Self) -> Self {
+        let before = (!before.is_empty()).then(|| Frame::data(before));
+        Self::stream(Resumed { before, frame: Some(frame), rest })
+    }
+
     /// Calls `after` when the content has ended.
     pub fn then(self, after: Box<dyn AtEnd>) -> Self {
         let announced = self.exact_len();
@@ -155,6 +161,45 @@ impl http_body::Body for Body {
             }
             Inner::Stream(stream) => stream.size_hint(),
         }
+    }
+}
+
+/// What was read already, before what comes.
+struct Resumed {
+    before: Option<Frame<Bytes>>,
+    frame: Option<Frame<Bytes>>,
+    rest: Body,
+}
+
+impl http_body::Body for Resumed {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = self.get_mut();
+        match this.before.take().or_else(|| this.frame.take()) {
+            Some(frame) => Poll::Ready(Some(Ok(frame))),
+            None => Pin::new(&mut this.rest).poll_frame(context),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.before.is_none() && self.frame.is_none() && self.rest.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let read =
+            self.before.iter().chain(&self.frame).filter_map(Frame::data_ref).map(Bytes::len).sum::<usize>();
+        let rest = http_body::Body::size_hint(&self.rest);
+        let mut hint = SizeHint::new();
+        hint.set_lower(rest.lower() + read as u64);
+        if let Some(upper) = rest.upper() {
+            hint.set_upper(upper + read as u64);
+        }
+        hint
     }
 }
 

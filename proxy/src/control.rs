@@ -211,6 +211,9 @@ impl Control for Proxy {
             }
         }
         self.plugins.readings(&snapshot.plugins, self.clock.now(), into);
+        if let Some(recorder) = &snapshot.recorder {
+            into.note(Reading::RecordsLost, &[], recorder.lost() as f64);
+        }
         into.note(Reading::PurgesUnpublished, &[], self.purges.unpublished() as f64);
         for (what, count) in snapshot.sessions.iter().flat_map(|sessions| sessions.counts()) {
             into.note(Reading::Sessions, &[("what", what)], count as f64);

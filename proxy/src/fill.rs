@@ -77,6 +77,10 @@ pub struct FillRequest {
     pub fields: Option<OriginFields>,
     /// Conditions and ranges of our own.
     pub extra: Vec<(http::HeaderName, http::HeaderValue)>,
+    /// GET, or the method that asks with content.
+    pub method: Method,
+    /// Its content, where it has some.
+    pub content: Bytes,
     /// Everything else of [`Outgoing`].
     pub target: http::uri::PathAndQuery,
     /// `Host`.
@@ -100,7 +104,7 @@ impl FillRequest {
         }
         Outgoing {
             head: OutgoingHead {
-                method: Method::GET,
+                method: self.method.clone(),
                 target: self.target.clone(),
                 authority: self.authority.clone(),
                 fields,
@@ -109,7 +113,7 @@ impl FillRequest {
                 websocket: None,
                 client: self.client,
             },
-            body: Body::empty(),
+            body: if self.content.is_empty() { Body::empty() } else { Body::full(self.content.clone()) },
         }
     }
 }

@@ -407,6 +407,8 @@ labels! {
         PluginOpen = "plugin_breaker_open",
         /// What plugins count themselves; labels `plugin` and `name`.
         PluginCounter = "plugin_counter",
+        /// Requests that should have been recorded and found no room.
+        RecordsLost = "records_lost",
         /// What has happened to sessions; label `what`.
         Sessions = "sessions",
         /// Own purges that the log has not taken.
@@ -443,6 +445,7 @@ impl Reading {
                 | Self::PluginMemo
                 | Self::PluginInstances
                 | Self::PluginCounter
+                | Self::RecordsLost
                 | Self::Sessions
         )
     }
@@ -499,6 +502,7 @@ impl Reading {
             Self::PluginMemory => "Memory of the instances of plugins, in bytes.",
             Self::PluginOpen => "Whether a plugin failed so often that it is not asked for a while.",
             Self::PluginCounter => "What plugins count themselves.",
+            Self::RecordsLost => "Requests that should have been recorded and found no room.",
             Self::PurgesUnpublished => "Purges of this proxy that the log has not taken yet.",
             Self::RedisOpened => "How often Redis was given up because of what it answered, or did not.",
         }

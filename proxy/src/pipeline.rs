@@ -11,6 +11,7 @@ mod interim;
 mod local;
 mod opening;
 mod outgoing;
+mod ready;
 mod stored;
 
 use std::cell::RefCell;
@@ -20,6 +21,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
 use cache_semantics::Now;
 use cache_semantics::cache_status::{CACHE_STATUS, CacheStatus, Fwd, Reason};
 use cache_semantics::invalidation::{ResolvedTarget, Target};
@@ -33,12 +35,13 @@ use http::{Method, Response, StatusCode, Version};
 use ipnet::IpNet;
 use tokio::sync::Notify;
 
-use self::admission::{asking, serve_when_admitted};
+use self::admission::{asking, tell_session};
 use self::ended::Asked;
 use self::interim::InterimRelay;
 use self::local::{Local, edit, recipient};
-use self::opening::sessions_of;
+use self::opening::{names_only_its_session, sessions_of};
 use self::outgoing::fill_key;
+use self::ready::{Ready, Wait, Waiting};
 use crate::access_log::{AccessRecord, AccessSink};
 use crate::answer::Answer;
 use crate::body::{AtEnd, Body};
@@ -50,17 +53,19 @@ use crate::error::{ProxyError, Recipient};
 use crate::fill::{self, Fill, FillRequest, Told};
 use crate::gate::{self, Authority, Gated, Rejection};
 use crate::identity;
-use crate::incoming::{Incoming, OnUpgrade, Received};
-use crate::limit::{self, Admission, Held, Said};
+use crate::incoming::{OnUpgrade, Received};
+use crate::limit::{self, Admission, Charge, Held, Said};
 use crate::metrics::{self, WorkerMetrics};
 use crate::origin::{
     self, Answered, HearsInterim, OnInterim, Origin, OriginFields, Outgoing, OutgoingHead, Sender,
     TunnelTerms,
 };
-use crate::plugin::{self, Asking, Way};
+use crate::plugin::{self, Asking, Wants, Way};
 use crate::proxy::{Plan, PlanCache, Proxy, Snapshot};
 use crate::purge::triggers::FOR_PROXIES;
-use crate::request_key::{Forwarded, ForwardedCookie, Presented, PresentedFields, Scratch};
+use crate::recording::Recording;
+use crate::request_content::RequestContent;
+use crate::request_key::{Forwarded, ForwardedCookie, Presented, PresentedContent, PresentedFields, Scratch};
 use crate::respond;
 use crate::routes::{self, Bindings, NoRoute, RequestView};
 use crate::server::Serve;
@@ -150,10 +155,10 @@ fn arrive(worker: &Arc<Worker>, request: &mut Received, connection: &Arc<Connect
         };
         snapshot.cookies.presented(&mut parts.headers, secure);
     }
-    serve(worker, request, connection, &snapshot, now, gated, None)
+    serve(worker, request, connection, &snapshot, now, gated, Ready::default())
 }
 
-/// A request that passed the gate. `admitted`: its limits have been asked, and this is to be said of them.
+/// A request that passed the gate. `ready`: what it has waited for already.
 fn serve(
     worker: &Arc<Worker>,
     request: &mut Received,
@@ -161,7 +166,7 @@ fn serve(
     snapshot: &Arc<Snapshot>,
     now: Now,
     gated: Gated,
-    admitted: Option<Said>,
+    mut ready: Ready,
 ) -> Answer {
     let trusted = &snapshot.config.server.trusted_proxies;
     let parts = &request.parts;
@@ -174,7 +179,7 @@ fn serve(
         now,
         route: None,
         close: false,
-        said: admitted.clone().unwrap_or_default(),
+        said: std::mem::take(&mut ready.said),
     };
     if gated.answer_here {
         return Answer::ready(local.options());
@@ -201,30 +206,100 @@ fn serve(
             return Answer::ready(local.error(&ProxyError::AmbiguousPath, Reason::Refused));
         }
     };
-    let plan = &snapshot.plans[found.index];
+    let index = found.index;
+    let plan = &snapshot.plans[index];
     local.route = Some(&plan.route);
 
+    macro_rules! wait {
+        ($wait:expr) => {{
+            ready.said = std::mem::take(&mut local.said);
+            let waiting = Waiting {
+                worker: worker.clone(),
+                request: std::mem::take(request),
+                connection: connection.clone(),
+                snapshot: Arc::clone(snapshot),
+                plan: index,
+                now,
+                gated,
+                ready,
+            };
+            return Answer::pending(waiting.go_on($wait));
+        }};
+    }
+
     // The limits: decided here, unless Redis has to be asked.
-    if admitted.is_none() && !plan.limits.is_empty() {
-        let session_later = sessions_of(snapshot, plan, &parts.headers).is_some();
+    let has_session = sessions_of(snapshot, plan, &parts.headers).is_some();
+    let charging = plan.plugins.as_ref().filter(|plugins| plugins.charge());
+    if !ready.admitted && !plan.limits.is_empty() {
+        let unknown = limit::Unknown { session: has_session, charges: charging.is_some() };
         let asked = asking(identity, &parts.headers, &plan.route);
-        match limit::admit(&plan.limits, &asked, session_later, now) {
+        match limit::admit(&plan.limits, &asked, unknown, now) {
             Admission::Admitted(said) => local.said = said,
             Admission::Refused(refused) => {
                 return Answer::ready(local.error(&ProxyError::Limited(refused), Reason::Refused));
             }
+            Admission::Ask(asked) => wait!(Wait::Limits(asked)),
+        }
+        ready.admitted = true;
+    }
+
+    // What has to be known of it before anything is decided: its content, its session.
+    let wants = ready.wants(snapshot, plan, parts, &gated);
+    if wants != Wants::default() {
+        wait!(Wait::For(wants));
+    }
+    let content_class = plan.content_class(&parts.method);
+    if content_class.is_some() && !gated.has_body {
+        ready.facts.get_or_insert_with(|| Arc::new(plugin::Content::new(b"", false)));
+    }
+
+    // Plugins: what it costs.
+    let forwarded_host = identity.host();
+    let allowance = plan.plugins.as_ref().map(|plugins| plugins.allowance());
+    let allowance = ready.allowance.take().or(allowance).unwrap_or_default();
+    let attributes: Vec<(&str, &str)> =
+        ready.attributes.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    let about = Asking {
+        worker: worker.index,
+        method: &parts.method,
+        scheme: scheme.as_str(),
+        authority: forwarded_host.as_ref().map_or(gated.authority.as_str(), Authority::as_str),
+        path: parts.uri.path(),
+        query: parts.uri.query(),
+        headers: &parts.headers,
+        client: if plan.plugins.is_some() { identity.address() } else { None },
+        tls_sni: connection.tls.as_ref().and_then(|tls| tls.server_name.as_deref()),
+        session: &attributes,
+        content: ready.facts.as_deref(),
+        allowance: &allowance,
+        now,
+    };
+    if ready.recording.is_none() {
+        ready.recording = snapshot.recorder.as_ref().map(|recorder| {
+            let content = ready.content.as_ref().and_then(RequestContent::whole);
+            Recording::begin(recorder, &about, &plan.route.name, content)
+        });
+    }
+    if let Some(plugins) = charging.filter(|_| ready.charges.is_none()) {
+        let Some(charges) = plugins.charges(&about) else {
+            return Answer::ready(local.error(&ProxyError::PluginFailed, Reason::PluginFailed));
+        };
+        let charges: Arc<[Charge]> = charges.into();
+        let mut asked = asking(identity, &parts.headers, &plan.route);
+        asked.charges = Some(&charges);
+        tell_session(&mut asked, ready.session.as_ref());
+        let session_later = has_session && ready.session.is_none();
+        match limit::admit_charged(&plan.limits, &asked, session_later, now) {
+            Admission::Admitted(said) => local.said.extend(said),
+            Admission::Refused(refused) => {
+                return Answer::ready(local.error(&ProxyError::Limited(refused), Reason::Refused));
+            }
             Admission::Ask(asked) => {
-                return Answer::pending(serve_when_admitted(
-                    worker.clone(),
-                    std::mem::take(request),
-                    connection.clone(),
-                    Arc::clone(snapshot),
-                    now,
-                    gated,
-                    asked,
-                ));
+                ready.allowance = Some(allowance);
+                wait!(Wait::Charges(asked, charges))
             }
         }
+        ready.charges = Some(charges);
     }
 
     // What the route answers by itself.
@@ -242,24 +317,10 @@ fn serve(
     }
 
     // Plugins: what the cache does, what is in the key, and what of the request an origin sees.
-    let forwarded_host = identity.host();
-    let asking = Asking {
-        worker: worker.index,
-        method: &parts.method,
-        scheme: scheme.as_str(),
-        authority: forwarded_host.as_ref().map_or(gated.authority.as_str(), Authority::as_str),
-        path: parts.uri.path(),
-        query: parts.uri.query(),
-        headers: &parts.headers,
-        client: if plan.plugins.is_some() { identity.address() } else { None },
-        tls_sni: connection.tls.as_ref().and_then(|tls| tls.server_name.as_deref()),
-        now,
-    };
-    let by_session = sessions_of(snapshot, plan, &parts.headers).is_some();
-    let mut because = bypass(plan, &parts.method, &gated, by_session);
+    let mut because = bypass(plan, &parts.method, &gated, ready.keeps_out(plan, has_session));
     let mut by_plugins = plan.plugins.as_ref().filter(|_| because.is_none()).map(|plugins| {
         let mut by_plugins = SAID.take();
-        plugins.before_lookup(&asking, &mut by_plugins);
+        plugins.before_lookup(&about, &mut by_plugins);
         by_plugins
     });
     let way = by_plugins.as_ref().map(|by_plugins| by_plugins.way).unwrap_or_default();
@@ -280,6 +341,9 @@ fn serve(
         bindings: found.bindings,
         // What goes past the cache is forwarded with all it carries.
         shape: by_plugins.as_ref().filter(|_| because.is_none()).map(|by_plugins| &by_plugins.shape),
+        content: content_class
+            .zip(ready.facts.as_deref())
+            .map(|(class, content)| PresentedContent { class, digest: content.digest() }),
     };
     let looked_up = SCRATCH.with_borrow_mut(|scratch| {
         let step = match because {
@@ -291,8 +355,13 @@ fn serve(
             }
             None => {
                 let cache = plan.cache.as_ref().expect("`bypass` says so where a route does not cache");
-                let undeclared = plan.key.key(&presented, scratch);
+                let undeclared = plan.key.key(&presented, scratch)
+                    // The cookie of its session goes no further than here.
+                    && !(ready.session.is_some() && names_only_its_session(snapshot, &parts.headers));
                 let mut facts = RequestFacts::of(&parts.method, &parts.headers, undeclared);
+                if content_class.is_some() {
+                    facts.method = MethodClass::Content;
+                }
                 facts.directives.no_cache |= way == Way::Refresh;
                 let wanted = Wanted {
                     method: &parts.method,
@@ -331,11 +400,17 @@ fn serve(
 
     // Beyond the memory tier.
     let tags = tags_of(plan, found.bindings);
-    let index = found.index;
     let said = std::mem::take(&mut local.said);
-    let hears_more = plan.plugins.as_ref().is_some_and(|plugins| plugins.hear_more(&parts.method));
-    let client = asking.client;
-    let Received { mut parts, content, upgrade } = std::mem::take(request);
+    let class = MethodClass::of(&parts.method);
+    let hears_more = plan.plugins.as_ref().is_some_and(|plugins| plugins.hear_more(class));
+    let client = about.client;
+    let is_cached = matches!(step, Step::Cached { .. });
+    let told = by_plugins.as_mut().filter(|_| is_cached);
+    let told = told.map(|by_plugins| std::mem::take(&mut by_plugins.told));
+    let Ready { session_charged, content, facts, session, attributes, charges, recording, .. } = ready;
+    let Received { mut parts, content: incoming, upgrade } = std::mem::take(request);
+    let content = content.unwrap_or(RequestContent::Unread(incoming));
+    let keyed = content_class.filter(|_| is_cached).map(|_| content.whole().cloned().unwrap_or_default());
     let headers = std::mem::take(&mut parts.headers);
     let presented = Arc::new(PresentedFields { headers, cookie: forwarded.cookie });
     let asked = hears_more.then(|| {
@@ -345,6 +420,12 @@ fn serve(
             (scheme.as_str(), authority, client, connection),
             by_plugins.as_mut(),
             &presented,
+            plugin::Beside {
+                session: attributes,
+                content: facts,
+                content_is_unread: content.is_too_long(),
+                allowance,
+            },
         )
     });
     if let Some(by_plugins) = by_plugins {
@@ -368,7 +449,12 @@ fn serve(
         upgrade,
         said,
         held: Vec::new(),
-        session: None,
+        session,
+        session_charged,
+        told,
+        charges,
+        content: keyed,
+        recording,
         jars: None,
     };
     Answer::pending(exchange.run(step, content))
@@ -392,8 +478,8 @@ fn refuse(worker: &Arc<Worker>, rejection: Rejection, connection: &Arc<Connectio
     local.refusal(rejection)
 }
 
-/// Why the cache is not asked; `None`: it is.
-fn bypass(plan: &Plan, method: &Method, gated: &Gated, by_session: bool) -> Option<CacheStatus> {
+/// Why the cache is not asked; `None`: it is. `beside`: a reason that does not lie in the request's head.
+fn bypass(plan: &Plan, method: &Method, gated: &Gated, beside: Option<Reason>) -> Option<CacheStatus> {
     let because = |fwd, reason| Some(CacheStatus::forwarded(fwd).because(reason));
     if gated.websocket.is_some() {
         return because(Fwd::Bypass, Reason::Upgrade);
@@ -401,13 +487,13 @@ fn bypass(plan: &Plan, method: &Method, gated: &Gated, by_session: bool) -> Opti
     if plan.cache.is_none() {
         return because(Fwd::Bypass, Reason::RouteOff);
     }
-    if by_session {
-        return because(Fwd::Bypass, Reason::Session);
+    if let Some(reason) = beside {
+        return because(Fwd::Bypass, reason);
     }
-    if !MethodClass::of(method).is_looked_up() {
+    if !plan.answers_from_cache(method) {
         return Some(CacheStatus::forwarded(Fwd::Method));
     }
-    if gated.has_body {
+    if gated.has_body && plan.content_class(method).is_none() {
         return because(Fwd::Bypass, Reason::RequestBody);
     }
     None
@@ -448,6 +534,16 @@ struct Exchange {
     session: Option<Opened>,
     /// Its jars of cookies, where the vault has any.
     jars: Option<Box<Jars>>,
+    /// What it costs by its session has been charged.
+    session_charged: bool,
+    /// Where plugins are asked about the cache: the attributes of its session that are in the key. An origin is told of no others.
+    told: Option<Vec<Box<str>>>,
+    /// What plugins say that it costs.
+    charges: Option<Arc<[Charge]>>,
+    /// Its content, where that is part of its key.
+    content: Option<Bytes>,
+    /// Where it is recorded.
+    recording: Option<Recording>,
 }
 
 /// What is to be done with it.
@@ -471,13 +567,20 @@ impl Exchange {
         clippy::manual_async_fn,
         reason = "an `async fn` holds its arguments twice, and this is the largest"
     )]
-    fn run(mut self, step: Step, body: Incoming) -> impl Future<Output = Response<Body>> + Send + 'static {
+    fn run(
+        mut self,
+        step: Step,
+        body: RequestContent,
+    ) -> impl Future<Output = Response<Body>> + Send + 'static {
         async move {
-            if let Some(sessions) = sessions_of(&self.snapshot, self.plan(), &self.presented.headers).cloned()
+            if self.session.is_none()
+                && let Some(sessions) =
+                    sessions_of(&self.snapshot, self.plan(), &self.presented.headers).cloned()
             {
                 self.session = Some(Box::pin(sessions.of_request(&self.presented.headers, self.now)).await);
             }
-            let refused = if self.session.is_some() && !self.plan().limits.is_empty() {
+            let refused = if self.session.is_some() && !self.session_charged && !self.plan().limits.is_empty()
+            {
                 Box::pin(self.charge_opened()).await.err()
             } else {
                 None

@@ -4,14 +4,16 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use cache_semantics::key::KeyClass;
 use cache_semantics::policy::Policy;
+use http::Method;
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 
 use crate::cache::NamedCache;
 use crate::clock::Clock;
 use crate::compress::Compressor;
-use crate::config::model::{Action, Config, Route};
+use crate::config::model::{Action, Config, Place, Route};
 use crate::cookies::Cookies;
 use crate::durable::bodies::Bodies;
 use crate::durable::journal::Journal;
@@ -22,6 +24,7 @@ use crate::origin::{Origin, OriginSetupError};
 use crate::plugin::{self, LoadedPlugins, PluginError, RoutePlugins};
 use crate::purge::keeper::{self, Keeper};
 use crate::purge::{Labels, Purges};
+use crate::recording::Recorder;
 use crate::redis::Redis;
 use crate::request_key::KeyRule;
 use crate::routes::Routes;
@@ -74,6 +77,8 @@ pub struct Snapshot {
     pub sessions: Option<Arc<Sessions>>,
     /// What happens to cookies on their way.
     pub cookies: Cookies,
+    /// Who records requests, where they are recorded.
+    pub recorder: Option<Arc<Recorder>>,
     /// Whether any route looks at the client's address.
     pub asks_client: bool,
 }
@@ -109,6 +114,8 @@ pub struct PlanCache {
     pub strict: bool,
     /// Surrogate tags.
     pub tags: Vec<Template>,
+    /// Methods that it may answer.
+    pub methods: Vec<Method>,
 }
 
 /// Why a configuration cannot be put to use.
@@ -126,6 +133,30 @@ pub enum SetupError {
     /// A plugin cannot be used.
     #[error(transparent)]
     Plugin(#[from] PluginError),
+    /// A plugin charges what nobody pays into.
+    #[error(
+        "{}:{}: plugin `{plugin}` charges `{bucket}`, and route `{route}` has no limit of that name that counts by it \
+         (add `[limit.{bucket}]` with `key = \"plugin\"` and a `rate`, and `limits = [\"{bucket}\"]` to the route)", .place.file, .place.line
+    )]
+    Bucket {
+        /// Where the route stands.
+        place: Place,
+        /// The plugin.
+        plugin: Arc<str>,
+        /// What it charges.
+        bucket: Box<str>,
+        /// The route.
+        route: Arc<str>,
+    },
+    /// Requests cannot be recorded.
+    #[error("requests cannot be recorded in `{}`", .path.display())]
+    Record {
+        /// Where.
+        path: std::path::PathBuf,
+        /// Why not.
+        #[source]
+        source: std::io::Error,
+    },
     /// The operating system gave no thread.
     #[error("cannot start a thread")]
     Thread(#[source] std::io::Error),
@@ -372,7 +403,18 @@ impl Snapshot {
             limits: limit::of_route(&route.limits, &limits),
             ..Plan::new(route, &origins, &caches, &plugins)
         };
-        let plans = config.routes.iter().map(plan).collect();
+        let plans: Vec<Plan> = config.routes.iter().map(plan).collect();
+        for plan in &plans {
+            plan.check_buckets()?;
+        }
+        let recorder = match &config.record {
+            None => None,
+            Some(spec) => {
+                let kept = before.and_then(|before| before.recorder.as_ref()).filter(|kept| kept.is(spec));
+                let failed = |source| SetupError::Record { path: spec.path.clone(), source };
+                Some(kept.cloned().map_or_else(|| Recorder::start(spec), Ok).map_err(failed)?)
+            }
+        };
         let asks_client = config.routes.iter().any(|route| !route.matcher.clients.is_empty());
         let routes = Routes::new(config.routes.clone());
         Ok(Self {
@@ -386,12 +428,45 @@ impl Snapshot {
             sessions,
             cookies,
             plugins,
+            recorder,
             asks_client,
         })
     }
 }
 
 impl Plan {
+    /// What its plugins charge must be counted somewhere.
+    fn check_buckets(&self) -> Result<(), SetupError> {
+        for (plugin, bucket) in self.plugins.iter().flat_map(RoutePlugins::buckets) {
+            let counts =
+                |limit: &PlanLimit| *limit.limiter.spec().name == *bucket && limit.limiter.counts_by_plugin();
+            if !self.limits.iter().any(counts) {
+                return Err(SetupError::Bucket {
+                    place: self.route.place.clone(),
+                    plugin: plugin.clone(),
+                    bucket: bucket.into(),
+                    route: self.route.name.clone(),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the cache may answer requests with this method.
+    pub fn answers_from_cache(&self, method: &Method) -> bool {
+        self.cache.as_ref().is_some_and(|cache| cache.methods.contains(method))
+    }
+
+    /// The class of keys of requests with this method, where they are told apart by what they carry.
+    pub fn content_class(&self, method: &Method) -> Option<KeyClass> {
+        let class = match method.as_str() {
+            "QUERY" => KeyClass::Query,
+            "POST" => KeyClass::Post,
+            _ => return None,
+        };
+        self.answers_from_cache(method).then_some(class)
+    }
+
     fn new(
         route: &Arc<Route>,
         origins: &BTreeMap<Arc<str>, Arc<Origin>>,
@@ -413,6 +488,7 @@ impl Plan {
             compress: rule.rules.compress.unwrap_or(true),
             strict: rule.rules.strict.unwrap_or(false),
             tags: rule.tags.clone(),
+            methods: rule.methods.clone(),
         });
         let epoch = used.and_then(|(_, cache)| cache.spec().epoch.clone());
         let labels = Arc::new(Labels::new(route.name.clone(), []).of_epoch(epoch));

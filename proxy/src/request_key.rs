@@ -12,7 +12,7 @@ use cache_semantics::key::{KeyBuilder, KeyClass};
 use cache_semantics::query::QueryRule;
 use cache_semantics::vary::Fields;
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use crate::config::model::{Rewrite, RouteCache};
 use crate::http1::spare;
@@ -48,7 +48,25 @@ pub struct Presented<'r> {
     pub bindings: Bindings<'r>,
     /// What plugins change about it.
     pub shape: Option<&'r Shape>,
+    /// Its content, where that tells requests apart.
+    pub content: Option<PresentedContent<'r>>,
 }
+
+/// Content that is part of a key.
+#[derive(Debug, Clone, Copy)]
+pub struct PresentedContent<'r> {
+    /// Of which method: a GET without content never meets them, nor one method another.
+    pub class: KeyClass,
+    /// Its SHA-256.
+    pub digest: &'r str,
+}
+
+/// Fields that say how content is to be read: they are part of the key wherever content is (RFC 10008 §2.7).
+const OF_CONTENT: [(&str, HeaderName); 3] = [
+    ("content-type", header::CONTENT_TYPE),
+    ("content-encoding", header::CONTENT_ENCODING),
+    ("content-language", header::CONTENT_LANGUAGE),
+];
 
 impl<'r> Presented<'r> {
     /// The query, as plugins leave it.
@@ -83,6 +101,8 @@ pub struct Shape {
     pub undeclared: bool,
     /// What plugins add to the key; empty: nothing.
     pub part: Vec<u8>,
+    /// A plugin has read the content, and has put into the key what of it matters.
+    pub content_is_keyed: bool,
 }
 
 /// Which query is forwarded.
@@ -176,14 +196,25 @@ impl KeyRule {
     pub fn key(&self, request: &Presented<'_>, scratch: &mut Scratch) -> bool {
         let path = self.rewritten(request);
         let query = self.query.filter(request.shaped_query(), &mut scratch.query);
+        let class = request.content.map_or(KeyClass::Get, |content| content.class);
         let mut key =
-            KeyBuilder::new(&mut scratch.key, KeyClass::Get, request.scheme, request.authority, &path, query);
+            KeyBuilder::new(&mut scratch.key, class, request.scheme, request.authority, &path, query);
         key.part("origin", self.origin.as_bytes());
         if self.version != 0 {
             key.part("version", &self.version.to_be_bytes());
         }
         if let Some(host) = request.forwarded_host {
             key.part("forwarded-host", host.as_bytes());
+        }
+        if let Some(content) = &request.content {
+            for (name, field) in &OF_CONTENT {
+                for line in request.headers.get_all(field) {
+                    key.part(name, line.as_bytes());
+                }
+            }
+            if !request.shape.is_some_and(|shape| shape.content_is_keyed) {
+                key.part("content", content.digest.as_bytes());
+            }
         }
         if let Some(shape) = request.shape.filter(|shape| !shape.part.is_empty()) {
             key.part("plugins", &shape.part);
@@ -258,6 +289,7 @@ impl KeyRule {
             headers: &headers,
             bindings,
             shape: None,
+            content: None,
         };
         self.target(&request, &mut Scratch::default()).as_str().to_owned()
     }
@@ -314,6 +346,7 @@ mod tests {
             headers,
             bindings,
             shape: None,
+            content: None,
         }
     }
 
@@ -362,6 +395,7 @@ mod tests {
             cookies: rules(&["sid", "tenant"]),
             undeclared: false,
             part: b"blue".to_vec(),
+            content_is_keyed: false,
         };
         let shaped = Presented { shape: Some(&shape), ..plain };
         let mut scratch = Scratch::default();
@@ -392,6 +426,37 @@ mod tests {
         // Cookies that nobody has looked at count as undeclared.
         let unread = Shape { cookies: rules(&["sid"]), undeclared: true, ..Shape::default() };
         assert!(route.key(&Presented { shape: Some(&unread), ..plain }, &mut scratch));
+    }
+
+    #[test]
+    fn of_content_method_meaning_and_bytes_are_in_the_key() {
+        let route = rule(Rewrite::default(), &[], &[]);
+        let typed = |kind: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert("content-type", HeaderValue::from_static(kind));
+            headers
+        };
+        let (json, form) = (typed("application/json"), typed("application/x-www-form-urlencoded"));
+        let keyed = Shape { part: b"k".to_vec(), content_is_keyed: true, ..Shape::default() };
+        let of = |class, digest, headers, shape| {
+            let content = Some(PresentedContent { class, digest });
+            key_of(&route, &Presented { content, shape, ..presented("/q", None, headers) })
+        };
+        use KeyClass::{Post, Query};
+        let keys = [
+            key_of(&route, &presented("/q", None, &json)),
+            of(Post, "aa", &json, None),
+            of(Query, "aa", &json, None),
+            of(Post, "ab", &json, None),
+            of(Post, "aa", &form, None),
+            of(Post, "aa", &json, Some(&keyed)),
+            of(Post, "aa", &form, Some(&keyed)),
+            of(Query, "aa", &json, Some(&keyed)),
+        ];
+        let distinct: std::collections::HashSet<_> = keys.iter().collect();
+        assert_eq!(distinct.len(), keys.len());
+        // Where a plugin has put into the key what of the content matters, its bytes do not count.
+        assert_eq!(of(Post, "aa", &json, Some(&keyed)), of(Post, "ab", &json, Some(&keyed)));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
 mod balancing;
+mod by_content;
 mod cache_attacks;
 mod caching;
 mod configuration;
@@ -16,6 +17,7 @@ mod leak;
 mod limits;
 mod names;
 mod operations;
+mod plugin_faults;
 mod plugins;
 mod proxying;
 mod purging;

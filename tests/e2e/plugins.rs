@@ -7,12 +7,12 @@ use harness::{Origin, Reply, Weir, eventually};
 use wit_component::{ComponentEncoder, StringEncoding};
 
 /// The built component of a plugin in `plugins/`.
-fn built(name: &str) -> String {
+pub(crate) fn built(name: &str) -> String {
     format!("{}/../plugins/{name}/{name}.wasm", env!("CARGO_MANIFEST_DIR"))
 }
 
 /// A component whose request hook does this; without anything else it decides nothing.
-fn component(hook: &str) -> Vec<u8> {
+pub(crate) fn component(hook: &str) -> Vec<u8> {
     let text = format!(
         r#"(module
             (memory (export "memory") 1)
@@ -247,4 +247,297 @@ fn plugins_are_reloaded_under_load_without_a_failed_request() {
         done.store(true, Ordering::SeqCst);
     });
     assert_eq!(weir.metric("plugin_instances_total", &["p"]), 1.0, "what was before is gone");
+}
+
+/// A model that answers with JSON, or with a stream of events; the count of its answers is in each.
+fn model() -> Origin {
+    let count = AtomicUsize::new(0);
+    Origin::start(move |request| {
+        let number = count.fetch_add(1, Ordering::SeqCst) + 1;
+        let asked = String::from_utf8_lossy(&request.body).into_owned();
+        if asked.contains("\"fail\"") {
+            return Reply::new(500).body(format!("{number}"));
+        }
+        if asked.contains("\"stream\":true") {
+            return Reply::ok("").header("Content-Type", "text/event-stream").stream(move |chunks| {
+                chunks.send(format!("data: {number}\n\n"));
+                if asked.contains("\"cut\"") {
+                    chunks.cut();
+                } else {
+                    chunks.send("data: [DONE]\n\n");
+                }
+            });
+        }
+        Reply::ok(format!("{{\"n\":{number}}}")).header("Content-Type", "application/json")
+    })
+}
+
+#[test]
+fn equal_conversations_share_an_answer_of_a_model() {
+    let origin = model();
+    let (url, path) = (origin.url(), built("chat-cache"));
+    let weir = Weir::with(&format!(
+        "[[route]]\norigin = \"{url}\"\nplugins = [\"chat\"]\ncache = {{ methods = [\"POST\"], override = [\"authorization\"] }}\n\
+         [plugin.chat]\npath = \"{path}\"\ngrants = [\"body\", \"header:authorization\"]\nconfig = {{ tenant = {{ credential = \"authorization\" }}, ttl = \"1h\" }}\n"
+    ));
+    let json = ("Content-Type", "application/json");
+    let ask = |tenant: &str, content: &str| {
+        weir.ask("POST", "/v1/chat/completions", &[json, ("Authorization", tenant)], content.as_bytes())
+    };
+    let hello = r#"{"model":"m","temperature":0,"messages":[{"role":"user","content":"hello"}]}"#;
+    assert_eq!(ask("one", hello).text(), "{\"n\":1}");
+    // The same conversation, written otherwise.
+    let otherwise =
+        r#"{ "messages": [ {"content":"hello","role":"user"} ], "temperature": 0, "model": "m" }"#;
+    let shared = ask("one", otherwise);
+    assert!(shared.is_hit() && shared.text() == "{\"n\":1}", "{} {}", shared.cache_status(), shared.text());
+    // Another tenant, another question, chance: not shared.
+    assert_eq!(ask("two", hello).text(), "{\"n\":2}");
+    assert_eq!(ask("one", &hello.replace("hello", "bye")).text(), "{\"n\":3}");
+    let chance = hello.replace("\"temperature\":0", "\"temperature\":1");
+    assert_eq!(
+        (ask("one", &chance).text().as_str(), ask("one", &chance).text().as_str()),
+        ("{\"n\":4}", "{\"n\":5}")
+    );
+    assert!(ask("one", hello).is_hit(), "what passes the cache by is no write of what is in it");
+    // Content that the origin would read otherwise is other content.
+    let form = ("Content-Type", "application/x-www-form-urlencoded");
+    let headers = [form, ("Authorization", "one")];
+    assert!(!weir.ask("POST", "/v1/chat/completions", &headers, hello.as_bytes()).is_hit());
+    // Errors are never stored.
+    let failing = hello.replace("hello", "fail");
+    assert_eq!((ask("one", &failing).status, ask("one", &failing).status), (500, 500));
+    assert_eq!(origin.count(), 8);
+    // A purge by the model's tag.
+    assert_eq!(weir.admin("POST", "/purge?tag=model:m").status, 200);
+    assert!(!ask("one", hello).is_hit());
+}
+
+#[test]
+fn a_stored_stream_is_replayed_as_events_and_one_that_was_cut_is_not_stored() {
+    let origin = model();
+    let (url, path) = (origin.url(), built("chat-cache"));
+    let weir = Weir::with(&format!(
+        "[[route]]\norigin = \"{url}\"\nplugins = [\"chat\"]\ncache = {{ methods = [\"POST\"] }}\n\
+         [plugin.chat]\npath = \"{path}\"\ngrants = [\"body\"]\nconfig = {{ tenant = \"everybody\" }}\n"
+    ));
+    let json = ("Content-Type", "application/json");
+    let asked = |what: &str| format!(r#"{{"model":"m","temperature":0,"stream":true,"prompt":"{what}"}}"#);
+    let whole = |what: &str| weir.ask("POST", "/v1/completions", &[json], asked(what).as_bytes());
+    let first = whole("go on");
+    let again = whole("go on");
+    assert_eq!(first.text(), "data: 1\n\ndata: [DONE]\n\n");
+    assert!(again.is_hit() && again.text() == first.text(), "{}", again.cache_status());
+    assert_eq!(again.header("content-type"), Some("text/event-stream"));
+    for _ in 0..2 {
+        let mut client = weir.client();
+        client.send(harness::wire::request_bytes(
+            "POST",
+            "/v1/completions",
+            &[json],
+            asked("cut").as_bytes(),
+        ));
+        assert!(client.response("POST").is_err(), "the end that there was not is not made up");
+    }
+    assert_eq!(origin.count(), 3, "each was fetched anew");
+}
+
+#[test]
+fn ids_in_what_was_sent_say_what_is_stale() {
+    let count = AtomicUsize::new(0);
+    let origin = Origin::start(move |request| {
+        let number = count.fetch_add(1, Ordering::SeqCst) + 1;
+        let reply = Reply::ok(number.to_string());
+        match request.path().strip_prefix("/posts/") {
+            Some(id) => {
+                reply.header("Cache-Control", "max-age=60").header("Surrogate-Key", format!("post:{id}"))
+            }
+            None => reply,
+        }
+    });
+    let (url, path) = (origin.url(), built("model-invalidation"));
+    let weir = Weir::with(&format!(
+        "[[route]]\norigin = \"{url}\"\nplugins = [\"p\"]\nbuffer_body = \"1KiB\"\n[plugin.p]\npath = \"{path}\"\ngrants = [\"body\"]\n\
+         [plugin.p.config.model.Post]\nwritten_by = [\"POST /api/posts\"]\npurge = [\"post:{{id}}\"]\njson = {{ id = \"/post/id\" }}\n"
+    ));
+    let fill = || {
+        for id in [1, 2] {
+            weir.get(&format!("/posts/{id}"));
+        }
+    };
+    let are_hits = || [1, 2].map(|id| weir.get(&format!("/posts/{id}")).is_hit());
+    fill();
+    let json = ("Content-Type", "application/json");
+    let written = br#"{"post":{"id":1,"title":"new"}}"#;
+    assert_eq!(weir.ask("POST", "/api/posts", &[json], written).status, 200);
+    assert_eq!(origin.last("/api/posts").body, written, "the origin gets what was sent");
+    assert_eq!(are_hits(), [false, true], "the one that was written, and no other");
+    fill();
+    assert_eq!(are_hits(), [true, true]);
+    // What is too long to be read stands for all of them.
+    let long = format!(r#"{{"post":{{"id":1,"text":"{}"}}}}"#, "x".repeat(2_000));
+    assert_eq!(weir.ask("POST", "/api/posts", &[json], long.as_bytes()).status, 200);
+    assert_eq!(are_hits(), [false, false]);
+}
+
+#[test]
+fn what_a_plugin_says_that_a_request_costs_is_charged() {
+    let origin = public();
+    let (url, path) = (origin.url(), built("cost-rate"));
+    let config = |more: &str, limits: &str| {
+        format!(
+            "[limit.api]\nkey = \"plugin\"\nrate = \"10/1h\"\nheaders = \"legacy\"\n[limit.chat]\nkey = \"plugin\"\nrate = \"8/1h\"\n\
+             [[route]]\norigin = \"{url}\"\nplugins = [\"costs\"]\nlimits = {limits}\n\
+             [plugin.costs]\npath = \"{path}\"\ngrants = [\"header:x-api-key\", \"client-ip\", \"body\"]\n{more}\n\
+             [[plugin.costs.config.costs]]\nmatch = \"GET /health\"\ncost = 0\n\
+             [[plugin.costs.config.costs]]\nmatch = \"/reports/**\"\ncost = 4\n\
+             [[plugin.costs.config.costs]]\nmatch = \"POST /chat\"\nbucket = \"chat\"\nand = {{ json = \"/max_tokens\", per = 1000, without = 4000 }}\n"
+        )
+    };
+    let weir = Weir::with(&config("", "[\"api\", \"chat\"]"));
+    let get = |target: &str, key: &str| weir.ask("GET", target, &[("X-Api-Key", key)], b"");
+    let report = get("/reports/1", "a");
+    assert_eq!((report.status, report.headers.all("x-ratelimit-remaining").last()), (200, Some(&"6")));
+    let hit = get("/reports/1", "a");
+    assert!(hit.is_hit() && hit.headers.all("x-ratelimit-remaining").last() == Some(&"2"), "hits cost, too");
+    let refused = get("/reports/2", "a");
+    assert_eq!((refused.status, refused.headers.has("retry-after")), (429, true));
+    assert_eq!(get("/reports/2", "b").status, 200, "another key pays for itself");
+    assert_eq!(get("/page", "a").status, 200, "what costs less may pass");
+    for _ in 0..20 {
+        assert_eq!(get("/health", "a").status, 200, "what is free is not charged");
+    }
+    // What it costs stands in the content.
+    let chat = |content: &[u8]| weir.ask("POST", "/chat", &[("X-Api-Key", "a")], content).status;
+    assert_eq!(chat(b"{\"max_tokens\":2000}"), 200);
+    assert_eq!(origin.last("/chat").body, b"{\"max_tokens\":2000}");
+    assert_eq!(chat(b"{}"), 200, "1 and 4 of 8, after 1 and 2");
+    assert_eq!(chat(b"{}"), 429);
+    assert_eq!(get("/page/2", "a").status, 200, "the other bucket is another");
+    // A bucket that nobody counts is a mistake, and said before anything changes.
+    weir.write_config(&config("", "[\"api\"]"));
+    let told = weir.admin("POST", "/reload");
+    assert!(told.status >= 400 && told.text().contains("charges `chat`"), "{}", told.text());
+    assert_eq!(get("/reports/2", "a").status, 429, "the old generation goes on");
+}
+
+/// What `weir plugin replay` says of a log.
+fn replay(log: &std::path::Path, old: &str, new: &str, more: &[&str]) -> (bool, String) {
+    let log = log.display().to_string();
+    let arguments: Vec<&str> =
+        ["plugin", "replay", &log, old, new].into_iter().chain(more.iter().copied()).collect();
+    let output = harness::weir::run(&arguments);
+    let text =
+        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    (output.status.success(), text)
+}
+
+#[test]
+fn recorded_requests_show_what_another_version_would_change() {
+    let origin = public();
+    let (url, path) = (origin.url(), built("query-normalize"));
+    let weir = Weir::with_files(
+        &format!(
+            "[record]\npath = \"requests.log\"\nplain = [\"header:x-shown\"]\n[[route]]\norigin = \"{url}\"\nplugins = [\"p\"]\n[plugin.p]\npath = \"{path}\"\n"
+        ),
+        |folder| std::fs::write(folder.join("new.toml"), "drop = [\"page\"]\n").unwrap(),
+    );
+    let secrets = [
+        ("Cookie", "sessionid=s3cret; ab=s3cret"),
+        ("Authorization", "Bearer s3cret"),
+        ("X-Shown", "shown"),
+        ("X-Other", "s3cret"),
+    ];
+    weir.ask("GET", "/list?page=1&token=s3cret", &secrets, b"");
+    weir.get("/list?page=2");
+    weir.get("/list?page=3");
+    weir.ask("POST", "/list", &secrets, b"s3cret");
+    let log = weir.folder().join("requests.log");
+    let lines = || std::fs::read_to_string(&log).unwrap_or_default();
+    eventually("four records are written", || lines().lines().count() == 4);
+    let text = lines();
+    assert!(!text.contains("s3cret") && text.contains("shown") && text.contains("sessionid="), "{text}");
+    let (same, told) = replay(&log, &path, &path, &[]);
+    assert!(same && told.contains("4 requests: 0 change their key"), "{told}");
+    let config = weir.folder().join("new.toml").display().to_string();
+    let (same, told) = replay(&log, &path, &path, &["--new-config", &config]);
+    assert!(!same, "requests that newly meet are a failure: {told}");
+    assert!(told.contains("MEET") && told.contains("3 change their key"), "{told}");
+    assert!(told.contains("http://") && told.contains("/list?page=2"), "{told}");
+    std::fs::write(&log, "{\"at\":1}\n").unwrap();
+    let (read, told) = replay(&log, &path, &path, &[]);
+    assert!(!read && told.contains("line 1: missing field"), "{told}");
+}
+
+#[test]
+fn a_plugin_that_does_not_pass_its_tests_is_not_loaded() {
+    let origin = public();
+    let (url, path) = (origin.url(), built("query-normalize"));
+    let config = |tests: &str| {
+        format!(
+            "[[route]]\norigin = \"{url}\"\nplugins = [\"p\"]\n[plugin.p]\npath = \"{path}\"\ntests = \"{tests}\"\n"
+        )
+    };
+    let weir = Weir::with_files(&config("good.toml"), |folder| {
+        std::fs::write(
+            folder.join("good.toml"),
+            "[[test]]\nrequest = \"GET /?b=1&a=2\"\nforwarded = \"/?a=2&b=1\"\n",
+        )
+        .unwrap();
+        std::fs::write(
+            folder.join("bad.toml"),
+            "[[test]]\nname = \"keeps the order\"\nrequest = \"GET /?b=1&a=2\"\nforwarded = \"/?b=1&a=2\"\n",
+        )
+        .unwrap();
+    });
+    weir.get("/?b=1&a=2");
+    weir.write_config(&config("bad.toml"));
+    let refused = weir.admin("POST", "/reload");
+    assert!(refused.status >= 400 && refused.text().contains("`keeps the order`"), "{}", refused.text());
+    assert!(weir.get("/?a=2&b=1").is_hit(), "the old generation goes on");
+}
+
+#[test]
+fn attributes_of_a_session_are_told_to_plugins_and_to_the_origin_what_is_in_the_key() {
+    let count = AtomicUsize::new(0);
+    let origin = Origin::start(move |request| {
+        let told = |name: &str| request.header(name).unwrap_or("-").to_owned();
+        let number = count.fetch_add(1, Ordering::SeqCst) + 1;
+        let reply = Reply::ok(format!("{number} {} {}", told("session-info"), told("session-data")));
+        match request.header("x-set") {
+            Some(value) => reply.header("Session-Set", value),
+            None => reply.header("Cache-Control", "max-age=60"),
+        }
+    });
+    let (url, path) = (origin.url(), built("user-or-tenant-key"));
+    let weir = Weir::with(&format!(
+        "[data]\npath = \"{{DIR}}/data\"\n[session]\ndurability = \"durable\"\n\
+         [[route]]\nmatch = {{ path = \"/login\" }}\norigin = \"{url}\"\nsession = \"write\"\n\
+         [[route]]\norigin = \"{url}\"\nsession = \"read\"\nplugins = [\"tier\"]\n\
+         [plugin.tier]\npath = \"{path}\"\ngrants = [\"session:tier\"]\nconfig = {{ by = [{{ session = \"tier\" }}] }}\n"
+    ));
+    let log_in = |set: &str| {
+        let answer = weir.ask("GET", "/login", &[("X-Set", set)], b"");
+        let cookie = answer.headers.all("set-cookie")[0].split(';').next().unwrap().to_owned();
+        assert!(cookie.starts_with("__Host-sid="), "{cookie}");
+        cookie
+    };
+    let gold = log_in("tier=\"gold\", name=\"ann\"");
+    let also_gold = log_in("tier=\"gold\", name=\"bob\"");
+    let silver = log_in("tier=\"silver\"");
+    let ask = |cookie: &str| weir.ask("GET", "/page", &[("Cookie", cookie)], b"");
+    let first = ask(&gold);
+    assert_eq!(first.text(), "4 - tier=\"gold\"", "the origin knows what is in the key, and nothing else");
+    let shared = ask(&also_gold);
+    assert!(shared.is_hit() && shared.text() == first.text(), "{} {}", shared.cache_status(), shared.text());
+    assert_eq!(ask(&silver).text(), "5 - tier=\"silver\"");
+    // Who has no session, or an invented one, shares with others who have none.
+    assert_eq!(weir.get("/page").text(), "6 - -");
+    let invented = ask("__Host-sid=AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA");
+    assert!(
+        invented.is_hit() && invented.text() == "6 - -",
+        "{} {}",
+        invented.cache_status(),
+        invented.text()
+    );
 }

@@ -42,6 +42,14 @@ impl Target {
         Self::with_head(resource, "")
     }
 
+    /// A request with the cookies of somebody who is not logged in.
+    pub(crate) fn of_a_visitor(resource: &Resource) -> Self {
+        Self::with_head(
+            resource,
+            "Cookie: _ga=GA1.2.1234567890.1700000000; csrftoken=rT5kXbPzQwE2yU8iOpAsDfGh\r\n",
+        )
+    }
+
     /// A request after which the server closes the connection.
     pub(crate) fn closing(resource: &Resource) -> Self {
         Self::with_head(resource, "Connection: close\r\n")

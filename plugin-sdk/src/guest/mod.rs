@@ -13,8 +13,7 @@ use crate::manifest::{Declared, Input, Manifest, NameFilter};
 use crate::request::Parts;
 use crate::{
     CacheMode, Charge, Error, ForwardCookies, ForwardQuery, InvalidateHook, KeyPlan, PlanHook, Plugin, Purge,
-    PurgeTarget, RateHook, RequestDecision, RequestHook, ResponseDecision, ResponseHook, SessionSet,
-    StoreDecision, StorePolicy,
+    PurgeTarget, RateHook, RequestDecision, RequestHook, ResponseHook, StoreDecision, StorePolicy,
 };
 
 pub use bindings::exports::weir::policy as exports;
@@ -93,24 +92,17 @@ pub fn on_response<E: Exported<Plugin: ResponseHook>>(
     given: wire::Request,
     carry: Option<&str>,
     answer: wire::Response,
-) -> Result<wire::ResponseDecision, Error> {
+) -> Result<wire::StoreDecision, Error> {
     let decision = configured::<E, _>(|configured| {
         let (request, response) = (request(configured, given), response(configured, answer));
         configured.plugin.on_response(&request, carry, &response)
     })?;
-    let ResponseDecision { store, session } = decision;
-    let store = match store {
+    Ok(match decision.store {
         StoreDecision::Default => wire::StoreDecision::Default,
         StoreDecision::Store(policy) => wire::StoreDecision::Store(store_policy(policy)),
         StoreDecision::NoStore => wire::StoreDecision::NoStore,
         StoreDecision::HitForPass(time) => wire::StoreDecision::HitForPass(crate::milliseconds(time)),
-    };
-    let session = session.into_iter().map(|SessionSet { name, value, ttl }| wire::SessionSet {
-        name,
-        value,
-        ttl_ms: milliseconds(ttl),
-    });
-    Ok(wire::ResponseDecision { store, session: session.collect() })
+    })
 }
 
 pub fn on_write<E: Exported<Plugin: InvalidateHook>>(
@@ -254,7 +246,7 @@ macro_rules! __guest_hook {
                 request: wire::Request,
                 carry: Option<String>,
                 response: wire::Response,
-            ) -> Result<wire::ResponseDecision, String> {
+            ) -> Result<wire::StoreDecision, String> {
                 guest::on_response::<Guest>(request, carry.as_deref(), response).map_err(String::from)
             }
         }

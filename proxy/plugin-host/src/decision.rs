@@ -28,8 +28,6 @@ pub const TAG_BYTES_MAX: usize = 256;
 pub const PURGES_MAX: usize = 128;
 /// The most charges for one request.
 pub const CHARGES_MAX: usize = 16;
-/// The most attributes that one response sets.
-pub const SESSION_SETS_MAX: usize = 32;
 /// All that is handed over in one call, in bytes: nothing that is valid is near it.
 pub(crate) const HANDED_OVER_MAX: usize = 256 * 1024;
 /// The longest lifetime that means anything (RFC 9111 §1.2.2).
@@ -122,26 +120,6 @@ pub struct StorePolicy {
     pub vary: Vec<HeaderName>,
     /// Fields that are not stored.
     pub strip: Vec<HeaderName>,
-}
-
-/// The answer of the response hook.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct ResponseDecision {
-    /// Whether and how it is stored.
-    pub store: StoreDecision,
-    /// Attributes of the session to set.
-    pub session: Vec<SessionSet>,
-}
-
-/// An attribute to set.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SessionSet {
-    /// Its name.
-    pub name: Box<str>,
-    /// Its value; `None` removes it.
-    pub value: Option<Box<str>>,
-    /// How long it lasts.
-    pub ttl: Option<Duration>,
 }
 
 /// One purge.
@@ -340,17 +318,17 @@ fn forward_cookies(cookies: wit::ForwardCookies, inputs: &[Input]) -> Result<For
     Ok(ForwardCookies::Only { rule: Arc::new(CookieRule::declaring(names)), all_read })
 }
 
-impl ResponseDecision {
-    pub(crate) fn check(said: wit::ResponseDecision) -> Result<Self, CallError> {
-        let store = match said.store {
-            wit::StoreDecision::Default => StoreDecision::Default,
-            wit::StoreDecision::NoStore => StoreDecision::NoStore,
+impl StoreDecision {
+    pub(crate) fn check(said: wit::StoreDecision) -> Result<Self, CallError> {
+        Ok(match said {
+            wit::StoreDecision::Default => Self::Default,
+            wit::StoreDecision::NoStore => Self::NoStore,
             wit::StoreDecision::HitForPass(ms) => {
-                StoreDecision::HitForPass(Duration::from_millis(ms).min(LIFETIME_MAX))
+                Self::HitForPass(Duration::from_millis(ms).min(LIFETIME_MAX))
             }
             wit::StoreDecision::Store(policy) => {
                 at_most("tags", policy.tags.len(), TAGS_MAX)?;
-                StoreDecision::Store(StorePolicy {
+                Self::Store(StorePolicy {
                     ttl: lifetime(policy.ttl_ms),
                     stale_while_revalidate: lifetime(policy.stale_while_revalidate_ms),
                     stale_if_error: lifetime(policy.stale_if_error_ms),
@@ -359,13 +337,7 @@ impl ResponseDecision {
                     strip: fields(&policy.strip_headers)?,
                 })
             }
-        };
-        at_most("attributes of the session", said.session.len(), SESSION_SETS_MAX)?;
-        let session = said.session.into_iter().map(|set| {
-            let value = set.value.map(|value| text("an attribute", value, KEY_BYTES_MAX)).transpose()?;
-            Ok(SessionSet { name: name("attribute", set.name)?, value, ttl: lifetime(set.ttl_ms) })
-        });
-        Ok(Self { store, session: session.collect::<Result<_, CallError>>()? })
+        })
     }
 }
 
@@ -492,9 +464,7 @@ mod tests {
                 vary: vec![name.to_owned()],
                 strip_headers: Vec::new(),
             };
-            let said =
-                wit::ResponseDecision { store: wit::StoreDecision::Store(policy), session: Vec::new() };
-            ResponseDecision::check(said).is_ok()
+            StoreDecision::check(wit::StoreDecision::Store(policy)).is_ok()
         };
         for (name, expected) in
             [("accept", true), ("Accept", true), ("a b", false), ("a\r\nset-cookie: x", false), ("", false)]

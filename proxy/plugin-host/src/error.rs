@@ -133,6 +133,9 @@ pub enum CallError {
         /// The longest it may take.
         limit: Duration,
     },
+    /// The plugins of the request have taken all the time that they may take together.
+    #[error("the plugins of this request have taken all the time they may take together")]
+    Allowance,
     /// It wanted more memory than it may have.
     #[error("it wanted more than {limit} bytes of memory")]
     Memory {
@@ -164,8 +167,8 @@ pub enum CallError {
 
 impl CallError {
     /// Every reason, as [`CallError::reason`] says it.
-    pub const REASONS: [&'static str; 8] =
-        ["trap", "deadline", "memory", "too-much", "invalid", "error", "breaker-open", "host"];
+    pub const REASONS: [&'static str; 9] =
+        ["trap", "deadline", "memory", "too-much", "invalid", "error", "breaker-open", "host", "allowance"];
 
     /// One stable word for it.
     #[must_use]
@@ -183,6 +186,7 @@ impl CallError {
             Self::Refused(_) => 5,
             Self::Open => 6,
             Self::NoHook | Self::NoTicker => 7,
+            Self::Allowance => 8,
         }
     }
 }

@@ -45,7 +45,7 @@ pub use grants::{Grant, GrantError, Grants};
 pub use inspect::Inspection;
 pub use plan::{KeyPlan, Planned};
 pub use plugin::{Hook, HookStats, Hooks, Limits, Manifest, MemoLimits, Plugin, PluginSpec, Stats};
-pub use request::{Content, Input, NameFilter, Request, Response};
+pub use request::{Allowance, Content, Input, NameFilter, Request, Response};
 pub use state::SharedState;
 
 /// How loud a line of a plugin is.

@@ -15,7 +15,7 @@ use crate::bindings::exports::weir::policy::{
 };
 use crate::bindings::weir::policy::types as wit;
 use crate::breaker::{Breaker, BreakerState};
-use crate::decision::{HANDED_OVER_MAX, NAMES_MAX, Purge, RateCharge, RequestDecision, ResponseDecision};
+use crate::decision::{HANDED_OVER_MAX, NAMES_MAX, Purge, RateCharge, RequestDecision, StoreDecision};
 use crate::engine::Host;
 use crate::error::{CallError, LoadError};
 use crate::grants::{Grant, Grants};
@@ -23,7 +23,7 @@ use crate::guest::{Guest, Shared};
 use crate::inspect::{Inspection, SPOKEN};
 use crate::memo::{Memo, Remembered};
 use crate::plan::KeyPlan;
-use crate::request::{Gathered, Input, NameFilter, Reads, Request, Response, isomorphic};
+use crate::request::{Allowance, Gathered, Input, NameFilter, Reads, Request, Response, isomorphic};
 use crate::state::SharedState;
 use crate::ticker::TICK;
 use crate::{Level, Sink};
@@ -402,6 +402,12 @@ impl Plugin {
         &self.manifest
     }
 
+    /// What it may take.
+    #[must_use]
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
     /// How it makes keys without being called.
     #[must_use]
     pub fn plan(&self) -> Option<&KeyPlan> {
@@ -476,7 +482,7 @@ impl Plugin {
             Remembered::No => None,
         };
         slot.stats.memo_misses += u64::from(self.remembers && check.is_none());
-        let said = self.call(slot, Hook::Request, now, |live, gathered| {
+        let said = self.call(slot, Hook::Request, request, |live, gathered| {
             let hook = live.bound.request.as_ref().ok_or(CallError::NoHook)?;
             let values: Vec<Option<Cow<'_, str>>> = gathered.values(&self.reads).collect();
             let inputs: Vec<Option<&str>> = values.iter().map(Option::as_deref).collect();
@@ -508,7 +514,7 @@ impl Plugin {
             Remembered::No => None,
         };
         slot.stats.memo_misses += u64::from(self.remembers && check.is_none());
-        let said = self.call(slot, Hook::Rate, now, |live, gathered| {
+        let said = self.call(slot, Hook::Rate, request, |live, gathered| {
             let hook = live.bound.rate.as_ref().ok_or(CallError::NoHook)?;
             let values: Vec<Option<Cow<'_, str>>> = gathered.values(&self.reads).collect();
             let inputs: Vec<Option<&str>> = values.iter().map(Option::as_deref).collect();
@@ -532,11 +538,11 @@ impl Plugin {
         request: &Request<'_>,
         carry: Option<&str>,
         response: &Response<'_>,
-    ) -> Result<ResponseDecision, CallError> {
+    ) -> Result<StoreDecision, CallError> {
         let mut slot = self.slot(worker).lock();
         let slot = &mut *slot;
         slot.gathered.read(&self.reads, request);
-        self.call(slot, Hook::Response, request.now, |live, gathered| {
+        self.call(slot, Hook::Response, request, |live, gathered| {
             let hook = live.bound.response.as_ref().ok_or(CallError::NoHook)?;
             let values: Vec<Option<Cow<'_, str>>> = gathered.values(&self.reads).collect();
             let inputs: Vec<Option<&str>> = values.iter().map(Option::as_deref).collect();
@@ -544,7 +550,7 @@ impl Plugin {
             let fields: Vec<Option<&str>> = fields.iter().map(Option::as_deref).collect();
             let head = lower_response(response, &fields);
             let said = hook.call_on_response(&mut live.store, self.lower(request, &inputs), carry, head);
-            Ok(said.map(|said| said.map(ResponseDecision::check)))
+            Ok(said.map(|said| said.map(StoreDecision::check)))
         })
     }
 
@@ -559,7 +565,7 @@ impl Plugin {
         let mut slot = self.slot(worker).lock();
         let slot = &mut *slot;
         slot.gathered.read(&self.reads, request);
-        self.call(slot, Hook::Invalidate, request.now, |live, gathered| {
+        self.call(slot, Hook::Invalidate, request, |live, gathered| {
             let hook = live.bound.invalidate.as_ref().ok_or(CallError::NoHook)?;
             let values: Vec<Option<Cow<'_, str>>> = gathered.values(&self.reads).collect();
             let inputs: Vec<Option<&str>> = values.iter().map(Option::as_deref).collect();
@@ -604,17 +610,20 @@ impl Plugin {
         &self,
         slot: &mut Slot,
         hook: Hook,
-        now: Now,
+        request: &Request<'_>,
         ask: impl FnOnce(&mut Live, &Gathered) -> Result<Said<Result<T, CallError>>, CallError>,
     ) -> Result<T, CallError> {
-        let asked = self.ask(slot, hook, now, ask);
+        let now = request.now;
+        let asked = self.ask(slot, hook, request, ask);
         let stats = &mut slot.stats.hooks[hook as usize];
         match &asked {
             Ok(_) => self.breaker.worked(),
             Err(error) => {
                 stats.failures[error.index()] += 1;
-                let of_the_plugin =
-                    !matches!(error, CallError::Open | CallError::NoHook | CallError::NoTicker);
+                let of_the_plugin = !matches!(
+                    error,
+                    CallError::Open | CallError::NoHook | CallError::NoTicker | CallError::Allowance
+                );
                 if of_the_plugin && self.breaker.failed(now.mono) {
                     let sink = &self.shared.sink;
                     sink.log(&self.name, Level::Warn, "it fails too often, and is not asked for a while");
@@ -628,25 +637,32 @@ impl Plugin {
         &self,
         slot: &mut Slot,
         hook: Hook,
-        now: Now,
+        request: &Request<'_>,
         ask: impl FnOnce(&mut Live, &Gathered) -> Result<Said<Result<T, CallError>>, CallError>,
     ) -> Result<T, CallError> {
+        let now = request.now;
         if !self.breaker.admits(now.mono) {
             return Err(CallError::Open);
         }
-        let mut live = match slot.live.take() {
-            Some(live) => live,
-            None => self.another(slot, now)?,
-        };
+        let left = request.allowance.map_or(Duration::MAX, Allowance::left);
+        if left < TICK {
+            return Err(CallError::Allowance);
+        }
         let _running = self.host.ticker.run().ok_or(CallError::NoTicker)?;
         let started = Instant::now();
-        live.store.set_epoch_deadline(ticks(self.limits.time));
+        let spent = Spent { started, of: request.allowance };
+        let mut live = match slot.live.take() {
+            Some(live) => live,
+            None => self.another(slot, now, left)?,
+        };
+        let limit = self.limits.time.min(left);
+        live.store.set_epoch_deadline(ticks(limit));
         live.store.data_mut().begin(now);
         live.calls += 1;
         let said = ask(&mut live, &slot.gathered)?;
         let stats = &mut slot.stats.hooks[hook as usize];
         stats.calls += 1;
-        stats.nanos += u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        stats.nanos += u64::try_from(spent.so_far().as_nanos()).unwrap_or(u64::MAX);
         match said {
             Ok(said) => {
                 let leaks = live.store.data().limiter.memory > live.memory_soft_max;
@@ -658,11 +674,11 @@ impl Plugin {
                 said.map_err(|message| CallError::Refused(cut(message)))?
             }
             // It trapped, so it is dropped: nobody knows what it left undone.
-            Err(error) => Err(failed(&error, live.store.data_mut(), self.limits.time)),
+            Err(error) => Err(failed(&error, live.store.data_mut(), limit)),
         }
     }
 
-    fn another(&self, slot: &mut Slot, now: Now) -> Result<Live, CallError> {
+    fn another(&self, slot: &mut Slot, now: Now, left: Duration) -> Result<Live, CallError> {
         let first = First {
             host: &self.host,
             pre: &self.pre,
@@ -672,7 +688,7 @@ impl Plugin {
             limits: &self.limits,
         };
         let started = Instant::now();
-        let made = first.make(self.configure_again, now);
+        let made = first.make(self.configure_again.min(left), now);
         let stats = &mut slot.stats.hooks[Hook::Configure as usize];
         stats.calls += 1;
         stats.nanos += u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX);
@@ -684,6 +700,26 @@ impl Plugin {
             ));
         }
         Ok(live)
+    }
+}
+
+/// What a call takes, counted however it ends.
+struct Spent<'r> {
+    started: Instant,
+    of: Option<&'r Allowance>,
+}
+
+impl Spent<'_> {
+    fn so_far(&self) -> Duration {
+        self.started.elapsed()
+    }
+}
+
+impl Drop for Spent<'_> {
+    fn drop(&mut self) {
+        if let Some(allowance) = self.of {
+            allowance.spend(self.so_far());
+        }
     }
 }
 

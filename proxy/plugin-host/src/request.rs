@@ -4,6 +4,8 @@
 use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use cache_semantics::Now;
 use cache_semantics::glob::Glob;
@@ -36,8 +38,35 @@ pub struct Request<'r> {
     pub session: &'r [(&'r str, &'r str)],
     /// Its content, where it was buffered.
     pub content: Option<&'r Content>,
+    /// What all hooks of it may still take together; `None`: nobody counts.
+    pub allowance: Option<&'r Allowance>,
     /// When.
     pub now: Now,
+}
+
+/// What the hooks of one request may take together, beside the deadline of each call. The default is nothing.
+#[derive(Debug, Default)]
+pub struct Allowance(AtomicU64);
+
+impl Allowance {
+    /// So much.
+    #[must_use]
+    pub fn new(time: Duration) -> Self {
+        Self(AtomicU64::new(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)))
+    }
+
+    /// What is left of it.
+    #[must_use]
+    pub fn left(&self) -> Duration {
+        Duration::from_nanos(self.0.load(Ordering::Relaxed))
+    }
+
+    pub(crate) fn spend(&self, time: Duration) {
+        let spent = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        // The hooks of a request come one after the other.
+        let left = self.0.load(Ordering::Relaxed).saturating_sub(spent);
+        self.0.store(left, Ordering::Relaxed);
+    }
 }
 
 /// The head of a response.
@@ -350,6 +379,7 @@ pub(crate) mod tests {
             tls_sni: None,
             session: &[],
             content: None,
+            allowance: None,
             now: now(),
         }
     }

@@ -202,6 +202,8 @@ fn c(directory: &Path, sources: Vec<PathBuf>, to: PathBuf) -> Result<Built, Buil
         "-Wall",
         "-g0",
         "-Wl,--strip-debug",
+        // The usual 16 MiB alone are more than Weir gives an instance.
+        "-Wl,-z,stack-size=65536",
         "-I",
         "c",
     ]);

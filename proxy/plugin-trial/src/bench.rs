@@ -6,7 +6,9 @@ use std::time::Instant;
 use cache_semantics::Now;
 use plugin_host::{MemoLimits, Planned, Stats};
 
-use crate::case::File;
+use plugin_cases::case::File;
+
+use crate::show::Shown;
 use crate::{Heard, Trial, TrialError, begin};
 
 /// What calls cost, in nanoseconds each.
@@ -32,12 +34,10 @@ impl Trial<'_> {
         let config = file.config.as_ref().map_or_else(|| "{}".to_owned(), ToString::to_string);
         let now = Now { wall: begin(), mono: Instant::now() };
         let cases = file.test.iter().filter(|case| case.config.is_none() && case.refused.is_none());
-        let presented: Vec<_> = cases.filter_map(|case| case.presented().ok()).collect();
+        let presented: Vec<Shown> = cases.filter_map(|case| Shown::of_case(case).ok()).collect();
         let mut cost = Cost { requests: presented.len(), ..Cost::default() };
         if presented.is_empty() {
-            return Err(TrialError::Tests(
-                "none of them has a request with the common configuration".to_owned(),
-            ));
+            return Err(TrialError::NoRequest);
         }
         for (remembers, memo) in [(false, MemoLimits { entries: 0, bytes: 0 }), (true, MemoLimits::default())]
         {

@@ -9,11 +9,13 @@ use http::header;
 use plugin_host::decision::{
     ForwardCookies, ForwardQuery, Mode, Purge, PurgeTarget, RequestDecision, StoreDecision, StorePolicy,
 };
-use plugin_host::{CallError, Planned, Plugin, Request, Response};
+use plugin_host::{CallError, Input, Planned, Plugin, Request, Response};
 use serde_json::Value;
 
+use plugin_cases::case::{self, Case};
+
 use crate::Heard;
-use crate::case::{self, Case, Presented};
+use crate::show::Shown;
 
 /// What is otherwise than expected.
 pub(crate) fn differences(plugin: &Plugin, case: &Case, now: Now, heard: &Arc<Heard>) -> Vec<String> {
@@ -29,16 +31,17 @@ struct Found {
     failures: Vec<String>,
 }
 
-/// What makes two requests the same, as the host puts it together, and what an origin sees.
-#[derive(Debug, PartialEq, Eq)]
-struct Keyed {
+/// What makes two requests the same, as the host puts it together.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Keyed {
     url: String,
     part: Vec<u8>,
+    content: Option<String>,
 }
 
 impl Found {
     fn all(&mut self, plugin: &Plugin, case: &Case, now: Now, heard: &Arc<Heard>) -> Result<(), String> {
-        let presented = case.presented()?;
+        let presented = Shown::of_case(case)?;
         let hooks = plugin.hooks();
         let decision = if hooks.request {
             let asked = presented.ask(now, |request| plugin.on_request(0, request));
@@ -64,7 +67,7 @@ impl Found {
             self.keys(plugin, case, &keyed, now)?;
         }
         let carry = decision.as_ref().and_then(|decision| decision.carry.as_deref());
-        if case.store.is_some() || case.set_session.is_some() {
+        if case.store.is_some() {
             self.response(plugin, case, &presented, carry, now)?;
         }
         if let Some(expected) = &case.purges {
@@ -176,7 +179,7 @@ impl Found {
         ] {
             let Some(said) = said else { continue };
             for (shown, other) in case.others(said)? {
-                let presented = other.presented()?;
+                let presented = Shown::of_case(&other)?;
                 let decision = if plugin.hooks().request {
                     let asked = presented.ask(now, |request| plugin.on_request(0, request));
                     Some(asked.map_err(|error| format!("{shown}: {error}"))?)
@@ -200,7 +203,7 @@ impl Found {
         &mut self,
         plugin: &Plugin,
         case: &Case,
-        presented: &Presented,
+        presented: &Shown,
         carry: Option<&str>,
         now: Now,
     ) -> Result<(), String> {
@@ -209,18 +212,7 @@ impl Found {
         })?;
         let Some(said) = self.of("response", said) else { return Ok(()) };
         if let Some(expected) = &case.store {
-            self.store(expected, &said.store)?;
-        }
-        for (name, expected) in case.set_session.iter().flatten() {
-            let set = said.session.iter().find(|set| *set.name == **name);
-            let fits = match (set, expected) {
-                (Some(set), Value::Bool(false)) => set.value.is_none(),
-                (Some(set), value) => set.value.as_deref() == value.as_str() && value.is_string(),
-                (None, _) => false,
-            };
-            if !fits {
-                self.note(format!("`set_session.{name}`: expected {expected}, and it is {set:?}"));
-            }
+            self.store(expected, &said)?;
         }
         Ok(())
     }
@@ -306,15 +298,19 @@ fn shaped<'r>(
     (target, part)
 }
 
-fn keyed(plugin: &Plugin, decision: Option<&RequestDecision>, request: &Request<'_>) -> Keyed {
+pub(crate) fn keyed(plugin: &Plugin, decision: Option<&RequestDecision>, request: &Request<'_>) -> Keyed {
     let (target, part) = shaped(plugin, decision, request);
     // GET and HEAD are one class.
     let class = if request.method == "HEAD" { "GET" } else { request.method };
     let url = format!("{class} {}://{}{target} {}", request.scheme, request.authority, request.route);
-    Keyed { url, part }
+    // The digest of content is in the host's key, unless the plugin reads content and gives a key.
+    let reads_content = plugin.manifest().inputs.iter().any(Input::is_content);
+    let is_keyed = reads_content && decision.is_some_and(|decision| decision.key.is_some());
+    let content = request.content.filter(|_| !is_keyed).map(|content| content.digest().to_owned());
+    Keyed { url, part, content }
 }
 
-fn forwarded(
+pub(crate) fn forwarded(
     plugin: &Plugin,
     decision: Option<&RequestDecision>,
     request: &Request<'_>,
@@ -332,7 +328,7 @@ fn forwarded(
     (target, names.filter(|name| !name.is_empty()).filter(passes).map(str::to_owned).collect())
 }
 
-fn shown_purge(purge: &Purge) -> String {
+pub(crate) fn shown_purge(purge: &Purge) -> String {
     let target = match &purge.target {
         PurgeTarget::Tag(tag) => format!("tag {tag}"),
         PurgeTarget::TagGlob(glob) => format!("tags {glob}"),

@@ -4,8 +4,9 @@
 //! command line: the plugin is granted all that it declares.
 
 mod bench;
-mod case;
 mod expect;
+mod replay;
+mod show;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,8 +19,10 @@ use plugin_host::{
     SharedState, Sink,
 };
 
+use plugin_cases::case::{self, Case, CaseError, File};
+
 pub use self::bench::Cost;
-use self::case::{Case, File};
+pub use self::replay::{Change, Replayed, Version, replay};
 
 /// 2026-01-01T00:00:00Z, at which each test begins.
 const BEGIN: Duration = Duration::from_secs(1_767_225_600);
@@ -29,7 +32,10 @@ const BEGIN: Duration = Duration::from_secs(1_767_225_600);
 pub enum TrialError {
     /// The file of tests is not understood.
     #[error("the tests are not understood: {0}")]
-    Tests(String),
+    Tests(#[from] CaseError),
+    /// There is nothing to measure.
+    #[error("none of the tests has a request with the common configuration")]
+    NoRequest,
     /// There is no engine.
     #[error(transparent)]
     Host(#[from] HostError),
@@ -79,6 +85,12 @@ impl<'w> Trial<'w> {
     /// Sets up a host.
     pub fn new(wasm: &'w [u8]) -> Result<Self, TrialError> {
         Ok(Self { host: Host::start(HostOptions::default())?, wasm })
+    }
+
+    /// With a host that is there.
+    #[must_use]
+    pub fn on(host: Arc<Host>, wasm: &'w [u8]) -> Self {
+        Self { host, wasm }
     }
 
     /// The host.

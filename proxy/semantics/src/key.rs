@@ -15,6 +15,8 @@ pub enum KeyClass {
     Get = b'G',
     /// A safe method with content that is part of the key (RFC 10008).
     Query = b'Q',
+    /// POST, where the operator lets it be answered by its content.
+    Post = b'P',
 }
 
 /// Builds a key into a buffer that is used again and again. Scheme, authority, class, path and query are always in it.
@@ -102,7 +104,7 @@ pub struct KeyPart<'k> {
 #[must_use]
 pub fn parts(key: &[u8]) -> Option<Vec<KeyPart<'_>>> {
     let (class, mut rest) = key.split_first()?;
-    if !matches!(*class, b'G' | b'Q') {
+    if !matches!(*class, b'G' | b'Q' | b'P') {
         return None;
     }
     let mut parts = Vec::new();

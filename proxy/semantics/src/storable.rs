@@ -23,6 +23,9 @@ pub enum MethodClass {
     Get,
     /// Looked up; answered from a stored GET response without its body.
     Head,
+    /// Looked up, filled and stored by its content, which is part of the key: QUERY (RFC 10008), or POST, where the operator lets it be. Never said of a
+    /// method alone: whoever has put the content into the key says so.
+    Content,
     /// Written through; its response may be stored for later GETs if it says so (RFC 9110 §9.3.3). Invalidates.
     Post,
     /// Safe, but not looked up: `OPTIONS`, `TRACE` and kin.
@@ -50,7 +53,7 @@ impl MethodClass {
     /// Whether a stored response may answer such a request.
     #[must_use]
     pub fn is_looked_up(self) -> bool {
-        matches!(self, MethodClass::Get | MethodClass::Head)
+        matches!(self, MethodClass::Get | MethodClass::Head | MethodClass::Content)
     }
 
     /// Whether a successful answer makes stored responses stale (RFC 9111 §4.4).
@@ -375,7 +378,7 @@ pub fn decide(exchange: &Exchange<'_>, policy: &Policy) -> Result<Terms, NotStor
 
     // RFC 9111 §3: the request method is understood by the cache.
     match request.method {
-        MethodClass::Get => {}
+        MethodClass::Get | MethodClass::Content => {}
         MethodClass::Post if is_post_storable(exchange, &cache_control) => {}
         MethodClass::Head | MethodClass::Post | MethodClass::OtherSafe | MethodClass::Unsafe => {
             return refuse(Reason::Method);

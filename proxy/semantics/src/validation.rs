@@ -269,19 +269,24 @@ pub fn evaluate_received(
             validators.etag.as_ref().is_some_and(|etag| etag.matches_weakly(tag))
         });
         if matched {
-            return if *method == Method::GET || *method == Method::HEAD {
+            return if asks_only(method) {
                 Precondition::NotModified
             } else {
                 Precondition::PreconditionFailed
             };
         }
-    } else if (*method == Method::GET || *method == Method::HEAD)
+    } else if asks_only(method)
         && let Some(limit) = single_date(request, &header::IF_MODIFIED_SINCE)
         && modified() <= limit
     {
         return Precondition::NotModified;
     }
     Precondition::Proceed
+}
+
+/// Methods whose condition is answered with 304 (RFC 9110 §13.1; RFC 10008 says the same of QUERY).
+fn asks_only(method: &Method) -> bool {
+    matches!(method.as_str(), "GET" | "HEAD" | "QUERY")
 }
 
 /// A date in the only line of a field; else it is ignored, as RFC 9110 §13.1.3 and §13.1.4 want it.

@@ -177,6 +177,15 @@ pub fn is_name(name: &str) -> bool {
     name.len() <= NAME_MAX && KeyRef::from_str(name).is_ok()
 }
 
+/// A value for who does not read RFC 9651: a text as it is, everything else as it is written. `None`: it is no item.
+pub fn text(value: &[u8]) -> Option<String> {
+    let item: Item = Parser::new(value).parse().ok()?;
+    Some(match item.bare_item {
+        BareItem::String(text) => text.as_str().to_owned(),
+        _ => std::str::from_utf8(value).ok()?.to_owned(),
+    })
+}
+
 /// Whether a session is within its bounds.
 pub fn fits(session: &Session, now_ms: u64) -> bool {
     let (count, bytes) = session

@@ -326,6 +326,7 @@ impl Asked {
             headers: &self.headers,
             bindings: fate.bindings,
             shape: None,
+            content: None,
         };
         let mut scratch = Scratch::default();
         fate.forwarded = Some(rule.target(&presented, &mut scratch).as_str().to_owned());

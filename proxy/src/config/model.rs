@@ -53,6 +53,19 @@ pub struct Config {
     pub vault: Option<Arc<crate::session::spec::Vault>>,
     /// Policy plugins.
     pub plugins: BTreeMap<Arc<str>, Arc<Plugin>>,
+    /// Requests that are recorded, where they are.
+    pub record: Option<Arc<Record>>,
+}
+
+/// `[record]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Record {
+    /// The file.
+    pub path: PathBuf,
+    /// The most that it and the one before it may take.
+    pub size: u64,
+    /// What is written as it is, in the words of grants.
+    pub plain: Vec<String>,
 }
 
 /// `[plugin.NAME]`
@@ -82,6 +95,8 @@ pub struct Plugin {
     pub memo_bytes: usize,
     /// What is done when a hook fails.
     pub on_failure: OnPluginFailure,
+    /// Tests that it has to pass before it is used.
+    pub tests: Option<PathBuf>,
 }
 
 /// What is done when a hook of a plugin fails; the default is the safe way of each.
@@ -627,6 +642,8 @@ pub struct Route {
     pub websocket: bool,
     /// Largest request body; `None`: the limit of the server.
     pub body_bytes: Option<u64>,
+    /// How much content of a request is read before anything is decided by it.
+    pub buffer_body: usize,
     /// Which limits it is under, in order.
     pub limits: Vec<crate::limit::spec::RouteLimit>,
     /// Plugins, in their order.
@@ -650,6 +667,7 @@ impl Route {
             fallback: None,
             websocket: false,
             body_bytes: None,
+            buffer_body: 64 << 10,
             limits: Vec::new(),
             plugins: Vec::new(),
             session: crate::session::spec::Use::Off,
@@ -728,6 +746,6 @@ pub struct RouteCache {
     pub cookies: Vec<String>,
     /// Surrogate tags, templates with the names that the path template binds.
     pub tags: Vec<Template>,
-    /// Methods that may be answered from the cache. GET and HEAD.
+    /// Methods that may be answered from the cache: GET and HEAD; QUERY and POST by their content.
     pub methods: Vec<Method>,
 }

@@ -97,6 +97,7 @@ impl Resolver<'_> {
         let models = named(&file.model).filter_map(|(name, at)| self.model(&name.value, &at.value)).collect();
         let data = file.data.value().map(|data| self.data(data));
         let plugins = self.plugins(file);
+        let record = file.record.value().map(|record| Arc::new(self.record(record)));
         let config = Config {
             server,
             admin,
@@ -112,6 +113,7 @@ impl Resolver<'_> {
             session,
             cookies,
             vault,
+            record,
         };
         self.warn(file, &config);
         Resolved {

@@ -64,6 +64,8 @@ table! {
         cookie: OneOrMany<CookieRuleTable> = "none",
         /// Cookies of the applications behind that Weir keeps for them.
         vault: VaultTable = "none",
+        /// Requests that are recorded, to try plugins with them.
+        record: Record = "none: nothing is recorded",
         /// What you expect of the routes; run by `weir check`, at the start, and before a reload is taken.
         test: OneOrMany<Test> = "none",
     }
@@ -398,6 +400,9 @@ table! {
         websocket: bool = "false",
         /// The largest request body; larger: 413.
         body_bytes: ByteSize = "that of `[server.limits]`",
+        /// How much content of a request is read before anything is decided by it, where `cache.methods` or a plugin wants that. A longer one is passed on as it
+        /// comes, past the cache.
+        buffer_body: ByteSize = "\"64KiB\"",
         /// The limits that its requests are under, in this order: names from `[limit.NAME]`, or `{ name = "api", cost = 5 }`.
         limits: OneOrMany<RouteLimitValue> = "none",
         /// Plugins by their names. Keys: what each says is part of the key. Storing: the strictest of them counts. Purges: those of all.
@@ -437,6 +442,9 @@ table! {
     RouteCacheTable in "cache = { … }" {
         /// The name of the cache.
         store: Text = "\"default\"",
+        /// Methods that are answered from the cache: `"GET"` (and `HEAD`), and by what they carry `"QUERY"` (RFC 10008) and `"POST"`. Content and the fields that say how
+        /// it is read are then part of the key. `"POST"` only where it asks and changes nothing: such a request no longer counts as a write of its URL.
+        methods: OneOrMany<Text> = "`[\"GET\"]`",
         /// As in `[cache.NAME]`; with `override = ["max-age"]` it stands above what the origin says.
         ttl: Lifetime = "that of the cache",
         /// As in `[cache.NAME]`.
@@ -552,6 +560,8 @@ table! {
         on_failure: PluginFailure = "\"safe\"",
         /// What is remembered of its decisions.
         memo: PluginMemo = "see below",
+        /// A file of tests that it has to pass whenever it is loaded, as `weir plugin test` runs them: `"plugins/query-filter/tests.toml"`.
+        tests: PathBuf = "none",
     }
 }
 
@@ -590,6 +600,20 @@ table! {
         invalidate: OnInvalidateFailure = "\"purge-route\"",
         /// `"client-ip"`: the client's address pays. `"allow"`: nobody does. `"deny"`: the request is refused.
         rate: OnRateFailure = "\"client-ip\"",
+    }
+}
+
+table! {
+    /// Requests in a file, and what origins answered, for `weir plugin replay`. Names of fields and cookies are written; a value is, where it is known to be harmless
+    /// (`accept-language`, `content-type` and the like) or `plain` names it. Any other becomes a word that is the same wherever the value is, and paths are written
+    /// as they are. Each record is a line of JSON.
+    Record in "[record]" {
+        /// The file. When it is full it becomes `NAME.1`, and a new one is begun.
+        path: PathBuf = "required",
+        /// The most that both take together.
+        size: ByteSize = "\"64MiB\"",
+        /// What is written as it is: `"header:x-tenant"`, `"cookie:ab"`, `"query:code"`, `"session:tier"`, `"client-ip"`, `"body"`.
+        plain: OneOrMany<Text> = "none",
     }
 }
 
@@ -718,6 +742,7 @@ pub(super) fn tables() -> Vec<(&'static str, &'static [&'static str], &'static [
         of::<PluginLimits>(),
         of::<PluginFailureTable>(),
         of::<PluginMemo>(),
+        of::<Record>(),
         of::<Data>(),
         of::<Server>(),
         of::<ListenerTable>(),

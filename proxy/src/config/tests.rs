@@ -216,6 +216,7 @@ fn every_default_is_the_one_that_the_reference_names() {
                 | "data"
                 | "session"
                 | "vault"
+                | "record"
         );
         if name.starts_with('[') || stands_alone {
             continue;

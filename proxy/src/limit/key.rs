@@ -20,14 +20,25 @@ pub struct Asking<'a> {
     pub session: Option<&'a [u8]>,
     /// Whom the session belongs to.
     pub user: Option<&'a str>,
-    /// What a plugin says.
-    pub plugin: Option<&'a [u8]>,
+    /// What its plugins say that it costs; `None`: nobody has been asked.
+    pub charges: Option<&'a [Charge]>,
+}
+
+/// What a plugin says that a request costs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Charge {
+    /// The limit that is charged.
+    pub bucket: Box<str>,
+    /// Who pays; `None`: the client's address.
+    pub key: Option<Box<str>>,
+    /// How much; `None`: what the limit says.
+    pub cost: Option<u64>,
 }
 
 impl Asking<'_> {
     /// Writes the key. Parts carry a mark of their kind and their length, so that no two that differ read alike. What is not there is stood in for by the
     /// address: leaving a field out must not be a way past the limit.
-    pub(super) fn write_key(&self, parts: &[KeyPart], out: &mut Vec<u8>) {
+    pub(super) fn write_key(&self, parts: &[KeyPart], plugin: Option<&str>, out: &mut Vec<u8>) {
         for part in parts {
             let (kind, value) = match part {
                 KeyPart::ClientIp => (b'4', None),
@@ -41,7 +52,7 @@ impl Asking<'_> {
                 }
                 KeyPart::Cookie(name) => (b'c', self.cookie(name)),
                 KeyPart::Route => (b'r', Some(self.route.as_bytes())),
-                KeyPart::Plugin => (b'p', self.plugin),
+                KeyPart::Plugin => (b'p', plugin.map(str::as_bytes)),
             };
             match value {
                 Some(value) => push(out, kind, value),
@@ -97,9 +108,9 @@ mod tests {
         let headers: HeaderMap = fields.iter().map(line).collect();
         let identity = identity::of(&connection, &headers, &[]);
         let asking =
-            Asking { identity, headers: &headers, route: "r", session: None, user: None, plugin: None };
+            Asking { identity, headers: &headers, route: "r", session: None, user: None, charges: None };
         let mut out = Vec::new();
-        asking.write_key(parts, &mut out);
+        asking.write_key(parts, None, &mut out);
         out
     }
 

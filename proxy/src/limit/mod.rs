@@ -28,12 +28,12 @@ use rate_limit::{Decision, Question, Refusal, SECOND, Standing, Step, Table, Tic
 use tokio::runtime::Handle;
 use xxhash_rust::xxh3::xxh3_128_with_seed;
 
-pub use self::key::Asking;
+pub use self::key::{Asking, Charge};
 pub use self::meter::{Frames, Meter};
 use self::shared::{Proxies, Shared};
 pub use self::slots::Held;
 use self::slots::Slots;
-use self::spec::{Charge, Fields, Limit, Rate, RouteLimit, WhenDown};
+use self::spec::{Fields, Limit, Rate, RouteLimit, WhenDown};
 use crate::clock::{Clock, Now};
 use crate::identity;
 use crate::redis::Redis;
@@ -172,39 +172,69 @@ thread_local! {
     static KEY: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Asks all limits of a route that charge every request.
-/// `session_later`: those that count by session or user are asked when it has been opened.
-pub fn admit(limits: &[PlanLimit], asking: &Asking<'_>, session_later: bool, now: Now) -> Admission {
+/// What is not known yet of a request: limits that count by it are asked later.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Unknown {
+    /// Its session.
+    pub session: bool,
+    /// What its plugins say that it costs.
+    pub charges: bool,
+}
+
+impl Unknown {
+    fn concerns(self, limiter: &Limiter) -> bool {
+        (self.session && limiter.counts_by_session()) || (self.charges && limiter.counts_by_plugin())
+    }
+}
+
+/// Asks all limits of a route that charge every request, but for those that count by what is not known yet.
+pub fn admit(limits: &[PlanLimit], asking: &Asking<'_>, unknown: Unknown, now: Now) -> Admission {
+    admit_those(limits, asking, now, |limiter| !unknown.concerns(limiter))
+}
+
+/// Those that count by what plugins say, when they have said it.
+pub fn admit_charged(limits: &[PlanLimit], asking: &Asking<'_>, session_later: bool, now: Now) -> Admission {
+    admit_those(limits, asking, now, |limiter| {
+        limiter.counts_by_plugin() && !(session_later && limiter.counts_by_session())
+    })
+}
+
+fn admit_those(
+    limits: &[PlanLimit],
+    asking: &Asking<'_>,
+    now: Now,
+    wanted: impl Fn(&Limiter) -> bool,
+) -> Admission {
     if limits.is_empty() {
         return Admission::Admitted(Said::new());
     }
     KEY.with_borrow_mut(|key| {
         let mut said = Said::new();
-        for (index, PlanLimit { limiter, cost }) in limits.iter().enumerate() {
+        for (index, limit) in limits.iter().enumerate() {
+            let limiter = &limit.limiter;
             match limiter.listed(asking) {
                 Some(Listed::Allowed) => continue,
                 Some(Listed::Denied) => return Admission::Refused(limiter.denied()),
                 None => {}
             }
-            if limiter.spec.charge != Charge::All
-                || limiter.spec.rate.is_none()
-                || (session_later && limiter.counts_by_session())
-            {
+            if limiter.spec.charge != spec::Charge::All || limiter.spec.rate.is_none() || !wanted(limiter) {
                 continue;
             }
-            key.clear();
-            asking.write_key(&limiter.spec.key, key);
-            match limiter.step(key, *cost, now) {
-                Ok(Stepped::Known(decision, by)) => match limiter.outcome(decision, by, &mut said) {
-                    Ok(()) => {}
+            for (paid, (whose, cost)) in limit.payments(asking).enumerate() {
+                key.clear();
+                asking.write_key(&limiter.spec.key, whose, key);
+                match limiter.step(key, cost, now) {
+                    Ok(Stepped::Known(decision, by)) => match limiter.outcome(decision, by, &mut said) {
+                        Ok(()) => {}
+                        Err(refused) => return Admission::Refused(refused),
+                    },
+                    Ok(Stepped::Ask(..)) => {
+                        let mut todo = todo(&limits[index..], asking, spec::Charge::All, &wanted);
+                        todo.drain(..paid);
+                        return Admission::Ask(Asked { todo, said });
+                    }
                     Err(refused) => return Admission::Refused(refused),
-                },
-                Ok(Stepped::Ask(..)) => {
-                    let later = |limiter: &Limiter| session_later && limiter.counts_by_session();
-                    let todo = todo(&limits[index..], asking, Charge::All, |limiter| !later(limiter));
-                    return Admission::Ask(Asked { todo, said });
                 }
-                Err(refused) => return Admission::Refused(refused),
             }
         }
         Admission::Admitted(said)
@@ -213,32 +243,47 @@ pub fn admit(limits: &[PlanLimit], asking: &Asking<'_>, session_later: bool, now
 
 /// Those limits that charge only requests for which the origin is asked.
 pub fn when_missed(limits: &[PlanLimit], asking: &Asking<'_>) -> Asked {
-    Asked { todo: todo(limits, asking, Charge::Miss, |_| true), said: Said::new() }
+    Asked { todo: todo(limits, asking, spec::Charge::Miss, |_| true), said: Said::new() }
 }
 
 /// Those that count by session or user, when that is known.
-pub fn when_opened(limits: &[PlanLimit], asking: &Asking<'_>) -> Asked {
-    Asked { todo: todo(limits, asking, Charge::All, Limiter::counts_by_session), said: Said::new() }
+pub fn when_opened(limits: &[PlanLimit], asking: &Asking<'_>, unknown: Unknown) -> Asked {
+    let wanted = |limiter: &Limiter| limiter.counts_by_session() && !unknown.concerns(limiter);
+    Asked { todo: todo(limits, asking, spec::Charge::All, wanted), said: Said::new() }
 }
 
 fn todo(
     limits: &[PlanLimit],
     asking: &Asking<'_>,
-    charge: Charge,
+    charge: spec::Charge,
     wanted: impl Fn(&Limiter) -> bool,
 ) -> Vec<(Arc<Limiter>, u64, Box<[u8]>)> {
     let mut key = Vec::new();
     let mut todo = Vec::new();
-    for PlanLimit { limiter, cost } in limits {
-        let spec = &limiter.spec;
+    for limit in limits {
+        let (limiter, spec) = (&limit.limiter, &limit.limiter.spec);
         if spec.charge == charge && spec.rate.is_some() && wanted(limiter) && limiter.listed(asking).is_none()
         {
-            key.clear();
-            asking.write_key(&spec.key, &mut key);
-            todo.push((limiter.clone(), *cost, key.as_slice().into()));
+            for (whose, cost) in limit.payments(asking) {
+                key.clear();
+                asking.write_key(&spec.key, whose, &mut key);
+                todo.push((limiter.clone(), cost, key.as_slice().into()));
+            }
         }
     }
     todo
+}
+
+impl PlanLimit {
+    /// What a request pays: who, where a plugin says that, and how much. Nothing at all, where plugins charge something else.
+    fn payments<'a>(&'a self, asking: &Asking<'a>) -> impl Iterator<Item = (Option<&'a str>, u64)> {
+        let said = asking.charges.filter(|_| self.limiter.counts_by_plugin());
+        let own = said.is_none().then_some((None, self.cost));
+        let of_plugins =
+            said.into_iter().flatten().filter(|charge| *charge.bucket == *self.limiter.spec.name);
+        own.into_iter()
+            .chain(of_plugins.map(|charge| (charge.key.as_deref(), charge.cost.unwrap_or(self.cost))))
+    }
 }
 
 /// Limits that are still to be asked, with all they need.
@@ -265,14 +310,17 @@ pub async fn hold(
     websocket: bool,
 ) -> Result<Vec<Held>, Box<Refused>> {
     let mut held = Vec::new();
-    for PlanLimit { limiter, .. } in limits {
+    for limit in limits {
+        let limiter = &limit.limiter;
         let slots = if websocket { &limiter.websockets } else { &limiter.in_flight };
         let Some(slots) = slots else { continue };
         if limiter.listed(asking).is_some() {
             continue;
         }
+        // Where plugins charge something else, there is nobody to count for.
+        let Some((whose, _)) = limit.payments(asking).next() else { continue };
         let mut key = Vec::new();
-        asking.write_key(&limiter.spec.key, &mut key);
+        asking.write_key(&limiter.spec.key, whose, &mut key);
         match slots.take(limiter.hash(&key)).await {
             Ok(place) => held.push(place),
             Err(slots::Full) => {
@@ -321,6 +369,11 @@ impl Limiter {
     /// Whether who asks is known only when the session has been opened.
     fn counts_by_session(&self) -> bool {
         self.spec.key.iter().any(|part| matches!(part, spec::KeyPart::Session | spec::KeyPart::User))
+    }
+
+    /// Whether who pays, and how much, is a plugin's to say.
+    pub fn counts_by_plugin(&self) -> bool {
+        self.spec.key.contains(&spec::KeyPart::Plugin)
     }
 
     fn hash(&self, key: &[u8]) -> u128 {
@@ -635,7 +688,7 @@ mod tests {
             key: vec![spec::KeyPart::Plugin],
             rate: Some(Rate { policy, names: vec!["api".into()] }),
             cost: 1,
-            charge: Charge::All,
+            charge: spec::Charge::All,
             in_flight: None,
             websockets: None,
             messages: None,

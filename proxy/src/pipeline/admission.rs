@@ -2,53 +2,29 @@
 
 use super::*;
 
-/// Goes on with a request when its limits have been asked.
-pub(super) async fn serve_when_admitted(
-    worker: Arc<Worker>,
-    mut request: Received,
-    connection: Arc<Connection>,
-    snapshot: Arc<Snapshot>,
-    now: Now,
-    gated: Gated,
-    asked: limit::Asked,
-) -> Response<Body> {
-    let mut answer = match asked.answered(&*worker.proxy.clock).await {
-        Ok(said) => serve(&worker, &mut request, &connection, &snapshot, now, gated, Some(said)),
-        Err(refused) => {
-            let local = Local {
-                worker: &worker,
-                connection: &connection,
-                parts: &request.parts,
-                authority: Some(&gated.authority),
-                trusted: &snapshot.config.server.trusted_proxies,
-                now,
-                route: None,
-                close: false,
-                said: Said::new(),
-            };
-            return local.error(&ProxyError::Limited(refused), Reason::Refused);
-        }
-    };
-    std::future::poll_fn(|context| answer.poll_response(context)).await
-}
-
 /// What limits are told of a request.
 pub(super) fn asking<'r>(
     identity: identity::Identity<'r>,
     headers: &'r HeaderMap,
     route: &'r Route,
 ) -> limit::Asking<'r> {
-    limit::Asking { identity, headers, route: &route.name, session: None, user: None, plugin: None }
+    limit::Asking { identity, headers, route: &route.name, session: None, user: None, charges: None }
+}
+
+/// Tells them of its session.
+pub(super) fn tell_session<'a>(asking: &mut limit::Asking<'a>, session: Option<&'a Opened>) {
+    if let Some(Opened::Some(found)) = session {
+        asking.session = Some(&found.0.0);
+        asking.user = found.1.user();
+    }
 }
 
 impl Exchange {
     pub(super) fn asking(&self) -> limit::Asking<'_> {
         let (headers, trusted) = (&self.presented.headers, &self.snapshot.config.server.trusted_proxies);
         let mut asking = asking(identity::of(&self.connection, headers, trusted), headers, self.route());
-        if let Some(Opened::Some(found)) = &self.session {
-            asking.session = Some(&found.0.0);
-            asking.user = found.1.user();
-        }
+        asking.charges = self.charges.as_deref();
+        tell_session(&mut asking, self.session.as_ref());
         asking
     }
 
@@ -61,7 +37,7 @@ impl Exchange {
 
     /// Charges by session or user, now that they are known.
     pub(super) async fn charge_opened(&mut self) -> Result<(), Box<limit::Refused>> {
-        let asked = limit::when_opened(&self.plan().limits, &self.asking());
+        let asked = limit::when_opened(&self.plan().limits, &self.asking(), limit::Unknown::default());
         let said = asked.answered(&*self.worker.proxy.clock).await?;
         self.said.extend(said);
         Ok(())

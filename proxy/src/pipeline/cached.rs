@@ -1,9 +1,9 @@
-//! A GET or HEAD of a route that caches, beyond a fresh hit in memory: what leads a fill, what waits for one, and what a failure leaves.
+//! A request that the cache may answer, beyond a fresh hit in memory: what leads a fill, what waits for one, and what a failure leaves.
 
 use super::*;
 
 impl Exchange {
-    /// A GET or HEAD of a route that caches.
+    /// A request that the cache may answer.
     pub(super) async fn cached(&mut self, decision: Decision, key: &[u8], facts: &RequestFacts) -> Outgo {
         // A fill looks behind memory once for all who wait for it; what does not become one looks here.
         let alone = self.parts.method == Method::HEAD || facts.directives.only_if_cached || facts.range;
@@ -46,7 +46,8 @@ impl Exchange {
             Decision::Miss { status, others } => {
                 // RFC 9111 §5.2.1.5: what answers such a request is kept by nobody, so nobody waits for it either.
                 if facts.directives.no_store {
-                    return self.forward(status.because(Reason::RequestNoStore), facts, None).await;
+                    let content = self.content.clone().map(RequestContent::Whole);
+                    return self.forward(status.because(Reason::RequestNoStore), facts, content).await;
                 }
                 self.fill(key, facts, status, others, None).await
             }
@@ -200,11 +201,30 @@ impl Exchange {
             return Told::Failed(error);
         }
         let fill = self.new_fill(key, facts, status, candidates, stale, token);
-        if fill.token.is_none() {
-            return self.interim.relay(pin!(fill.here())).await;
+        let told = if fill.token.is_none() {
+            self.interim.relay(pin!(fill.here())).await
+        } else {
+            let told = self.interim.relay(pin!(fill.start())).await;
+            told.unwrap_or(Told::Failed(ProxyError::FillEnded))
+        };
+        if let Some(recording) = &mut self.recording {
+            match &told {
+                Told::Arriving { arriving, headers, .. } => {
+                    recording.answered(arriving.status, headers, None)
+                }
+                Told::Pass { response, .. } => {
+                    recording.answered(response.status(), response.headers(), response.body().exact_len());
+                }
+                Told::Stored { .. } | Told::Failed(_) => {}
+            }
         }
-        let told = self.interim.relay(pin!(fill.start())).await;
-        told.unwrap_or(Told::Failed(ProxyError::FillEnded))
+        // What is not stored of a POST may have been a write after all.
+        if let Told::Pass { response, .. } = &told
+            && MethodClass::of(&self.parts.method).invalidates()
+        {
+            Box::pin(self.invalidate(response.status(), response.headers())).await;
+        }
+        told
     }
 
     /// Makes the answer to the one who led the fill.

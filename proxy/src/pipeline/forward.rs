@@ -8,7 +8,7 @@ impl Exchange {
         &mut self,
         status: CacheStatus,
         facts: &RequestFacts,
-        body: Option<Incoming>,
+        body: Option<RequestContent>,
     ) -> Outgo {
         if let Err(error) = self.charge_miss().await {
             return self.error(&error, status.because(Reason::Refused));
@@ -36,12 +36,10 @@ impl Exchange {
             return self.error(&ProxyError::ContentTooLarge { limit }, status);
         }
         let body = match body {
-            Some(body) if self.gated.has_body && websocket.is_none() => {
-                match origin::content::from_client(body, limit, limits) {
-                    Ok(body) => body,
-                    Err(_) => return self.error(&ProxyError::ContentTooLarge { limit }, status),
-                }
-            }
+            Some(body) if self.gated.has_body && websocket.is_none() => match body.into_body(limit, limits) {
+                Ok(body) => body,
+                Err(_) => return self.error(&ProxyError::ContentTooLarge { limit }, status),
+            },
             Some(_) | None => Body::empty(),
         };
         let mut outgoing = Outgoing {
@@ -64,6 +62,10 @@ impl Exchange {
         match self.interim.relay(pin!(origin.forward(index, &mut outgoing))).await {
             Ok(mut answered) => {
                 self.worker.metrics.origin_request(answered.response.status(), answered.head_after);
+                if let Some(recording) = &mut self.recording {
+                    let response = &answered.response;
+                    recording.answered(response.status(), response.headers(), response.body().exact_len());
+                }
                 if !self.snapshot.cookies.is_idle() {
                     let secure = self.site().1;
                     self.snapshot.cookies.received(answered.response.headers_mut(), secure, self.clock());
@@ -73,10 +75,12 @@ impl Exchange {
                 {
                     return self.error(&error, status);
                 }
-                if !self.parts.method.is_safe() {
+                if MethodClass::of(&self.parts.method).invalidates() {
                     Box::pin(self.invalidate(answered.response.status(), answered.response.headers())).await;
                 }
-                if self.parts.method == Method::POST && self.is_storable(&answered, facts, requested) {
+                // What a plugin or a session keeps from the cache does not come into it by this way either.
+                let may_store = self.parts.method == Method::POST && status.fwd == Some(Fwd::Method);
+                if may_store && self.is_storable(&answered, facts, requested) {
                     return Box::pin(self.store_posted(answered, facts, status, requested)).await;
                 }
                 if is_down(answered.response.status())

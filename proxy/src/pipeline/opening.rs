@@ -20,10 +20,26 @@ pub(super) fn sessions_of<'s>(
     }
 }
 
+/// Whether the only cookie that a request carries is that of its session.
+pub(super) fn names_only_its_session(snapshot: &Snapshot, headers: &HeaderMap) -> bool {
+    let Some(sessions) = &snapshot.sessions else { return false };
+    let lines = headers.get_all(header::COOKIE).iter();
+    let mut pairs =
+        lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b';')).map(<[u8]>::trim_ascii);
+    pairs.all(|pair| {
+        let name = pair.split(|byte| *byte == b'=').next().unwrap_or_default();
+        pair.is_empty() || sessions.is_own(name.trim_ascii_end())
+    })
+}
+
 impl Exchange {
     /// Does what the origin's answer says of the session, before the client sees any of it. `Some`: the client is answered something else.
     pub(super) async fn settle(&self, response: &mut Response<Body>) -> Option<ProxyError> {
-        let (Some(opened), Some(sessions)) = (&self.session, &self.snapshot.sessions) else { return None };
+        // Where the cache is asked, the answer is nobody's own.
+        let (Some(opened), Some(sessions), None) = (&self.session, &self.snapshot.sessions, &self.told)
+        else {
+            return None;
+        };
         let headers = response.headers_mut();
         let stale = matches!(opened, Opened::None { stale: true });
         let mut renamed = false;

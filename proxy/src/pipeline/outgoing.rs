@@ -36,6 +36,12 @@ impl Exchange {
                 completes = Some(stored.clone());
             }
         }
+        // RFC 9110 §13.1.2: an origin answers a POST whose condition does not hold with 412.
+        let is_post = self.content.is_some() && self.parts.method == Method::POST;
+        let whole = if is_post { Vec::new() } else { whole };
+        if is_post {
+            extra.clear();
+        }
         Fill {
             worker: self.worker.clone(),
             snapshot: self.snapshot.clone(),
@@ -47,6 +53,8 @@ impl Exchange {
             takes_secure_cookies: !self.snapshot.cookies.is_idle() && self.site().1,
             request: FillRequest {
                 fields: Some(fields),
+                method: if self.content.is_some() { self.parts.method.clone() } else { Method::GET },
+                content: self.content.clone().unwrap_or_default(),
                 extra,
                 target: self.target.clone(),
                 authority: self.gated.authority.clone(),
@@ -88,8 +96,12 @@ impl Exchange {
             }
         }
         if let (Some(sessions), Some(opened)) = (&self.snapshot.sessions, &self.session) {
-            let mut told = sessions.tell(opened, self.now);
-            if let Some(key) = &self.origin().spec().session_mac {
+            let mut told = match &self.told {
+                None => sessions.tell(opened, self.now),
+                // What the answer depends on is in its key: the origin is told of nothing else.
+                Some(names) => session::tell_some(opened, names, self.now).into_iter().collect(),
+            };
+            if let Some(key) = self.origin().spec().session_mac.as_ref().filter(|_| !told.is_empty()) {
                 told.extend(session::mac::vouched(key, &self.parts.method, &self.target, &told, self.now));
             }
             for (name, value) in told {

@@ -200,6 +200,7 @@ impl Exchange {
             headers: &self.presented.headers,
             bindings: self.route().matcher.bindings(self.parts.uri.path()),
             shape: None,
+            content: None,
         };
         self.plan().key.key(&presented, &mut scratch);
         let key: Box<[u8]> = scratch.key.as_slice().into();
@@ -210,8 +211,13 @@ impl Exchange {
 
     /// After an unsafe request that succeeded: what it has changed is purged before the client hears of it.
     pub(super) async fn invalidate(&self, status: StatusCode, headers: &HeaderMap) {
-        let written =
-            Written { method: &self.parts.method, target: self.presented_target(), status, headers };
+        let written = Written {
+            method: &self.parts.method,
+            is_read: self.plan().content_class(&self.parts.method).is_some(),
+            target: self.presented_target(),
+            status,
+            headers,
+        };
         let mut purges = triggers::purged_by(&self.snapshot, &written);
         if let (Some(plugins), Some(asked)) = (&self.plan().plugins, &self.asked) {
             let (worker, now) = (self.worker.index, self.clock());

@@ -7,17 +7,19 @@ use std::time::Duration;
 use cache_semantics::Now;
 use cache_semantics::cache_status::Reason;
 use cache_semantics::policy::{Override, Policy};
+use cache_semantics::storable::MethodClass;
 use http::request::Parts;
 use http::{HeaderMap, Method, StatusCode, Uri};
 use plugin_host::decision::{
-    ForwardCookies, ForwardQuery, Mode, Purge, PurgeTarget, RequestDecision, ResponseDecision, StoreDecision,
+    ForwardCookies, ForwardQuery, Mode, Purge, PurgeTarget, RequestDecision, StoreDecision,
 };
-use plugin_host::{CallError, Planned, Request, Response};
+use plugin_host::{Allowance, CallError, Content, Input, Planned, Request, Response};
 use purge_log::{Mode as PurgeMode, Prefix, Target, Url};
 
 use super::load::{LoadedPlugin, LoadedPlugins};
-use super::{Asking, Judged, Way};
-use crate::config::model::OnRequestFailure;
+use super::{Asking, Judged, TIME_OF_REQUEST, Wants, Way};
+use crate::config::model::{OnRateFailure, OnRequestFailure};
+use crate::limit::Charge;
 use crate::proxy::Snapshot;
 use crate::purge::triggers;
 use crate::request_key::{PresentedFields, Shape, ShapedQuery};
@@ -28,6 +30,12 @@ use crate::server::connection::Connection;
 pub struct RoutePlugins {
     route: Arc<str>,
     plugins: Vec<Arc<LoadedPlugin>>,
+    /// The attributes of sessions that they read.
+    session: Vec<Box<str>>,
+    /// Whether any reads content as JSON.
+    json: bool,
+    /// What all hooks of one request may take together.
+    time: Duration,
 }
 
 /// What the plugins of a route said before the lookup; memory that is used again.
@@ -37,6 +45,8 @@ pub struct Said {
     pub way: Way,
     /// What changes about key and forwarded request.
     pub shape: Shape,
+    /// The attributes of the session that are in the key, so that an origin may be told of them.
+    pub told: Vec<Box<str>>,
     /// What each said, for its later hooks.
     decisions: Vec<Option<Arc<RequestDecision>>>,
     planned: Planned,
@@ -53,6 +63,24 @@ pub struct Asked {
     tls_sni: Option<Arc<str>>,
     decisions: Vec<Option<Arc<RequestDecision>>>,
     presented: Arc<PresentedFields>,
+    session: Vec<(String, String)>,
+    content: Option<Arc<Content>>,
+    /// It has content that was too long to be read: whoever decides by content does not know what it decides about.
+    content_is_unread: bool,
+    allowance: Allowance,
+}
+
+/// What is known of a request beside its head.
+#[derive(Debug)]
+pub struct Beside {
+    /// Attributes of its session.
+    pub session: Vec<(String, String)>,
+    /// Its content.
+    pub content: Option<Arc<Content>>,
+    /// Whether it has content that was too long to be read.
+    pub content_is_unread: bool,
+    /// What its hooks may still take.
+    pub allowance: Allowance,
 }
 
 impl Asked {
@@ -62,7 +90,9 @@ impl Asked {
         (scheme, authority, client, connection): (&str, &str, Option<IpAddr>, &Connection),
         said: Option<&mut Said>,
         presented: &Arc<PresentedFields>,
+        beside: Beside,
     ) -> Arc<Self> {
+        let Beside { session, content, content_is_unread, allowance } = beside;
         Arc::new(Self {
             method: parts.method.clone(),
             scheme: scheme.to_owned(),
@@ -72,10 +102,14 @@ impl Asked {
             tls_sni: connection.tls.as_ref().and_then(|tls| tls.server_name.clone()),
             decisions: said.map(|said| std::mem::take(&mut said.decisions)).unwrap_or_default(),
             presented: presented.clone(),
+            session,
+            content,
+            content_is_unread,
+            allowance,
         })
     }
 
-    fn asking(&self, worker: usize, now: Now) -> Asking<'_> {
+    fn asking<'a>(&'a self, worker: usize, session: &'a [(&'a str, &'a str)], now: Now) -> Asking<'a> {
         Asking {
             worker,
             method: &self.method,
@@ -86,8 +120,15 @@ impl Asked {
             headers: &self.presented.headers,
             client: self.client,
             tls_sni: self.tls_sni.as_deref(),
+            session,
+            content: self.content.as_deref(),
+            allowance: &self.allowance,
             now,
         }
+    }
+
+    fn session(&self) -> Vec<(&str, &str)> {
+        self.session.iter().map(|(name, value)| (&**name, &**value)).collect()
     }
 
     fn carry(&self, position: usize) -> Option<&str> {
@@ -99,14 +140,107 @@ impl RoutePlugins {
     /// Those of `loaded` that a route names; `None`: it names none.
     pub fn new(route: &Arc<str>, names: &[Arc<str>], loaded: &LoadedPlugins) -> Option<Self> {
         let plugins: Vec<_> = names.iter().filter_map(|name| loaded.get(name).cloned()).collect();
-        (!plugins.is_empty()).then(|| Self { route: route.clone(), plugins })
+        let inputs = || plugins.iter().flat_map(|loaded| &loaded.plugin.manifest().inputs);
+        let declared = inputs().filter_map(|input| match input {
+            Input::Session(name) => Some(name.as_str()),
+            _ => None,
+        });
+        let planned = plugins.iter().filter_map(|loaded| loaded.plugin.plan()).flat_map(|plan| &plan.session);
+        let mut session: Vec<Box<str>> =
+            declared.chain(planned.map(String::as_str)).map(Into::into).collect();
+        session.sort();
+        session.dedup();
+        let json = inputs().any(|input| matches!(input, Input::BodyJson(_)));
+        let longest = plugins.iter().map(|loaded| loaded.plugin.limits().time).max();
+        let time = longest.unwrap_or_default().max(TIME_OF_REQUEST);
+        (!plugins.is_empty()).then(|| Self { route: route.clone(), plugins, session, json, time })
+    }
+
+    /// What all hooks of one request may take together.
+    pub fn allowance(&self) -> Allowance {
+        Allowance::new(self.time)
+    }
+
+    /// What is to be known of a request before they are asked. `looked_up`: the cache may answer it; `class`: of its method.
+    pub fn wants(&self, class: MethodClass, looked_up: bool) -> Wants {
+        let any = |of: fn(&Input) -> bool, plan: bool| {
+            self.plugins.iter().any(|loaded| {
+                let hooks = loaded.plugin.hooks();
+                let asked = hooks.rate
+                    || (looked_up && (hooks.request || hooks.response))
+                    || (class.invalidates() && hooks.invalidate);
+                (asked && loaded.plugin.manifest().inputs.iter().any(of))
+                    || (plan
+                        && looked_up
+                        && loaded.plugin.plan().is_some_and(|plan| !plan.session.is_empty()))
+            })
+        };
+        Wants {
+            content: any(Input::is_content, false),
+            session: any(|input| matches!(input, Input::Session(_)), true),
+        }
+    }
+
+    /// The attributes of sessions that they read.
+    pub fn session(&self) -> &[Box<str>] {
+        &self.session
+    }
+
+    /// Whether any reads content as JSON.
+    pub fn read_json(&self) -> bool {
+        self.json
+    }
+
+    /// Whether any of them says what a request costs.
+    pub fn charge(&self) -> bool {
+        self.plugins.iter().any(|loaded| loaded.plugin.hooks().rate)
+    }
+
+    /// The buckets that they charge, each with the plugin that does.
+    pub fn buckets(&self) -> impl Iterator<Item = (&Arc<str>, &str)> {
+        let charging = self.plugins.iter().filter(|loaded| loaded.plugin.hooks().rate);
+        charging.flat_map(|loaded| {
+            let buckets = &loaded.plugin.manifest().buckets;
+            buckets.iter().map(|bucket| (loaded.plugin.name(), bucket.as_str()))
+        })
+    }
+
+    /// Asks each what a request costs. `None`: one has failed, and the operator wants no answer then.
+    pub fn charges(&self, asking: &Asking<'_>) -> Option<Vec<Charge>> {
+        let mut charges = Vec::new();
+        let request = self.request(asking);
+        for loaded in self.plugins.iter().filter(|loaded| loaded.plugin.hooks().rate) {
+            match loaded.plugin.charge(asking.worker, &request) {
+                Ok(said) => charges.extend(said.iter().map(|said| Charge {
+                    bucket: said.bucket.clone(),
+                    key: Some(said.key.clone()),
+                    cost: Some(said.cost.into()),
+                })),
+                Err(error) => {
+                    loaded.failed("rate", &error, asking.now);
+                    match loaded.on_failure().rate {
+                        OnRateFailure::ClientIp => {
+                            let buckets = loaded.plugin.manifest().buckets.iter();
+                            charges.extend(buckets.map(|bucket| Charge {
+                                bucket: bucket.as_str().into(),
+                                key: None,
+                                cost: None,
+                            }));
+                        }
+                        OnRateFailure::Allow => {}
+                        OnRateFailure::Deny => return None,
+                    }
+                }
+            }
+        }
+        Some(charges)
     }
 
     /// Whether any of them hears of a request after the lookup.
-    pub fn hear_more(&self, method: &Method) -> bool {
+    pub fn hear_more(&self, class: MethodClass) -> bool {
         self.plugins.iter().any(|loaded| {
             let hooks = loaded.plugin.hooks();
-            if method.is_safe() { hooks.response } else { hooks.invalidate }
+            hooks.response || (class.invalidates() && hooks.invalidate)
         })
     }
 
@@ -121,22 +255,25 @@ impl RoutePlugins {
             headers: asking.headers,
             client_ip: asking.client,
             tls_sni: asking.tls_sni,
-            session: &[],
-            content: None,
+            session: asking.session,
+            content: asking.content,
+            allowance: Some(asking.allowance),
             now: asking.now,
         }
     }
 
     /// Asks each before the lookup.
     pub fn before_lookup(&self, asking: &Asking<'_>, said: &mut Said) {
-        let Said { way, shape, decisions, planned, query } = said;
+        let Said { way, shape, told, decisions, planned, query } = said;
         *way = Way::Lookup;
         decisions.clear();
+        told.clear();
         shape.lower_path = false;
         shape.query = ShapedQuery::AsPresented;
         shape.cookies = None;
         shape.undeclared = false;
         shape.part.clear();
+        shape.content_is_keyed = false;
         for loaded in &self.plugins {
             // Each sees the query as the one before leaves it.
             query.clear();
@@ -159,6 +296,7 @@ impl RoutePlugins {
                 if !planned.part.is_empty() {
                     shape.add(&self.route, loaded, &planned.part);
                 }
+                told.extend(plan.session.iter().map(|name| name.as_str().into()));
                 decisions.push(None);
             } else if loaded.plugin.hooks().request {
                 match loaded.plugin.on_request(asking.worker, &request) {
@@ -174,6 +312,15 @@ impl RoutePlugins {
                         shape.restrict_cookies(&decision.cookies);
                         if let Some(part) = &decision.key_part {
                             shape.add(&self.route, loaded, part);
+                            // It has looked at these, and has put into the key what of them matters.
+                            for input in &loaded.plugin.manifest().inputs {
+                                match input {
+                                    Input::Session(name) => told.push(name.as_str().into()),
+                                    _ => {
+                                        shape.content_is_keyed |= input.is_content() && decision.key.is_some()
+                                    }
+                                }
+                            }
                         }
                         decisions.push(Some(decision));
                     }
@@ -204,7 +351,8 @@ impl RoutePlugins {
     ) -> Judged {
         let mut judged = Judged::default();
         let response = Response { status: status.as_u16(), headers, content_length };
-        let asking = asked.asking(worker, now);
+        let session = asked.session();
+        let asking = asked.asking(worker, &session, now);
         for (position, loaded) in self.plugins.iter().enumerate() {
             if !loaded.plugin.hooks().response {
                 continue;
@@ -238,13 +386,20 @@ impl RoutePlugins {
         }
         let mut purges = Vec::new();
         let response = Response { status: status.as_u16(), headers, content_length: None };
-        let asking = asked.asking(worker, now);
+        let session = asked.session();
+        let asking = asked.asking(worker, &session, now);
         for (position, loaded) in self.plugins.iter().enumerate() {
             if !loaded.plugin.hooks().invalidate {
                 continue;
             }
             let request = self.request(&asking);
-            match loaded.plugin.on_write(worker, &request, asked.carry(position), &response) {
+            // It does not know what it decides about: what it would have named beside, nobody knows.
+            let reads_content = loaded.plugin.manifest().inputs.iter().any(Input::is_content);
+            if asked.content_is_unread && reads_content && !loaded.on_failure().invalidate_uri_only {
+                purges.push((Target::Route((&*self.route).into()), PurgeMode::Soft));
+            }
+            let said = loaded.plugin.on_write(worker, &request, asked.carry(position), &response);
+            match said {
                 Ok(said) => {
                     for purge in said {
                         let mode = if purge.soft { PurgeMode::Soft } else { PurgeMode::Hard };
@@ -323,8 +478,8 @@ fn push(out: &mut Vec<u8>, bytes: &[u8]) {
 }
 
 impl Judged {
-    fn and(&mut self, decision: ResponseDecision, base: &Policy) {
-        match decision.store {
+    fn and(&mut self, decision: StoreDecision, base: &Policy) {
+        match decision {
             StoreDecision::Default => {}
             StoreDecision::NoStore => self.refused = self.refused.or(Some(Reason::Plugin)),
             StoreDecision::HitForPass(time) => {
@@ -416,13 +571,12 @@ mod tests {
 
     #[test]
     fn of_several_that_judge_the_strictest_counts() {
-        let store = |ttl: u64, tag: &str| ResponseDecision {
-            store: StoreDecision::Store(StorePolicy {
+        let store = |ttl: u64, tag: &str| {
+            StoreDecision::Store(StorePolicy {
                 ttl: Some(Duration::from_secs(ttl)),
                 tags: vec![tag.into()],
                 ..StorePolicy::default()
-            }),
-            session: Vec::new(),
+            })
         };
         let base = Policy { ttl: Some(Duration::from_secs(5)), ..Policy::default() };
         let mut judged = Judged::default();
@@ -434,7 +588,7 @@ mod tests {
         assert!(policy.overrides.ignores(Override::MaxAge) && !policy.overrides.ignores(Override::Private));
         assert_eq!(judged.tags, ["a", "b", "c"]);
         assert_eq!(judged.refused, None);
-        judged.and(ResponseDecision { store: StoreDecision::NoStore, session: Vec::new() }, &base);
+        judged.and(StoreDecision::NoStore, &base);
         judged.and(store(10, "d"), &base);
         assert_eq!(judged.refused, Some(Reason::Plugin));
     }

@@ -12,6 +12,7 @@ use plugin_host::{
     BreakerState, CallError, Grants, Hook, Host, HostError, HostOptions, Limits, LoadError, MemoLimits,
     Plugin, PluginSpec, SharedState,
 };
+use plugin_trial::Trial;
 use sha2::{Digest, Sha256};
 
 use super::sink::PluginSink;
@@ -80,6 +81,16 @@ pub enum PluginError {
         /// Why.
         #[source]
         source: std::io::Error,
+    },
+    /// It does not pass its own tests.
+    #[error("{place}: plugin `{name}` does not pass its tests: {what} (`weir plugin test` shows all)", place = shown(.place))]
+    Tests {
+        /// Its name.
+        name: Arc<str>,
+        /// Where its table stands.
+        place: Place,
+        /// What went otherwise.
+        what: String,
     },
     /// It is refused.
     #[error("{place}: plugin `{name}` is refused ({help})", place = shown(.place))]
@@ -188,6 +199,9 @@ impl Registry {
             },
         );
         let plugin = plugin.map_err(refused)?;
+        if let Some(tests) = &spec.tests {
+            self.test(spec, &wasm, tests)?;
+        }
         let manifest = plugin.manifest();
         tracing::info!(
             plugin = &**name,
@@ -196,6 +210,20 @@ impl Registry {
             "a plugin is loaded"
         );
         Ok(Arc::new(LoadedPlugin { plugin, spec: spec.clone(), digest, complained: AtomicU64::new(0) }))
+    }
+
+    /// Runs a plugin's own tests, in instances of their own: nothing of it is left to the plugin that serves.
+    fn test(&self, spec: &model::Plugin, wasm: &[u8], tests: &Path) -> Result<(), PluginError> {
+        let (name, place) = (&spec.name, &spec.place);
+        let failed = |what: String| PluginError::Tests { name: name.clone(), place: place.clone(), what };
+        let text = std::fs::read_to_string(tests)
+            .map_err(|error| failed(format!("cannot read `{}`: {error}", tests.display())))?;
+        let outcomes = Trial::on(self.host()?, wasm).run(&text).map_err(|error| failed(error.to_string()))?;
+        let wrong = outcomes.iter().find(|outcome| !outcome.differences.is_empty());
+        match wrong {
+            None => Ok(()),
+            Some(outcome) => Err(failed(format!("`{}`: {}", outcome.name, outcome.differences.join("; ")))),
+        }
     }
 
     /// What is counted of plugins.

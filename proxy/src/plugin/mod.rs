@@ -23,11 +23,16 @@ use cache_semantics::policy::Policy;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 
 #[cfg(feature = "plugins")]
-pub use self::hooks::{Asked, RoutePlugins, Said};
+pub use plugin_host::{Allowance, Content};
+
+#[cfg(feature = "plugins")]
+pub use self::hooks::{Asked, Beside, RoutePlugins, Said};
 #[cfg(feature = "plugins")]
 pub use self::load::{LoadedPlugin, LoadedPlugins, PluginError, Registry, check_grant};
 #[cfg(not(feature = "plugins"))]
-pub use self::none::{Asked, LoadedPlugins, PluginError, Registry, RoutePlugins, Said, check_grant};
+pub use self::none::{
+    Allowance, Asked, Beside, Content, LoadedPlugins, PluginError, Registry, RoutePlugins, Said, check_grant,
+};
 
 /// A request as far as plugins may read it.
 #[derive(Debug, Clone, Copy)]
@@ -50,6 +55,12 @@ pub struct Asking<'r> {
     pub client: Option<IpAddr>,
     /// The name it asked for in TLS.
     pub tls_sni: Option<&'r str>,
+    /// The attributes of its session that plugins read.
+    pub session: &'r [(&'r str, &'r str)],
+    /// Its content, where it was read.
+    pub content: Option<&'r Content>,
+    /// What the hooks of it may still take together.
+    pub allowance: &'r Allowance,
     /// When.
     pub now: Now,
 }
@@ -80,6 +91,18 @@ impl Way {
         };
         if strictness(other) > strictness(self) { other } else { self }
     }
+}
+
+/// What all hooks of one request may take together, where no plugin of its route may take more by itself.
+pub const TIME_OF_REQUEST: Duration = Duration::from_millis(25);
+
+/// What the plugins of a route want to know of a request before they are asked.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Wants {
+    /// Its content.
+    pub content: bool,
+    /// Attributes of its session.
+    pub session: bool,
 }
 
 /// What plugins say about storing a response.

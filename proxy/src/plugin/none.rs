@@ -5,16 +5,20 @@ use std::convert::Infallible;
 use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use cache_semantics::Now;
 use cache_semantics::policy::Policy;
+use cache_semantics::storable::MethodClass;
 use http::request::Parts;
-use http::{HeaderMap, Method, StatusCode};
+use http::{HeaderMap, StatusCode};
 use purge_log::{Mode, Target};
+use sha2::{Digest as _, Sha256};
 
-use super::{Asking, Judged, Way};
+use super::{Asking, Judged, Wants, Way};
 use crate::clock::Clock;
 use crate::config::model::Config;
+use crate::limit::Charge;
 use crate::metrics::Readings;
 use crate::proxy::Snapshot;
 use crate::purge::Purges;
@@ -67,8 +71,44 @@ impl RoutePlugins {
         None
     }
 
+    /// Nothing.
+    pub fn allowance(&self) -> Allowance {
+        match self.0 {}
+    }
+
+    /// Nothing.
+    pub fn wants(&self, _: MethodClass, _: bool) -> Wants {
+        match self.0 {}
+    }
+
+    /// None.
+    pub fn session(&self) -> &[Box<str>] {
+        match self.0 {}
+    }
+
     /// Nobody does.
-    pub fn hear_more(&self, _: &Method) -> bool {
+    pub fn read_json(&self) -> bool {
+        match self.0 {}
+    }
+
+    /// Nobody does.
+    pub fn charge(&self) -> bool {
+        match self.0 {}
+    }
+
+    /// None.
+    pub fn buckets(&self) -> impl Iterator<Item = (&Arc<str>, &str)> {
+        let none: std::iter::Empty<_> = match self.0 {};
+        none
+    }
+
+    /// Nobody is asked.
+    pub fn charges(&self, _: &Asking<'_>) -> Option<Vec<Charge>> {
+        match self.0 {}
+    }
+
+    /// Nobody does.
+    pub fn hear_more(&self, _: MethodClass) -> bool {
         match self.0 {}
     }
 
@@ -109,6 +149,51 @@ pub struct Said {
     pub way: Way,
     /// Nothing changes.
     pub shape: Shape,
+    /// Nothing.
+    pub told: Vec<Box<str>>,
+}
+
+/// Nobody takes anything.
+#[derive(Debug, Default)]
+pub struct Allowance;
+
+impl Allowance {
+    /// Nothing.
+    pub fn new(_: Duration) -> Self {
+        Self
+    }
+}
+
+/// Content of a request that was received whole.
+#[derive(Debug, Clone)]
+pub struct Content {
+    digest: String,
+}
+
+impl Content {
+    /// Reads it.
+    pub fn new(bytes: &[u8], _: bool) -> Self {
+        let digest = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+        Self { digest }
+    }
+
+    /// Its SHA-256, in hexadecimal digits.
+    pub fn digest(&self) -> &str {
+        &self.digest
+    }
+}
+
+/// What is known of a request beside its head.
+#[derive(Debug)]
+pub struct Beside {
+    /// Attributes of its session.
+    pub session: Vec<(String, String)>,
+    /// Its content.
+    pub content: Option<Arc<Content>>,
+    /// Whether it has content that was too long to be read.
+    pub content_is_unread: bool,
+    /// Nothing.
+    pub allowance: Allowance,
 }
 
 /// A request that nobody will hear of again.
@@ -121,6 +206,7 @@ impl Asked {
         _: (&str, &str, Option<IpAddr>, &Connection),
         _: Option<&mut Said>,
         _: &Arc<PresentedFields>,
+        _: Beside,
     ) -> Arc<Self> {
         Arc::new(Self(()))
     }

@@ -29,6 +29,8 @@ pub const FOR_PROXIES: [HeaderName; 4] = [
 pub struct Written<'r> {
     /// The method.
     pub method: &'r Method,
+    /// The operator lets the cache answer such requests by their content: they are no writes of their own URI, whatever else the answer says.
+    pub is_read: bool,
     /// The URI as the client asked for it.
     pub target: invalidation::Target<'r>,
     /// The status of the answer.
@@ -39,7 +41,7 @@ pub struct Written<'r> {
 
 /// All that is to be purged after an answer.
 pub fn purged_by(snapshot: &Snapshot, written: &Written<'_>) -> Vec<(Target, Mode)> {
-    let Written { method, target, status, headers } = *written;
+    let Written { method, is_read, target, status, headers } = *written;
     let class = MethodClass::of(method);
     if class.is_looked_up()
         || class == MethodClass::OtherSafe
@@ -49,7 +51,9 @@ pub fn purged_by(snapshot: &Snapshot, written: &Written<'_>) -> Vec<(Target, Mod
     }
     let mut purges = Vec::new();
     // RFC 9111 §4.4: the URI, and those of the same origin that the answer names.
-    for stale in invalidation::invalidated(class, &target, status, headers) {
+    let invalidated =
+        if is_read { Vec::new() } else { invalidation::invalidated(class, &target, status, headers) };
+    for stale in invalidated {
         let url = Url {
             scheme: stale.scheme.into(),
             authority: stale.authority.into(),
@@ -242,6 +246,7 @@ mod tests {
             headers.append(*name, http::HeaderValue::from_static(value));
         }
         let written = Written {
+            is_read: false,
             method: &method.parse().unwrap(),
             target: invalidation::Target { scheme: "http", authority: "a.example", path_and_query: path },
             status: StatusCode::from_u16(status).unwrap(),

@@ -101,6 +101,22 @@ pub enum Opened {
     Unknown,
 }
 
+/// These attributes of a session, as plugins read them: a text as it is, everything else as RFC 9651 writes it.
+pub fn attributes(opened: &Opened, names: &[Box<str>], now: Now) -> Vec<(String, String)> {
+    let Opened::Some(found) = opened else { return Vec::new() };
+    let live = found.1.live(millis(now)).filter(|(name, _)| names.iter().any(|wanted| **wanted == **name));
+    live.filter_map(|(name, value)| Some((name.to_owned(), protocol::text(value)?))).collect()
+}
+
+/// What an origin is told of a session, where it may know of these attributes and of nothing else.
+pub fn tell_some(opened: &Opened, names: &[Box<str>], now: Now) -> Option<(HeaderName, HeaderValue)> {
+    let Opened::Some(found) = opened else { return None };
+    let mut session = found.1.clone();
+    session.attributes.retain(|name, _| names.iter().any(|wanted| **wanted == **name));
+    let (_, data) = protocol::tell(&session, "", false, millis(now));
+    Some((DATA, HeaderValue::try_from(data?).ok()?))
+}
+
 /// What an origin's wish came to.
 #[derive(Debug)]
 pub enum Settled {

@@ -31,7 +31,7 @@ fn zeros_are_the_plainest_decision_of_each_hook() {
     let charges = Guest::of("rate-limit").load().unwrap().charge(0, &request).unwrap();
     assert!(charges.is_empty());
     let stored = Guest::of("storing").load().unwrap().on_response(0, &request, Some("x"), &response).unwrap();
-    assert_eq!(stored.store, StoreDecision::Default);
+    assert_eq!(stored, StoreDecision::Default);
     let purges = Guest::of("invalidation").load().unwrap().on_write(0, &request, None, &response).unwrap();
     assert!(purges.is_empty());
     // And each has its own hook alone.

@@ -177,6 +177,7 @@ pub(crate) fn request<'r>(path: &'r str, query: Option<&'r str>, headers: &'r He
         route: "r",
         headers,
         client_ip: None,
+        allowance: None,
         tls_sni: None,
         session: &[],
         content: None,

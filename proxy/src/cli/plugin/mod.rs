@@ -42,6 +42,24 @@ pub(super) enum Plugin {
         #[arg(default_value = ".")]
         directory: PathBuf,
     },
+    /// Show recorded requests to two versions of a plugin: which keys, lifetimes and purges change, and which requests would newly meet
+    ///
+    /// Ends with 1 where requests that shared nothing would share an answer.
+    #[cfg(feature = "plugins")]
+    Replay {
+        /// What `[record]` has written
+        log: PathBuf,
+        /// The component that serves
+        old: PathBuf,
+        /// The one that is to
+        new: PathBuf,
+        /// A TOML file with the plugin's configuration; without it, it has none
+        #[arg(long)]
+        config: Option<PathBuf>,
+        /// The configuration of the new one, if it is another
+        #[arg(long)]
+        new_config: Option<PathBuf>,
+    },
     /// Make a component of a plugin's sources: NAME.wasm beside them
     Build {
         /// The plugin's directory
@@ -69,6 +87,10 @@ pub(super) fn plugin(what: &Plugin, out: &mut impl Write) -> Result<(), Failed> 
         Plugin::Test { directory } => trying::test(directory, out),
         #[cfg(feature = "plugins")]
         Plugin::Bench { directory } => trying::bench(directory, out),
+        #[cfg(feature = "plugins")]
+        Plugin::Replay { log, old, new, config, new_config } => {
+            trying::replay(log, (old, new), (config.as_deref(), new_config.as_deref()), out)
+        }
     }
 }
 

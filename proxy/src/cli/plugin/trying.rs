@@ -4,6 +4,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use plugin_cases::record;
 use plugin_trial::{Trial, TrialError};
 
 use super::{Failed, with_causes};
@@ -84,6 +85,73 @@ pub(super) fn bench(directory: &Path, out: &mut impl Write) -> Result<(), Failed
     Ok(())
 }
 
+/// Shows recorded requests to two versions of a plugin.
+pub(super) fn replay(
+    log: &Path,
+    (old, new): (&Path, &Path),
+    (config, new_config): (Option<&Path>, Option<&Path>),
+    out: &mut impl Write,
+) -> Result<(), Failed> {
+    let mut requests = Vec::new();
+    let before = crate::recording::before(log);
+    for file in [before.as_path()].into_iter().filter(|file| file.exists()).chain([log]) {
+        let text = String::from_utf8_lossy(&read(file)?).into_owned();
+        for (number, line) in text.lines().enumerate() {
+            let recorded = record::parse(line, number + 1);
+            requests.push(recorded.map_err(|error| Failed::Text(format!("{}: {error}", file.display())))?);
+        }
+    }
+    let (old, new) = (read(old)?, read(new)?);
+    let old_config = configuration(config)?;
+    let new_config = configuration(new_config.or(config))?;
+    let (old, new) = (trial(&old)?, trial(&new)?);
+    let replayed = plugin_trial::replay(old.version(&old_config), new.version(&new_config), requests.iter())
+        .map_err(|error| failed(&TrialError::Load(error)))?;
+    for (what, (count, changes)) in
+        [("key", &replayed.keys), ("lifetime", &replayed.lifetimes), ("purge", &replayed.purges)]
+    {
+        for change in changes {
+            writeln!(out, "{what:<9} {}\n  old: {}\n  new: {}", change.request, change.old, change.new)?;
+        }
+        if *count > changes.len() {
+            writeln!(out, "{what:<9} and {} more", count - changes.len())?;
+        }
+    }
+    for met in &replayed.meet.1 {
+        writeln!(out, "MEET      {}\n          {}\n  both: {}", met.old, met.new, met.request)?;
+    }
+    writeln!(
+        out,
+        "{} requests: {} change their key, {} how they are stored, {} what they purge; {} would share what they did not, {} would not share what they did",
+        replayed.requests,
+        replayed.keys.0,
+        replayed.lifetimes.0,
+        replayed.purges.0,
+        replayed.meet.0,
+        replayed.part
+    )?;
+    if replayed.meet.0 > 0 {
+        return Err(Failed::Text(format!(
+            "{} would share an answer with requests that had another key",
+            replayed.meet.0
+        )));
+    }
+    Ok(())
+}
+
+fn trial(wasm: &[u8]) -> Result<Trial<'_>, Failed> {
+    Trial::new(wasm).map_err(|error| failed(&error))
+}
+
+/// A plugin's configuration as JSON.
+fn configuration(file: Option<&Path>) -> Result<String, Failed> {
+    let Some(file) = file else { return Ok("{}".to_owned()) };
+    let text = String::from_utf8_lossy(&read(file)?).into_owned();
+    let wrong = |error: &dyn std::fmt::Display| Failed::Text(format!("`{}`: {error}", file.display()));
+    let table: toml::Table = toml::from_str(&text).map_err(|error| wrong(&error))?;
+    serde_json::to_string(&table).map_err(|error| wrong(&error))
+}
+
 /// The component of a directory and its tests: the component has its name, or is the only one there.
 fn plugin_of(directory: &Path) -> Result<(Vec<u8>, String), Failed> {
     let tests = directory.join("tests.toml");
@@ -120,6 +188,6 @@ fn failed(error: &TrialError) -> Failed {
     let text = with_causes(error);
     Failed::Text(match error {
         TrialError::Load(load) => format!("{text}\n help: {}", load.help()),
-        TrialError::Tests(_) | TrialError::Host(_) => text,
+        TrialError::Tests(_) | TrialError::NoRequest | TrialError::Host(_) => text,
     })
 }

@@ -1,4 +1,4 @@
-//! `[model.NAME]` and `[data]`: what a write makes stale, and where things are kept on disk.
+//! `[model.NAME]`, `[data]` and `[record]`: what a write makes stale, and where things are kept on disk.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -6,9 +6,9 @@ use std::path::PathBuf;
 use http::Method;
 
 use super::{Resolver, many};
-use crate::config::decode::{At, Text};
+use crate::config::decode::{At, Table as _, Text};
 use crate::config::mistake::nearest;
-use crate::config::model::{Data, Model, WriteRule};
+use crate::config::model::{Data, Model, Record, WriteRule};
 use crate::config::schema;
 use crate::routes::path::PathPattern;
 
@@ -72,6 +72,35 @@ impl Resolver<'_> {
                 );
                 None
             }
+        }
+    }
+
+    pub(super) fn record(&self, record: &schema::Record) -> Record {
+        let path = record.path.value().cloned().unwrap_or_else(|| {
+            if record.path.is_absent() && record.is_clear() {
+                self.wrong_with_help(
+                    &record.span,
+                    "there is no file to record into",
+                    "add `path = \"requests.log\"`",
+                );
+            }
+            PathBuf::new()
+        });
+        let plain = many(&record.plain).filter(|at| {
+            let known = plugin_cases::record::Hider::knows(&at.value.value);
+            if !known {
+                self.wrong_with_help(
+                    &at.span,
+                    format!("`{}` is nothing that is recorded", at.value.shown),
+                    "there are \"header:NAME\", \"cookie:NAME\", \"query:NAME\", \"session:NAME\", \"client-ip\" and \"body\"",
+                );
+            }
+            known
+        });
+        Record {
+            path: self.folder.join(path),
+            size: record.size.value().map_or(64 << 20, |size| size.0),
+            plain: plain.map(|at| at.value.value.clone()).collect(),
         }
     }
 

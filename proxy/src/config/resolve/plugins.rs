@@ -54,6 +54,7 @@ impl Resolver<'_> {
             memory: self.size_usize(&limits.memory, 16 << 20, 1 << 16),
             state: self.size_usize(&limits.state, 8 << 20, 0),
             memo_entries: to_usize(&memo.entries, 16_384),
+            tests: plugin.tests.get().map(|at| self.readable(at)),
             memo_bytes: self.size_usize(&memo.bytes, 8 << 20, 0),
             on_failure: match plugin.on_failure.value() {
                 None | Some(schema::PluginFailure::Safe) => OnPluginFailure::default(),

@@ -9,7 +9,7 @@ use http::{HeaderName, HeaderValue, Method, StatusCode};
 
 use super::origins::{given_servers, looks_like_url, origin_name};
 use super::{Resolver, RouteLimits, many, named};
-use crate::config::decode::{At, Field, Table as _, Text};
+use crate::config::decode::{At, ByteSize, Field, OneOrMany, Table as _, Text};
 use crate::config::mistake::{Mistake, Span, nearest};
 use crate::config::model::{
     Action, Cache, CacheRules, FixedAnswer, HeaderEdits, Origin, OriginServer, Place as ConfigPlace, Rewrite,
@@ -23,6 +23,8 @@ use cache_semantics::glob::Glob;
 
 /// A file that is answered with lies in memory.
 const FILE_BYTES_MAX: u64 = 16 << 20;
+/// Content that is held for each request while something is decided by it.
+const BUFFERED_BYTES_MAX: u64 = 16 << 20;
 
 impl Resolver<'_> {
     pub(super) fn routes(
@@ -95,6 +97,7 @@ impl Resolver<'_> {
                 ("fallback", route.fallback.span()),
                 ("websocket", route.websocket.span()),
                 ("body_bytes", route.body_bytes.span()),
+                ("buffer_body", route.buffer_body.span()),
                 ("plugins", route.plugins.span()),
             ];
             let has_other_action = !route.redirect.is_absent() || !route.respond.is_absent();
@@ -119,6 +122,7 @@ impl Resolver<'_> {
             fallback: route.fallback.get().and_then(|at| self.fixed_answer(&at.value)),
             websocket: route.websocket.or(false),
             body_bytes: route.body_bytes.value().map(|size| size.0),
+            buffer_body: self.buffer_body(&route.buffer_body),
             limits: Vec::new(),
             plugins: Vec::new(),
             session: crate::session::spec::Use::Off,
@@ -513,8 +517,40 @@ impl Resolver<'_> {
             sort_query: table.sort_query.or(false),
             cookies: many(&table.cookies).filter_map(|at| self.cookie_name(at)).collect(),
             tags: many(&table.tags).filter_map(|at| self.tag(at, bound)).collect(),
-            methods: vec![Method::GET, Method::HEAD],
+            methods: self.cached_methods(&table.methods),
         })
+    }
+
+    /// Methods that are answered from the cache.
+    fn cached_methods(&self, field: &Field<OneOrMany<Text>>) -> Vec<Method> {
+        if field.is_absent() {
+            return vec![Method::GET, Method::HEAD];
+        }
+        let mut methods = Vec::new();
+        for at in many(field) {
+            match at.value.value.as_str() {
+                "GET" => methods.extend([Method::GET, Method::HEAD]),
+                "QUERY" | "POST" => methods.extend(Method::from_bytes(at.value.value.as_bytes())),
+                _ => self.wrong_with_help(
+                    &at.span,
+                    format!("`{}` is never answered from a cache", at.value.shown),
+                    "there are \"GET\" (and with it HEAD), \"QUERY\" and \"POST\"",
+                ),
+            }
+        }
+        methods
+    }
+
+    fn buffer_body(&self, field: &Field<ByteSize>) -> usize {
+        let Some(at) = field.get() else { return 64 << 10 };
+        if at.value.0 > BUFFERED_BYTES_MAX {
+            self.wrong_with_help(
+                &at.span,
+                "this is too much to be held for each request",
+                "at most 16MiB; what is longer is passed on as it comes",
+            );
+        }
+        usize::try_from(at.value.0.min(BUFFERED_BYTES_MAX)).unwrap_or_default()
     }
 
     pub(super) fn cookie_name(&self, at: &At<Text>) -> Option<String> {

@@ -3,69 +3,106 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use cache_semantics::Now;
 use http::{HeaderMap, HeaderName, HeaderValue};
-use plugin_host::{Content, Request};
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::TrialError;
+use crate::{Presented, split_request};
 
+/// The file is not understood.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct CaseError(String);
+
+/// A file of tests.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct File {
-    pub(crate) config: Option<Value>,
+pub struct File {
+    /// The configuration of all tests that have none of their own.
+    pub config: Option<Value>,
+    /// The tests.
     #[serde(default)]
-    pub(crate) test: Vec<Case>,
+    pub test: Vec<Case>,
 }
 
 /// A request, and what is expected of the plugin. The same words change a request: in `then`, `same_key_as` and `different_key_from`.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub(crate) struct Case {
-    pub(crate) name: Option<String>,
-    pub(crate) config: Option<Value>,
+pub struct Case {
+    /// Its name.
+    pub name: Option<String>,
+    /// The plugin's configuration in this test.
+    pub config: Option<Value>,
     // The request.
-    pub(crate) request: Option<String>,
-    pub(crate) headers: Option<BTreeMap<String, Value>>,
-    pub(crate) json: Option<Value>,
-    pub(crate) body: Option<String>,
-    pub(crate) session: Option<BTreeMap<String, String>>,
-    pub(crate) client: Option<String>,
-    pub(crate) sni: Option<String>,
-    pub(crate) route: Option<String>,
-    pub(crate) response: Option<Answer>,
-    pub(crate) after: Option<String>,
+    /// Method and target.
+    pub request: Option<String>,
+    /// Its fields.
+    pub headers: Option<BTreeMap<String, Value>>,
+    /// Its content, as JSON.
+    pub json: Option<Value>,
+    /// Its content, as text.
+    pub body: Option<String>,
+    /// Attributes of its session.
+    pub session: Option<BTreeMap<String, String>>,
+    /// The client's address.
+    pub client: Option<String>,
+    /// The name in TLS.
+    pub sni: Option<String>,
+    /// The route's name.
+    pub route: Option<String>,
+    /// What the origin answers.
+    pub response: Option<Answer>,
+    /// How much later than what came before.
+    pub after: Option<String>,
     // What is expected.
-    pub(crate) mode: Option<String>,
-    pub(crate) key: Option<String>,
-    pub(crate) variants: Option<Vec<String>>,
-    pub(crate) carry: Option<String>,
-    pub(crate) same_key_as: Option<Value>,
-    pub(crate) different_key_from: Option<Value>,
-    pub(crate) forwarded: Option<String>,
-    pub(crate) forwarded_cookies: Option<Vec<String>>,
-    pub(crate) remember: Option<String>,
-    pub(crate) store: Option<Value>,
-    pub(crate) set_session: Option<BTreeMap<String, Value>>,
-    pub(crate) purges: Option<Vec<String>>,
-    pub(crate) charges: Option<Vec<BTreeMap<String, Value>>>,
-    pub(crate) failed: Option<String>,
-    pub(crate) refused: Option<String>,
-    pub(crate) logged: Option<Vec<String>>,
-    pub(crate) counted: Option<BTreeMap<String, u64>>,
-    pub(crate) then: Vec<Case>,
+    /// Of the request hook.
+    pub mode: Option<String>,
+    /// Likewise.
+    pub key: Option<String>,
+    /// Likewise.
+    pub variants: Option<Vec<String>>,
+    /// Likewise.
+    pub carry: Option<String>,
+    /// Requests that share its key.
+    pub same_key_as: Option<Value>,
+    /// Requests that do not.
+    pub different_key_from: Option<Value>,
+    /// Path and query that the origin sees.
+    pub forwarded: Option<String>,
+    /// Names of the cookies that it sees.
+    pub forwarded_cookies: Option<Vec<String>>,
+    /// For how long the decision holds.
+    pub remember: Option<String>,
+    /// Of the response hook.
+    pub store: Option<Value>,
+    /// Of the invalidate hook.
+    pub purges: Option<Vec<String>>,
+    /// Of the rate hook.
+    pub charges: Option<Vec<BTreeMap<String, Value>>>,
+    /// A hook fails with this text.
+    pub failed: Option<String>,
+    /// The configuration is refused with this text.
+    pub refused: Option<String>,
+    /// Lines that the log has.
+    pub logged: Option<Vec<String>>,
+    /// What counters have.
+    pub counted: Option<BTreeMap<String, u64>>,
+    /// What comes later.
+    pub then: Vec<Case>,
 }
 
 /// What the origin answers.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Answer {
+pub struct Answer {
+    /// Its status.
     #[serde(default = "ok")]
-    pub(crate) status: u16,
+    pub status: u16,
+    /// Its fields.
     #[serde(default)]
-    pub(crate) headers: BTreeMap<String, Value>,
-    pub(crate) content_length: Option<u64>,
+    pub headers: BTreeMap<String, Value>,
+    /// How long its content is.
+    pub content_length: Option<u64>,
 }
 
 fn ok() -> u16 {
@@ -73,29 +110,15 @@ fn ok() -> u16 {
 }
 
 impl File {
-    pub(crate) fn parse(text: &str) -> Result<Self, TrialError> {
-        toml::from_str(text).map_err(|error| TrialError::Tests(error.to_string()))
+    /// Reads it.
+    pub fn parse(text: &str) -> Result<Self, CaseError> {
+        toml::from_str(text).map_err(|error| CaseError(error.to_string()))
     }
-}
-
-/// A request in parts that can be borrowed.
-pub(crate) struct Presented {
-    method: String,
-    scheme: String,
-    authority: String,
-    path: String,
-    query: Option<String>,
-    route: String,
-    headers: HeaderMap,
-    client: Option<std::net::IpAddr>,
-    sni: Option<String>,
-    session: Vec<(String, String)>,
-    content: Option<Content>,
 }
 
 impl Case {
     /// This request, with what another case names in place of its own; expected is what that case expects.
-    pub(crate) fn changed_by(&self, other: &Self) -> Self {
+    pub fn changed_by(&self, other: &Self) -> Self {
         let content = other.json.is_some() || other.body.is_some();
         Self {
             request: other.request.clone().or_else(|| self.request.clone()),
@@ -112,7 +135,7 @@ impl Case {
     }
 
     /// The requests that stand in `same_key_as` and the like: each a text, or a table of changes.
-    pub(crate) fn others(&self, said: &Value) -> Result<Vec<(String, Self)>, String> {
+    pub fn others(&self, said: &Value) -> Result<Vec<(String, Self)>, String> {
         let list = match said {
             Value::Array(list) => list.clone(),
             one => vec![one.clone()],
@@ -133,23 +156,10 @@ impl Case {
         list.into_iter().map(one).collect()
     }
 
-    pub(crate) fn presented(&self) -> Result<Presented, String> {
+    /// The request in parts.
+    pub fn presented(&self) -> Result<Presented, String> {
         let text = self.request.as_deref().ok_or("there is no `request`")?;
-        let (method, target) =
-            text.split_once(' ').ok_or_else(|| format!("`{text}` is not as in \"GET /path\""))?;
-        let (scheme, rest) = match target.split_once("://") {
-            Some((scheme, rest)) => (scheme, rest),
-            None => ("http", target),
-        };
-        let (authority, path) = match rest.find('/') {
-            Some(0) => ("localhost", rest),
-            Some(at) => rest.split_at(at),
-            None => (rest, "/"),
-        };
-        let (path, query) = match path.split_once('?') {
-            Some((path, query)) => (path, Some(query.to_owned())),
-            None => (path, None),
-        };
+        let (method, scheme, authority, path, query) = split_request(text)?;
         let bytes = match (&self.json, &self.body) {
             (Some(json), _) => Some(json.to_string().into_bytes()),
             (None, Some(body)) => Some(body.clone().into_bytes()),
@@ -161,39 +171,19 @@ impl Case {
             scheme: scheme.to_owned(),
             authority: authority.to_owned(),
             path: path.to_owned(),
-            query,
+            query: query.map(str::to_owned),
             route: self.route.clone().unwrap_or_else(|| "test".to_owned()),
             headers: headers(self.headers.as_ref())?,
             client: Some(client.parse().map_err(|_| format!("`{client}` is no address"))?),
             sni: self.sni.clone(),
             session: self.session.clone().unwrap_or_default().into_iter().collect(),
-            content: bytes.map(|bytes| Content::new(&bytes, true)),
+            content: bytes,
         })
     }
 }
 
-impl Presented {
-    pub(crate) fn ask<T>(&self, now: Now, with: impl FnOnce(&Request<'_>) -> T) -> T {
-        let session: Vec<(&str, &str)> =
-            self.session.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-        with(&Request {
-            method: &self.method,
-            scheme: &self.scheme,
-            authority: &self.authority,
-            path: &self.path,
-            query: self.query.as_deref(),
-            route: &self.route,
-            headers: &self.headers,
-            client_ip: self.client,
-            tls_sni: self.sni.as_deref(),
-            session: &session,
-            content: self.content.as_ref(),
-            now,
-        })
-    }
-}
-
-pub(crate) fn headers(said: Option<&BTreeMap<String, Value>>) -> Result<HeaderMap, String> {
+/// Fields as a test gives them: a text, or a list of texts.
+pub fn headers(said: Option<&BTreeMap<String, Value>>) -> Result<HeaderMap, String> {
     let mut headers = HeaderMap::new();
     for (name, value) in said.into_iter().flatten() {
         let field =
@@ -213,7 +203,7 @@ pub(crate) fn headers(said: Option<&BTreeMap<String, Value>>) -> Result<HeaderMa
 }
 
 /// `"250ms"`, `"10s"`, `"5m"`, `"1h"`, `"7d"`.
-pub(crate) fn duration(text: &str) -> Result<Duration, String> {
+pub fn duration(text: &str) -> Result<Duration, String> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = text.split_at(digits);
     let ms = match unit {
