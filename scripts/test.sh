@@ -15,6 +15,8 @@ need brotli brotli # the decoders that check what Weir compresses
 need zstd zstd
 need redis-server redis-server # the real thing: alone, with Sentinels, as a Cluster
 django_python                  # a real application that has sessions of its own
+# Debian keeps the server where no PATH leads.
+compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || need initdb postgresql
 weir_binary
 if cargo nextest --version >/dev/null 2>&1; then
     cargo nextest run --locked --cargo-profile ci --workspace --no-fail-fast "$@"

@@ -218,6 +218,14 @@ impl Control for Proxy {
         for (what, count) in snapshot.sessions.iter().flat_map(|sessions| sessions.counts()) {
             into.note(Reading::Sessions, &[("what", what)], count as f64);
         }
+        if let Some(durable) = snapshot.sessions.as_ref().and_then(|sessions| sessions.durable()) {
+            into.note(Reading::SessionsDurableUp, &[], f64::from(u8::from(durable.up)));
+            for (outcome, count) in durable.asked.into_iter().flatten() {
+                into.note(Reading::SessionsDurableCalls, &[("outcome", outcome)], count as f64);
+            }
+            into.note(Reading::SessionsOwed, &[], durable.owed as f64);
+            into.note(Reading::SessionsOwedForgotten, &[], durable.forgotten as f64);
+        }
         for (name, limiter) in &snapshot.limits {
             limit_readings(name, limiter, into);
         }

@@ -411,6 +411,14 @@ labels! {
         RecordsLost = "records_lost",
         /// What has happened to sessions; label `what`.
         Sessions = "sessions",
+        /// Whether the durable store of sessions can be asked: 1 or 0.
+        SessionsDurableUp = "sessions_durable_up",
+        /// What came of asking it, where it is a server; label `outcome`.
+        SessionsDurableCalls = "sessions_durable_calls",
+        /// Changes that Redis has taken and the durable store has not.
+        SessionsOwed = "sessions_owed",
+        /// Those for which there was no room.
+        SessionsOwedForgotten = "sessions_owed_forgotten",
         /// Own purges that the log has not taken.
         PurgesUnpublished = "purges_unpublished",
     }
@@ -447,6 +455,8 @@ impl Reading {
                 | Self::PluginCounter
                 | Self::RecordsLost
                 | Self::Sessions
+                | Self::SessionsDurableCalls
+                | Self::SessionsOwedForgotten
         )
     }
 
@@ -486,6 +496,16 @@ impl Reading {
             Self::StoreFailures => "Commits to disk that failed.",
             Self::StoreLookups => "What came of looking for stored responses on disk.",
             Self::Sessions => "What has happened to sessions.",
+            Self::SessionsDurableUp => "Whether the durable store of sessions can be asked.",
+            Self::SessionsDurableCalls => {
+                "What came of asking the durable store of sessions, where it is a server."
+            }
+            Self::SessionsOwed => {
+                "Changes of sessions that Redis has taken and the durable store has not yet."
+            }
+            Self::SessionsOwedForgotten => {
+                "Changes of sessions that the durable store will not get: it was away, and too many were remembered."
+            }
             Self::LimitDecisions => "What limits have decided, and in which way the decision was come to.",
             Self::LimitForgotten => "Keys that were forgotten although they had used something.",
             Self::LimitRequests => "Requests under way that a limit counts.",

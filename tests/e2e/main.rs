@@ -27,4 +27,5 @@ mod replicas;
 mod resources;
 mod routes;
 mod sessions;
+mod sessions_postgres;
 mod the_harness;

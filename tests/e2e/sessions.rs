@@ -8,7 +8,7 @@ use harness::wire::request_bytes;
 use harness::{Conn, Gate, Origin, RedisServer, Reply, Response, Weir, eventually};
 
 /// An application without session code: it says what the request asks it to say, and shows what it was told.
-fn application() -> Origin {
+pub(crate) fn application() -> Origin {
     application_that_waits(Gate::new())
 }
 
@@ -53,22 +53,22 @@ fn config(origin: &Origin, redis: &str, data: &str, session: &str) -> String {
 const PATIENT: &str = "redis_budget = \"10s\"";
 
 /// A browser: one cookie.
-struct Browser {
-    cookie: Option<String>,
+pub(crate) struct Browser {
+    pub(crate) cookie: Option<String>,
 }
 
 impl Browser {
-    fn new() -> Browser {
+    pub(crate) fn new() -> Browser {
         Browser { cookie: None }
     }
 
-    fn ask(&mut self, weir: &Weir, target: &str, fields: &[(&str, &str)]) -> Response {
+    pub(crate) fn ask(&mut self, weir: &Weir, target: &str, fields: &[(&str, &str)]) -> Response {
         let mut client = weir.client();
         client.send(self.request(target, fields));
         self.take(&mut client)
     }
 
-    fn request(&self, target: &str, fields: &[(&str, &str)]) -> Vec<u8> {
+    pub(crate) fn request(&self, target: &str, fields: &[(&str, &str)]) -> Vec<u8> {
         let cookie = self.cookie.as_ref().map(|value| format!("a=1; __Host-sid={value}"));
         let mut all = fields.to_vec();
         all.extend(cookie.as_ref().map(|cookie| ("Cookie", cookie.as_str())));
@@ -84,12 +84,12 @@ impl Browser {
         response
     }
 
-    fn set(&mut self, weir: &Weir, value: &str) -> Response {
+    pub(crate) fn set(&mut self, weir: &Weir, value: &str) -> Response {
         self.ask(weir, "/", &[("X-Set", value)])
     }
 
     /// What the application is told of its attributes.
-    fn data(&mut self, weir: &Weir) -> String {
+    pub(crate) fn data(&mut self, weir: &Weir) -> String {
         self.ask(weir, "/", &[]).text().split(" | ").nth(1).unwrap().to_owned()
     }
 }

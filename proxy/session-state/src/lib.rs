@@ -22,4 +22,4 @@ pub mod protocol;
 mod state;
 
 pub use codec::Damaged;
-pub use state::{Attribute, Clock, Lifetimes, MARKS_MS, Session, Standing, Version, version_at};
+pub use state::{Attribute, Clock, Declined, Lifetimes, MARKS_MS, Session, Standing, Version, version_at};

@@ -77,6 +77,15 @@ pub struct Lifetimes {
     pub touch_ms: u64,
 }
 
+/// Why a store does not take a change in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Declined {
+    /// The session has another version by now.
+    Conflict,
+    /// The session is over.
+    Over,
+}
+
 /// Whether a session can be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Standing {
@@ -155,6 +164,31 @@ impl Session {
             };
             ended_ms.saturating_add(MARKS_MS) > now_ms
         });
+    }
+
+    /// What a store that knows `known` holds after a change: the same for every store that reads, merges and writes.
+    /// `if_version`: only if that is the latest one.
+    pub fn taken_in(
+        known: Option<Self>,
+        change: &Self,
+        now_ms: u64,
+        if_version: Option<Version>,
+    ) -> Result<Self, Declined> {
+        if let Some(known) = &known {
+            if known.ended && !change.ended {
+                return Err(Declined::Over);
+            }
+            if if_version.is_some_and(|version| version != known.version()) {
+                return Err(Declined::Conflict);
+            }
+        }
+        // Nothing is saved for one whose end may be forgotten already.
+        if change.ends_ms <= now_ms {
+            return Err(Declined::Over);
+        }
+        let mut session = known.unwrap_or_default();
+        session.merge(change);
+        Ok(session)
     }
 
     /// The latest version of anything in it.
@@ -246,6 +280,28 @@ mod tests {
         for (name, _, stays) in cases {
             assert_eq!(session.attributes.contains_key(name), stays, "{name}");
         }
+    }
+
+    #[test]
+    fn what_a_store_takes_in() {
+        let session = Session::begin(1_000, &LIFETIMES);
+        let mut newer = session.clone();
+        newer.subject = Some((7, "ada".to_owned()));
+        let taken = |known: Option<&Session>, change: &Session, now_ms, if_version| {
+            Session::taken_in(known.cloned(), change, now_ms, if_version)
+        };
+        assert_eq!(taken(None, &session, 1_000, None), Ok(session.clone()));
+        assert_eq!(taken(None, &session, 1_000, Some(7)), Ok(session.clone()), "nothing to compare with");
+        assert_eq!(taken(Some(&session), &newer, 1_000, Some(0)), Ok(newer.clone()));
+        assert_eq!(taken(Some(&newer), &session, 1_000, Some(7)), Ok(newer.clone()), "older is no loss");
+        assert_eq!(taken(Some(&newer), &newer, 1_000, Some(6)), Err(Declined::Conflict));
+        assert_eq!(taken(Some(&newer.ending()), &newer, 1_000, None), Err(Declined::Over));
+        assert!(taken(Some(&newer), &newer.ending(), 1_000, None).is_ok_and(|session| session.ended));
+        assert_eq!(
+            taken(None, &session, session.ends_ms, None),
+            Err(Declined::Over),
+            "its end may be forgotten"
+        );
     }
 
     #[test]

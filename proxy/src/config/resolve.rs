@@ -177,7 +177,7 @@ impl Resolver<'_> {
         usize::try_from(self.size(field, default as u64, at_least)).unwrap_or(usize::MAX)
     }
 
-    fn path(&self, path: &Path) -> PathBuf {
+    pub(super) fn path(&self, path: &Path) -> PathBuf {
         self.folder.join(path)
     }
 

@@ -17,7 +17,7 @@ use super::cookies::{CookieRuleTable, VaultTable};
 use super::decode::{ByteSize, Lifetime, Named, OneOrMany, Secret, Share, Table, Text, Whole, table};
 use super::limits::{LimitTable, QueueTable, RateTable, RouteLimitTable, RouteLimitValue};
 use super::model::{Balance, LogFormat, LogLevel, OnRateFailure, OnRequestFailure, OriginProtocol, Override};
-use super::sessions::{CookieTable, SessionTable};
+use super::sessions::{CookieTable, PostgresTable, SessionTable};
 use crate::session::spec::Use;
 use crate::store::wire::Compression;
 
@@ -735,6 +735,7 @@ pub(super) fn tables() -> Vec<(&'static str, &'static [&'static str], &'static [
         of::<QueueTable>(),
         of::<RouteLimitTable>(),
         of::<SessionTable>(),
+        of::<PostgresTable>(),
         of::<CookieTable>(),
         of::<CookieRuleTable>(),
         of::<VaultTable>(),

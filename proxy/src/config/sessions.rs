@@ -1,17 +1,22 @@
 //! `[session]`, and a route's `session`: their shape in the file, and their checks.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderName;
 use session_state::Lifetimes;
 
-use super::decode::{ByteSize, Field, Lifetime, OneOrMany, Secret, Text, table, words};
+use super::decode::{
+    ByteSize, Decode, Field, Lifetime, Node, OneOrMany, Reader, Secret, Table as _, Text, Whole, table, words,
+};
+use super::mistake::Mistake;
 use super::model::{self, Redis};
-use super::resolve::{Resolver, is_prefix, many};
+use super::resolve::{Resolver, is_prefix, many, to_usize};
 use super::schema;
-use crate::session::spec::{Cookie, SameSite, Session, Use, Vault};
+use crate::session::postgres::url::{Place, PostgresUrl, PostgresUrlError};
+use crate::session::spec::{Cookie, Postgres, SameSite, Session, Use, Vault};
 
 table! {
     /// Sessions that Weir keeps for applications that keep none. Routes say `session = "read"` or `"write"`; what the origin is told and how it answers stands in
@@ -21,8 +26,11 @@ table! {
         redis: Text = "`sessions`, `main`, or the only one",
         /// What their keys in Redis begin with.
         prefix: Text = "\"weir-session\"",
-        /// `"both"`: in Redis and in `[data]`, so that they survive either. `"redis"`: lost with it. `"durable"`: in `[data]` only, on one machine.
+        /// `"both"`: in Redis and in the durable store, so that they survive either. `"redis"`: lost with it. `"durable"`: in the durable store only. That is
+        /// the folder of `[data]`, on one machine; with `[session.postgres]` it is that, for all machines.
         durability: Durability = "\"both\", as far as there are both",
+        /// The durable store of several machines.
+        postgres: PostgresTable = "none",
         /// The cookie that carries a session's name.
         cookie: CookieTable = "see below",
         /// So long a session lives without being used.
@@ -37,6 +45,55 @@ table! {
         value_bytes: ByteSize = "none: only what fits",
         /// Secrets that values are sealed with in the stores: the first seals, all open, so that keys can be changed. Without any, stores hold them in the open.
         keys: OneOrMany<Secret> = "none",
+    }
+}
+
+table! {
+    /// A PostgreSQL that holds sessions in place of `[data]`, for several machines. It makes its tables itself: `weir_session`, `weir_logout` and `weir_session_schema`. Weir must have been
+    /// built with `--features postgres`.
+    ///
+    /// ```toml
+    /// [session.postgres]
+    /// url = "${DATABASE_URL}"
+    /// ```
+    PostgresTable in "[session.postgres]" {
+        /// Where it is: `"postgres://user@host:5432/database"`, several hosts of which one takes writes as `"postgres://user@h1,h2/database"`, a socket as
+        /// `"postgres://user@/database?host=/run/postgresql"`. With TLS: `?sslmode=verify-full`.
+        url: PostgresAddress = "required",
+        /// The password, if it is not in the URL.
+        password: Secret = "that of the URL",
+        /// A file that holds the password and nothing else.
+        password_file: PathBuf = "none",
+        /// TLS, for `?sslmode=verify-full`.
+        tls: schema::RedisTls = "see below",
+        /// Connections, that all requests share.
+        connections: Whole<1, 64> = "4",
+        /// What a request may wait for it. After a few late answers in a row nothing is asked until it answers again.
+        budget: Lifetime = "\"250ms\"",
+        /// Looking up the name, TCP, TLS and logging in, together. No request ever waits for it.
+        connect_timeout: Lifetime = "\"5s\"",
+    }
+}
+
+/// The URL of a PostgreSQL.
+#[derive(Debug, Clone)]
+pub(super) struct PostgresAddress(PostgresUrl);
+
+impl Decode for PostgresAddress {
+    const EXPECTS: &'static str = "a URL, as \"postgres://weir@127.0.0.1/app\"";
+
+    fn decode(node: &Node<'_>, reader: &Reader<'_>) -> Option<Self> {
+        let text = reader.text(node, Self::EXPECTS)?;
+        // A password may stand in it, well written or not.
+        if text.value.contains(['@', '?']) {
+            reader.conceal(node.span());
+        }
+        let read = PostgresUrl::parse(&text.value);
+        let report = |error: &PostgresUrlError| {
+            let message = format!("this is not the URL of a PostgreSQL: {error}");
+            reader.report(Mistake::new(node.span(), message).help(error.help()));
+        };
+        read.inspect_err(report).map(Self).ok()
     }
 }
 
@@ -112,11 +169,16 @@ impl Resolver<'_> {
             }
         };
         let server = server.filter(|_| durability != Some(Durability::Durable));
-        let has_data = !file.data.is_absent();
+        let postgres = table.postgres.value().and_then(|table| self.postgres(table));
+        let has_data = !file.data.is_absent() || !table.postgres.is_absent();
         let span = table.durability.span().unwrap_or_else(|| table.span.clone());
         match durability {
             Some(Durability::Both | Durability::Durable) if !has_data => {
-                self.wrong_with_help(&span, "there is no durable store", "add `[data]` with its `path`");
+                self.wrong_with_help(
+                    &span,
+                    "there is no durable store",
+                    "add `[data]` with its `path`, or `[session.postgres]` with its `url`",
+                );
             }
             Some(Durability::Both | Durability::Redis) if redis.is_empty() => {
                 self.wrong_with_help(&span, "there is no Redis", "add `[redis.main]` with its `url`");
@@ -145,6 +207,7 @@ impl Resolver<'_> {
             redis: server,
             prefix,
             durable: has_data && durability != Some(Durability::Redis),
+            postgres: postgres.map(Arc::new),
             cookie,
             hold_ms: millis(vault.map_or(idle, |vault| vault.idle.max(idle))),
             lifetimes: Lifetimes {
@@ -156,6 +219,39 @@ impl Resolver<'_> {
             value_bytes: table.value_bytes.value().map_or(0, |size| size.0.min(VALUE_BYTES_MAX)),
             keys: many(&table.keys).map(|at| model::Secret(at.value.0.clone())).collect(),
         }))
+    }
+
+    fn postgres(&mut self, table: &PostgresTable) -> Option<Postgres> {
+        if cfg!(not(feature = "postgres")) {
+            let help = "build it with `cargo build --release --features postgres`";
+            self.wrong_with_help(&table.span, "this Weir was built without PostgreSQL", help);
+            return None;
+        }
+        if table.url.is_absent() && table.is_clear() {
+            let help = "add `url = \"postgres://weir@127.0.0.1/app\"`";
+            self.wrong_with_help(&table.span, "this PostgreSQL has no URL", help);
+        }
+        let default = schema::RedisTls::default();
+        let tls = self.store_tls(table.tls.value().unwrap_or(&default));
+        let at = table.url.get();
+        let in_url = at.and_then(|at| Some((at.value.0.password.clone()?, at.span.clone())));
+        let password = self.password(&table.password, &table.password_file, in_url);
+        let mut url = at?.value.0.clone();
+        url.password = password;
+        if let Place::Unix(folder, _) = &mut url.place {
+            *folder = self.path(folder.as_path());
+        }
+        if let (Some(span), false) = (table.tls.span(), url.tls) {
+            let help = "write `?sslmode=verify-full` in `url`";
+            self.wrong_with_help(&span, "this PostgreSQL is not spoken to by TLS", help);
+        }
+        Some(Postgres {
+            url,
+            tls,
+            connections: to_usize(&table.connections, 4),
+            budget: self.limit_duration(&table.budget, Duration::from_millis(250)),
+            connect_timeout: self.limit_duration(&table.connect_timeout, Duration::from_secs(5)),
+        })
     }
 
     fn session_cookie(&self, table: &CookieTable, absolute: Duration) -> Cookie {

@@ -74,6 +74,29 @@ pub(crate) fn system_roots() -> &'static RootCertStore {
     })
 }
 
+/// For a store that is spoken to by TLS: whom to trust, in place of the system's issuers where `ca` says so, and what to show.
+pub(crate) fn towards_store(
+    ca: Option<&Path>,
+    client: Option<&model::Certificate>,
+) -> Result<ClientConfig, OriginSetupError> {
+    let mut roots = RootCertStore::empty();
+    match ca {
+        Some(path) => drop(roots.add_parsable_certificates(certificates(path)?)),
+        None => roots = system_roots().clone(),
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("the ring provider has suites for TLS 1.2 and 1.3")
+        .with_root_certificates(roots);
+    match client {
+        None => Ok(builder.with_no_client_auth()),
+        Some(pair) => builder
+            .with_client_auth_cert(certificates(&pair.cert)?, private_key(&pair.key)?)
+            .map_err(|source| OriginSetupError::ClientCertificate { path: pair.cert.clone(), source }),
+    }
+}
+
 pub(crate) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, OriginSetupError> {
     let text = read(path)?;
     let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();

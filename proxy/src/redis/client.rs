@@ -20,14 +20,13 @@ use redis::{
     AsyncConnectionConfig, Client, ClientTlsConfig, ConnectionAddr, ConnectionInfo, ErrorKind,
     IntoConnectionInfo, ProtocolVersion, PushInfo, RedisConnectionInfo, TlsCertificates, Value,
 };
-use rustls::RootCertStore;
 use rustls::pki_types::ServerName;
 use tokio::sync::Notify;
 
 use super::error::RedisError;
 use super::url::HostPort;
 use crate::config::model;
-use crate::origin::{OriginSetupError, tls};
+use crate::origin::tls;
 
 /// Commands that may wait in a connection's queue to be written.
 const QUEUE_MAX: usize = 1024;
@@ -268,27 +267,8 @@ pub(super) fn tls(
     host: &str,
 ) -> Result<(Arc<rustls::ClientConfig>, ServerName<'static>), RedisError> {
     let failed = |detail: String| RedisError::Lost { detail };
-    let setup = |error: OriginSetupError| failed(error.to_string());
-    let mut roots = RootCertStore::empty();
-    match &spec.tls.ca {
-        // In place of the system's.
-        Some(path) => drop(roots.add_parsable_certificates(tls::certificates(path).map_err(setup)?)),
-        None => roots = tls::system_roots().clone(),
-    }
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|error| failed(error.to_string()))?
-        .with_root_certificates(roots);
-    let config = match &spec.tls.client {
-        None => builder.with_no_client_auth(),
-        Some(pair) => builder
-            .with_client_auth_cert(
-                tls::certificates(&pair.cert).map_err(setup)?,
-                tls::private_key(&pair.key).map_err(setup)?,
-            )
-            .map_err(|error| failed(error.to_string()))?,
-    };
+    let config = tls::towards_store(spec.tls.ca.as_deref(), spec.tls.client.as_ref())
+        .map_err(|error| failed(error.to_string()))?;
     let name = ServerName::try_from(host.to_owned()).map_err(|error| failed(error.to_string()))?;
     Ok((Arc::new(config), name))
 }

@@ -482,7 +482,7 @@ fn unix(tls: bool, rest: &str, query: Option<&str>) -> Result<RedisUrl, UrlError
     Ok(read)
 }
 
-fn servers(list: &str, port: u16) -> Result<Vec<HostPort>, UrlError> {
+pub(crate) fn servers(list: &str, port: u16) -> Result<Vec<HostPort>, UrlError> {
     let mut servers = Vec::new();
     for (position, text) in list.split(',').enumerate() {
         if position == SERVERS_MAX {
@@ -538,7 +538,7 @@ fn number(text: &str) -> Option<u32> {
 }
 
 /// Percent-decodes. `+` stays what it is.
-fn decoded(text: &str, part: &'static str) -> Result<String, UrlError> {
+pub(crate) fn decoded(text: &str, part: &'static str) -> Result<String, UrlError> {
     let wrong = || UrlError::Encoding { part };
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
@@ -594,7 +594,7 @@ impl fmt::Display for RedisUrl {
 }
 
 /// Percent-encodes what would not be read back as it is.
-fn encoded(text: &str) -> String {
+pub(crate) fn encoded(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for byte in text.bytes() {
         if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'~') {

@@ -1,47 +1,25 @@
-//! Sessions in SQLite: `sessions.db` in the folder of `[data]`, written by a thread of its own.
+//! The durable store, whichever it is: SQLite on this machine, or a PostgreSQL that several machines share.
 //!
-//! Whoever asks waits for the commit that has what it wrote; all who ask at the same time share one. A row that Redis has not taken is marked, until it has.
+//! Both read, merge and write, by the same rule ([`Session::taken_in`]); neither is ever told to hold a session as it is given.
 
-use std::path::Path;
+use std::sync::Arc;
 
-use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
 use session_state::Session;
-use tokio::sync::{mpsc, oneshot};
 
 use super::cookie::Handle;
+use super::disk::Disk;
+#[cfg(feature = "postgres")]
+use super::postgres::Postgres;
 use super::store::{Stored, Trouble, Written};
-use crate::durable::{Safety, StoreError, open};
 
-const SCHEMA: &str = "\
-CREATE TABLE IF NOT EXISTS session (
-  handle BLOB PRIMARY KEY, state BLOB NOT NULL, user BLOB, ends_ms INTEGER NOT NULL, unsent INTEGER NOT NULL
-);
-CREATE INDEX IF NOT EXISTS session_user ON session (user);
-CREATE INDEX IF NOT EXISTS session_ends ON session (ends_ms);
-CREATE INDEX IF NOT EXISTS session_unsent ON session (unsent) WHERE unsent = 1;
-CREATE TABLE IF NOT EXISTS logout (user BLOB PRIMARY KEY, version INTEGER NOT NULL, ends_ms INTEGER NOT NULL, unsent INTEGER NOT NULL);";
-
-/// Requests to the thread that may wait.
-const QUEUE_MAX: usize = 4_096;
-/// Requests in one commit.
-const COMMIT_MAX: usize = 256;
-/// Commits between two looks for what has ended.
-const SWEEP_EVERY: u64 = 1_024;
-
-/// The thread.
+/// The durable store.
 #[derive(Debug)]
-pub(super) struct Durable(mpsc::Sender<Ask>);
-
-/// What it is asked.
-#[derive(Debug)]
-enum Ask {
-    Read(Handle, oneshot::Sender<Answer>),
-    Merge(Handle, Box<Session>, Merging, oneshot::Sender<Answer>),
-    LogOut([u8; 32], u64, u64, bool, oneshot::Sender<Answer>),
-    LogOutOf([u8; 32], oneshot::Sender<Answer>),
-    List(Option<[u8; 32]>, u64, oneshot::Sender<Answer>),
-    Unsent(oneshot::Sender<Answer>),
-    Sent(Vec<(Handle, u64)>, Vec<[u8; 32]>),
+pub(super) enum Durable {
+    /// On this machine.
+    Disk(Disk),
+    /// Of all machines.
+    #[cfg(feature = "postgres")]
+    Postgres(Arc<Postgres>),
 }
 
 /// How a change is taken in.
@@ -55,53 +33,53 @@ pub(super) struct Merging {
     pub(super) user: Option<[u8; 32]>,
 }
 
-/// Sessions, and since when all of somebody's are over, that Redis has not taken.
-type Unsent = (Vec<(Handle, Session)>, Vec<([u8; 32], u64, u64)>);
+/// Sessions, each with the mark of what was read, and until which version all of somebody's are over and for how long that is remembered: what Redis has not taken.
+pub(super) type Unsent = (Vec<(Handle, Session, u64)>, Vec<([u8; 32], u64, u64)>);
+/// A session that Redis has now, as far as it was read with this mark.
+pub(super) type Sent = (Handle, u64);
+/// Somebody of whom Redis knows now until which version all sessions are over.
+pub(super) type ToldOf = ([u8; 32], u64);
 
-/// What it answers.
-#[derive(Debug)]
-enum Answer {
-    Session(Option<Session>),
-    Written(Written),
-    Version(u64),
-    List(Vec<(Handle, Session)>),
-    Unsent(Unsent),
+/// Sessions that are read at once to be sent.
+pub(super) const UNSENT_MAX: usize = 1_000;
+
+/// The same question to whichever it is.
+macro_rules! ask {
+    ($durable:expr, $store:ident => $ask:expr) => {
+        match $durable {
+            Durable::Disk($store) => $ask.await,
+            #[cfg(feature = "postgres")]
+            Durable::Postgres($store) => $ask.await,
+        }
+    };
 }
 
 impl Durable {
-    pub(super) fn open(folder: &Path) -> Result<Self, StoreError> {
-        let path = folder.join("sessions.db");
-        let (connection, aside) = open(&path, Safety::Normal, SCHEMA)?;
-        if let Some(aside) = &aside {
-            tracing::error!(path = %path.display(), moved_to = %aside.display(), "the sessions were damaged; a new file is begun");
-        }
-        let (ask, asked) = mpsc::channel(QUEUE_MAX);
-        std::thread::Builder::new()
-            .name("sessions".to_owned())
-            .spawn(move || run(connection, asked))
-            .map_err(|source| StoreError::Folder { path, source })?;
-        Ok(Self(ask))
+    /// Whether other proxies write there, too: then what one of them has not sent to Redis is for all to know.
+    pub(super) fn is_shared(&self) -> bool {
+        !matches!(self, Self::Disk(_))
     }
 
-    async fn ask<T>(
-        &self,
-        ask: impl FnOnce(oneshot::Sender<Answer>) -> Ask,
-        read: impl FnOnce(Answer) -> Option<T>,
-    ) -> Result<T, Trouble> {
-        let (tell, told) = oneshot::channel();
-        self.0.send(ask(tell)).await.map_err(|_| Trouble::Durable)?;
-        told.await.ok().and_then(read).ok_or(Trouble::Durable)
+    /// Whether it can be asked at the moment, as far as that is known.
+    pub(super) fn is_up(&self) -> bool {
+        match self {
+            Self::Disk(_) => true,
+            #[cfg(feature = "postgres")]
+            Self::Postgres(store) => store.is_up(),
+        }
+    }
+
+    /// What came of asking it, where it is a server.
+    pub(super) fn counts(&self) -> Option<[(&'static str, u64); 4]> {
+        match self {
+            Self::Disk(_) => None,
+            #[cfg(feature = "postgres")]
+            Self::Postgres(store) => Some(store.counts()),
+        }
     }
 
     pub(super) async fn read(&self, handle: Handle) -> Stored {
-        self.ask(
-            |tell| Ask::Read(handle, tell),
-            |answer| match answer {
-                Answer::Session(session) => Some(session),
-                _ => None,
-            },
-        )
-        .await
+        ask!(self, store => store.read(handle))
     }
 
     pub(super) async fn merge(
@@ -110,14 +88,7 @@ impl Durable {
         change: Session,
         how: Merging,
     ) -> Result<Written, Trouble> {
-        self.ask(
-            |tell| Ask::Merge(handle, Box::new(change), how, tell),
-            |answer| match answer {
-                Answer::Written(written) => Some(written),
-                _ => None,
-            },
-        )
-        .await
+        ask!(self, store => store.merge(handle, change, how))
     }
 
     pub(super) async fn log_out(
@@ -127,19 +98,12 @@ impl Durable {
         ends_ms: u64,
         unsent: bool,
     ) -> Result<(), Trouble> {
-        self.ask(|tell| Ask::LogOut(user, version, ends_ms, unsent, tell), |_| Some(())).await
+        ask!(self, store => store.log_out(user, version, ends_ms, unsent))
     }
 
     /// Until which version all sessions of somebody are over.
     pub(super) async fn logged_out(&self, user: [u8; 32]) -> Result<u64, Trouble> {
-        self.ask(
-            |tell| Ask::LogOutOf(user, tell),
-            |answer| match answer {
-                Answer::Version(version) => Some(version),
-                _ => None,
-            },
-        )
-        .await
+        ask!(self, store => store.logged_out(user))
     }
 
     pub(super) async fn list(
@@ -147,165 +111,16 @@ impl Durable {
         user: Option<[u8; 32]>,
         max: u64,
     ) -> Result<Vec<(Handle, Session)>, Trouble> {
-        self.ask(
-            |tell| Ask::List(user, max, tell),
-            |answer| match answer {
-                Answer::List(list) => Some(list),
-                _ => None,
-            },
-        )
-        .await
+        ask!(self, store => store.list(user, max))
     }
 
-    /// What Redis has not taken.
+    /// What Redis has not taken, [`UNSENT_MAX`] sessions at most.
     pub(super) async fn unsent(&self) -> Result<Unsent, Trouble> {
-        self.ask(Ask::Unsent, |answer| match answer {
-            Answer::Unsent(unsent) => Some(unsent),
-            _ => None,
-        })
-        .await
+        ask!(self, store => store.unsent())
     }
 
-    /// Redis has these, in these versions.
-    pub(super) async fn sent(&self, sessions: Vec<(Handle, u64)>, logouts: Vec<[u8; 32]>) {
-        let _ = self.0.send(Ask::Sent(sessions, logouts)).await;
+    /// Redis has these now, unless they have changed since they were read.
+    pub(super) async fn sent(&self, sessions: Vec<Sent>, logouts: Vec<ToldOf>) {
+        ask!(self, store => store.sent(sessions, logouts))
     }
-}
-
-fn run(mut connection: Connection, mut asked: mpsc::Receiver<Ask>) {
-    let mut commits = 0;
-    while let Some(first) = asked.blocking_recv() {
-        let mut all = vec![first];
-        while let (true, Ok(more)) = (all.len() < COMMIT_MAX, asked.try_recv()) {
-            all.push(more);
-        }
-        // Whoever asked hears of a failure by not being answered.
-        let mut answers = Vec::with_capacity(all.len());
-        let done = connection.transaction().and_then(|transaction| {
-            for ask in all {
-                serve(&transaction, ask, &mut answers)?;
-            }
-            commits += 1;
-            transaction.commit()
-        });
-        match done {
-            Ok(()) => {
-                for (tell, answer) in answers {
-                    let _ = tell.send(answer);
-                }
-            }
-            Err(error) => tracing::error!(%error, "sessions are not written to disk"),
-        }
-        if commits % SWEEP_EVERY == SWEEP_EVERY - 1 {
-            commits += 1;
-            let sweep =
-                "DELETE FROM session WHERE ends_ms < CAST(strftime('%s', 'now') AS INTEGER) * 1000 - 60000";
-            if let Err(error) = connection.execute(sweep, []) {
-                tracing::debug!(%error, "sessions that have ended stay for now");
-            }
-        }
-    }
-}
-
-type Answers = Vec<(oneshot::Sender<Answer>, Answer)>;
-
-fn serve(store: &Transaction<'_>, ask: Ask, answers: &mut Answers) -> Result<(), rusqlite::Error> {
-    match ask {
-        Ask::Read(handle, tell) => answers.push((tell, Answer::Session(read(store, &handle)?))),
-        Ask::Merge(handle, change, how, tell) => {
-            let written = merge(store, &handle, &change, how)?;
-            answers.push((tell, Answer::Written(written)));
-        }
-        Ask::LogOut(user, version, ends_ms, unsent, tell) => {
-            store.prepare_cached(
-                "INSERT INTO logout VALUES (?1, ?2, ?3, ?4) ON CONFLICT (user) DO UPDATE SET
-                 version = max(version, excluded.version), ends_ms = max(ends_ms, excluded.ends_ms), unsent = max(unsent, excluded.unsent)",
-            )?
-            .execute(params![user, signed(version), signed(ends_ms), unsent])?;
-            answers.push((tell, Answer::Version(version)));
-        }
-        Ask::LogOutOf(user, tell) => {
-            let mut query = store.prepare_cached("SELECT version FROM logout WHERE user = ?1")?;
-            let version: Option<i64> = query.query_row([user], |row| row.get(0)).optional()?;
-            answers.push((tell, Answer::Version(version.map_or(0, i64::unsigned_abs))));
-        }
-        Ask::List(user, max, tell) => {
-            let mut query = store.prepare_cached(
-                "SELECT handle, state FROM session WHERE ?1 IS NULL OR user = ?1 ORDER BY ends_ms DESC LIMIT ?2",
-            )?;
-            let rows = query.query_map(params![user, signed(max)], row)?;
-            let list = rows.collect::<Result<Vec<_>, _>>()?;
-            answers.push((tell, Answer::List(list.into_iter().flatten().collect())));
-        }
-        Ask::Unsent(tell) => {
-            let mut query =
-                store.prepare_cached("SELECT handle, state FROM session WHERE unsent = 1 LIMIT 1000")?;
-            let sessions = query.query_map([], row)?.collect::<Result<Vec<_>, _>>()?;
-            let mut query =
-                store.prepare_cached("SELECT user, version, ends_ms FROM logout WHERE unsent = 1")?;
-            let logout = |row: &rusqlite::Row<'_>| {
-                let (version, ends_ms): (i64, i64) = (row.get(1)?, row.get(2)?);
-                Ok((row.get(0)?, version.unsigned_abs(), ends_ms.unsigned_abs()))
-            };
-            let logouts = query.query_map([], logout)?.collect::<Result<Vec<_>, _>>()?;
-            answers.push((tell, Answer::Unsent((sessions.into_iter().flatten().collect(), logouts))));
-        }
-        Ask::Sent(sessions, logouts) => {
-            for (handle, version) in sessions {
-                // Unless it has changed meanwhile.
-                if read(store, &handle)?.is_some_and(|session| session.version() == version) {
-                    store.execute("UPDATE session SET unsent = 0 WHERE handle = ?1", [handle.0])?;
-                }
-            }
-            for user in logouts {
-                store.execute("UPDATE logout SET unsent = 0 WHERE user = ?1", [user])?;
-            }
-        }
-    }
-    Ok(())
-}
-
-fn row(row: &rusqlite::Row<'_>) -> Result<Option<(Handle, Session)>, rusqlite::Error> {
-    let (handle, state): ([u8; 32], Vec<u8>) = (row.get(0)?, row.get(1)?);
-    Ok(Session::decode(&state).ok().map(|session| (Handle(handle), session)))
-}
-
-fn read(store: &Transaction<'_>, handle: &Handle) -> Result<Option<Session>, rusqlite::Error> {
-    let mut query = store.prepare_cached("SELECT state FROM session WHERE handle = ?1")?;
-    let state: Option<Vec<u8>> = query.query_row([handle.0], |row| row.get(0)).optional()?;
-    Ok(state.and_then(|state| Session::decode(&state).ok()))
-}
-
-fn merge(
-    store: &Transaction<'_>,
-    handle: &Handle,
-    change: &Session,
-    how: Merging,
-) -> Result<Written, rusqlite::Error> {
-    let known = read(store, handle)?;
-    if let Some(known) = &known {
-        if known.ended && !change.ended {
-            return Ok(Written::Over);
-        }
-        if how.if_version.is_some_and(|version| version != known.version()) {
-            return Ok(Written::Conflict);
-        }
-    }
-    // Nothing is saved for one whose end may be forgotten already.
-    if change.ends_ms <= how.now_ms {
-        return Ok(Written::Over);
-    }
-    let mut session = known.unwrap_or_default();
-    session.merge(change);
-    store
-        .prepare_cached(
-            "INSERT INTO session VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT (handle) DO UPDATE SET
-             state = excluded.state, user = coalesce(excluded.user, user), ends_ms = excluded.ends_ms, unsent = max(unsent, excluded.unsent)",
-        )?
-        .execute(params![handle.0, session.encode(), how.user, signed(session.ends_ms), how.unsent])?;
-    Ok(if session.ended { Written::Over } else { Written::Done(session) })
-}
-
-fn signed(number: u64) -> i64 {
-    i64::try_from(number).unwrap_or(i64::MAX)
 }

@@ -1,18 +1,21 @@
 //! Sessions for applications that keep none: the proxy holds them, the application speaks of them in header fields.
 //!
 //! ```text
-//!  cookie ──→ handle (SHA-256) ──→ stores: Redis, else SQLite ──→ is it over? idle, absolute, logged out ──→ Session-Info, Session-Data ──→ origin
+//!  cookie ──→ handle (SHA-256) ──→ stores: Redis, else the durable one ──→ is it over? idle, absolute, logged out ──→ Session-Info, Session-Data ──→ origin
 //!  client ←── Set-Cookie ←── both stores, one merge each ←── Session-Set, Session-Unset, Session-Control ←──────────────────────────────────┘
 //! ```
 //!
 //! `vault.rs` keeps the cookies of applications that have sessions of their own, in the same stores.
 //!
-//! What a session is and how copies of it become one is in the crate `session-state`. `cookie.rs`: its name; `store.rs`: both stores together; `redis.rs`, `durable.rs`: each; `seal.rs`:
+//! What a session is and how copies of it become one is in the crate `session-state`. `cookie.rs`: its name; `store.rs`: both stores together; `redis.rs`, `durable.rs` (`disk.rs` or `postgres/`): each; `seal.rs`:
 //! values as stores see them. Nothing that depends on a session is stored in a shared cache: a request that carries one is not looked up, and a route that writes sessions does not cache.
 
 pub mod cookie;
+mod disk;
 mod durable;
 pub mod mac;
+mod owed;
+pub mod postgres;
 mod redis;
 mod seal;
 pub mod spec;
@@ -34,6 +37,7 @@ use tokio::runtime::Handle as Runtime;
 use tokio::task::AbortHandle;
 
 use self::cookie::Handle;
+use self::disk::Disk;
 use self::durable::Durable;
 use self::redis::InRedis;
 use self::seal::Keys;
@@ -149,6 +153,19 @@ pub struct Shown {
     pub attributes: Vec<(String, usize)>,
 }
 
+/// How the durable store is.
+#[derive(Debug)]
+pub struct DurableState {
+    /// Whether it can be asked, as far as that is known.
+    pub up: bool,
+    /// Changes that Redis has taken and it has not, as many as are remembered.
+    pub owed: usize,
+    /// Those for which there was no room.
+    pub forgotten: u64,
+    /// What came of asking it, where it is a server.
+    pub asked: Option<[(&'static str, u64); 4]>,
+}
+
 fn millis(now: Now) -> u64 {
     let since = now.wall.duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
@@ -168,18 +185,12 @@ impl Sessions {
         background: &Runtime,
     ) -> Arc<Self> {
         let in_redis = redis.map(|redis| InRedis::new(redis, spec.prefix.clone(), spec.budget, spec.hold_ms));
-        let durable = folder.filter(|_| spec.durable).and_then(|folder| {
-            let report = |error: &crate::durable::StoreError| {
-                let cause = std::error::Error::source(error).map(ToString::to_string);
-                tracing::error!(%error, cause, "sessions do not outlive Redis: the durable store cannot be opened");
-            };
-            Durable::open(folder).inspect_err(report).ok().map(Arc::new)
-        });
-        let stores = Arc::new(Stores::new(in_redis, durable));
+        let durable = durable_store(&spec, folder, clock, background);
+        let stores = Arc::new(Stores::new(in_redis, durable.map(Arc::new)));
         let task = stores
             .redis
             .is_some()
-            .then(|| background.spawn(keep_sending(stores.clone(), clock.clone())).abort_handle());
+            .then(|| background.spawn(keep_both_up_to_date(stores.clone(), clock.clone())).abort_handle());
         let keys = Keys::new(&spec.keys);
         let tokens = if spec.value_bytes > 0 { values::Tokens::new() } else { None };
         Arc::new(Self {
@@ -537,6 +548,12 @@ impl Sessions {
         self.log_out(user, millis(now)).await.map_err(|error| error.to_string())
     }
 
+    /// How the durable store is, where there is one.
+    pub fn durable(&self) -> Option<DurableState> {
+        let (up, owed, forgotten) = self.stores.durable_state()?;
+        Some(DurableState { up, owed, forgotten, asked: self.stores.durable_counts() })
+    }
+
     /// What has happened so far.
     pub fn counts(&self) -> impl Iterator<Item = (&'static str, u64)> {
         let counted = &self.counted;
@@ -573,6 +590,37 @@ fn text_of(bytes: &[u8]) -> String {
 fn base64_of(text: &str) -> Option<Vec<u8>> {
     use base64::Engine as _;
     base64::engine::general_purpose::STANDARD.decode(text.strip_prefix(SEALED)?).ok()
+}
+
+/// PostgreSQL, where one is configured; else the folder.
+fn durable_store(
+    spec: &spec::Session,
+    folder: Option<&Path>,
+    clock: &Arc<dyn Clock>,
+    background: &Runtime,
+) -> Option<Durable> {
+    #[cfg(feature = "postgres")]
+    if let Some(spec) = spec.postgres.as_ref().filter(|_| spec.durable) {
+        return Some(Durable::Postgres(postgres::Postgres::start(spec.clone(), clock.clone(), background)));
+    }
+    #[cfg(not(feature = "postgres"))]
+    let _ = (clock, background);
+    let report = |error: &crate::durable::StoreError| {
+        let cause = std::error::Error::source(error).map(ToString::to_string);
+        tracing::error!(%error, cause, "sessions do not outlive Redis: the durable store cannot be opened");
+    };
+    Disk::open(folder.filter(|_| spec.durable)?).inspect_err(report).ok().map(Durable::Disk)
+}
+
+/// What each store has not taken is handed over when it is back.
+async fn keep_both_up_to_date(stores: Arc<Stores>, clock: Arc<dyn Clock>) {
+    let paying = async {
+        loop {
+            tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+            stores.pay(millis(clock.now())).await;
+        }
+    };
+    tokio::join!(keep_sending(stores.clone(), clock.clone()), paying);
 }
 
 /// As soon as Redis is there, it is sent what it has not taken; again, if it did not take all.

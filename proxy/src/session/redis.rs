@@ -97,8 +97,8 @@ impl InRedis {
         Self { redis, prefix, budget, idle_ms, merge, read, log_out, logged_out, note, list }
     }
 
-    /// The number of the connection that is asked at the moment.
-    pub(super) fn link_number(&self) -> Option<u64> {
+    /// The number of the connection that there is.
+    pub(super) fn connection(&self) -> Option<u64> {
         self.redis.link().ok().map(|link| link.number())
     }
 

@@ -7,7 +7,8 @@ use cache_semantics::glob::Glob;
 pub use cookie_jar::SameSite;
 use session_state::Lifetimes;
 
-use crate::config::model::Secret;
+use super::postgres::url::PostgresUrl;
+use crate::config::model::{RedisTls, Secret};
 
 /// `[session]`
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,6 +19,8 @@ pub struct Session {
     pub prefix: Arc<str>,
     /// Whether they are held in the durable store, too.
     pub durable: bool,
+    /// The durable store, where it is not the folder of `[data]`.
+    pub postgres: Option<Arc<Postgres>>,
     /// The cookie.
     pub cookie: Cookie,
     /// How long they live.
@@ -30,6 +33,21 @@ pub struct Session {
     pub value_bytes: u64,
     /// Keys that values are sealed with: the first seals, all open.
     pub keys: Vec<Secret>,
+}
+
+/// `[session.postgres]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Postgres {
+    /// Where it is.
+    pub url: PostgresUrl,
+    /// Whom to trust, and what to show.
+    pub tls: RedisTls,
+    /// Connections.
+    pub connections: usize,
+    /// What a request waits for it.
+    pub budget: Duration,
+    /// The longest that dialling takes.
+    pub connect_timeout: Duration,
 }
 
 /// The cookie that carries a session's name.

@@ -1,16 +1,20 @@
-//! Sessions in both stores: Redis, which all proxies share, and SQLite, which outlives everything.
+//! Sessions in both stores: Redis, which all proxies share, and the durable one, which outlives everything: SQLite on this machine, or a PostgreSQL that all machines share.
 //!
-//! A change goes to both, in the same words, and each merges it: neither is ever overwritten with what the other has. What Redis has not taken is marked and sent later;
-//! until it has all of it, reads ask both. Trouble is no answer: only a store that says so makes a session be over.
+//! A change goes to both, in the same words, and each merges it: neither is ever overwritten with what the other has. What Redis has not taken is marked in the durable store and sent later;
+//! until it has all of it, reads ask both. What the durable store has not taken is kept in memory (`owed.rs`) and handed over later. Trouble is no answer: only a store that says so makes a session
+//! be over.
+//!
+//! With a PostgreSQL, the marks of other proxies count too: after each new connection to Redis, and once a second, it is asked whether anything is marked. Until that is known, reads ask both.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use quick_cache::sync::Cache;
-use session_state::Session;
+use session_state::{Declined, Session};
 
 use super::cookie::Handle;
-use super::durable::{Durable, Merging};
+use super::durable::{Durable, Merging, UNSENT_MAX};
+use super::owed::Owed;
 use super::redis::InRedis;
 
 /// What a store has of a session.
@@ -27,13 +31,22 @@ pub(super) enum Written {
     Over,
 }
 
+impl From<Declined> for Written {
+    fn from(declined: Declined) -> Self {
+        match declined {
+            Declined::Conflict => Self::Conflict,
+            Declined::Over => Self::Over,
+        }
+    }
+}
+
 /// A store that cannot be asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Trouble {
     /// Redis.
     #[error("Redis does not answer")]
     Redis,
-    /// The disk.
+    /// The disk, or PostgreSQL.
     #[error("the durable store does not answer")]
     Durable,
 }
@@ -46,6 +59,9 @@ pub(super) struct Stores {
     /// How often something was marked that Redis has not taken, and up to which mark it was sent.
     marks: AtomicU64,
     sent: AtomicU64,
+    /// The number of the connection to Redis over which it has got all that was marked.
+    settled: AtomicU64,
+    owed: Owed,
     /// Sessions of which both stores were compared, by the connection to Redis over which that was done. A Redis that comes back may have read an old file, in which sessions live that were ended since.
     compared: Cache<Handle, u64>,
 }
@@ -57,12 +73,20 @@ impl Stores {
     pub(super) fn new(redis: Option<InRedis>, durable: Option<Arc<Durable>>) -> Self {
         // What an earlier process has left is not known before it was looked for.
         let marks = AtomicU64::new(u64::from(redis.is_some() && durable.is_some()));
-        Self { redis, durable, marks, sent: AtomicU64::new(0), compared: Cache::new(COMPARED_MAX) }
+        Self {
+            redis,
+            durable,
+            marks,
+            sent: AtomicU64::new(0),
+            settled: AtomicU64::new(0),
+            owed: Owed::default(),
+            compared: Cache::new(COMPARED_MAX),
+        }
     }
 
     /// What there is of a session; `Ok(None)`: nothing, and that is sure.
     pub(super) async fn read(&self, handle: Handle, now_ms: u64) -> Stored {
-        let link = self.redis.as_ref().and_then(InRedis::link_number);
+        let link = self.redis.as_ref().and_then(InRedis::connection);
         let first = match &self.redis {
             Some(redis) => redis.read(&handle).await,
             None => Err(Trouble::Redis),
@@ -72,7 +96,13 @@ impl Stores {
         if matches!(first, Ok(Some(_))) && is_compared && !self.has_unsent() {
             return first;
         }
-        let second = durable.read(handle).await;
+        let second = durable.read(handle).await.map(|found| match (found, self.owed.of(&handle)) {
+            (Some(mut session), Some(owed)) => {
+                session.merge(&owed);
+                Some(session)
+            }
+            (found, owed) => found.or(owed),
+        });
         let both_say = second.is_ok();
         let found = match (first.clone(), second) {
             (Ok(Some(mut session)), Ok(Some(other))) => {
@@ -80,8 +110,10 @@ impl Stores {
                 session
             }
             (Ok(Some(session)), _) | (_, Ok(Some(session))) => session,
+            // Another machine's session may lie in Redis alone: this disk's word is not enough.
+            (Err(trouble), Ok(None)) if self.redis.is_some() && !durable.is_shared() => return Err(trouble),
             (_, Ok(None)) => return Ok(None),
-            // Redis has forgotten, and the disk cannot be asked.
+            // Redis has forgotten, and the durable store cannot be asked.
             (_, Err(trouble)) => return Err(trouble),
         };
         // Redis learns what it has forgotten, by the same merge: what is newer there stays.
@@ -114,14 +146,14 @@ impl Stores {
         }
         let unsent = self.redis.is_some() && first.is_err();
         self.mark(unsent);
-        // The disk takes all that Redis has now: other proxies may have written what never came by here.
+        // The durable store takes all that Redis has now: other proxies may have written what never came by here.
         let mut whole = change.clone();
         if let Ok(Written::Done(session)) = &first {
             whole.merge(session);
         }
-        // Where Redis has compared the version, the disk only follows.
+        // Where Redis has compared the version, the durable store only follows.
         let if_version = if first.is_ok() { None } else { if_version };
-        let second = durable.merge(handle, whole, Merging { now_ms, if_version, unsent, user }).await;
+        let second = durable.merge(handle, whole.clone(), Merging { now_ms, if_version, unsent, user }).await;
         // Once more: whoever sends may have looked between the first mark and the row.
         self.mark(unsent);
         match (first, second) {
@@ -137,10 +169,16 @@ impl Stores {
                 let _ = durable.merge(handle, change.ending(), how).await;
                 Ok(Written::Over)
             }
-            // Redis may have been emptied, so that the disk has more.
+            // Redis may have been emptied, so that the durable store has more.
             (Ok(Written::Done(mut session)), Ok(Written::Done(other))) => {
                 session.merge(&other);
                 Ok(Written::Done(session))
+            }
+            // What only Redis has taken is handed over later.
+            (Ok(written), Err(_)) => {
+                let change = if written == Written::Over { change.ending() } else { whole };
+                self.owed.note(handle, change, user);
+                Ok(written)
             }
             (Err(_), second) => second,
             (first, _) => first,
@@ -154,37 +192,93 @@ impl Stores {
     }
 
     fn has_unsent(&self) -> bool {
-        self.marks.load(Ordering::Acquire) != self.sent.load(Ordering::Acquire)
+        self.marks.load(Ordering::Acquire) != self.sent.load(Ordering::Acquire) || !self.is_settled()
+    }
+
+    /// Whether nothing of others is left to be sent over the connection that there is now.
+    fn is_settled(&self) -> bool {
+        let (Some(redis), Some(durable)) = (&self.redis, &self.durable) else { return true };
+        !durable.is_shared() || redis.connection() == Some(self.settled.load(Ordering::Acquire))
+    }
+
+    /// Hands over what the durable store has not taken.
+    pub(super) async fn pay(&self, now_ms: u64) {
+        let Some(durable) = self.durable.as_ref().filter(|durable| durable.is_up()) else { return };
+        while self.owed.len() > 0 {
+            let (sessions, users) = self.owed.take(UNSENT_MAX);
+            let mut refused = false;
+            for (handle, (change, user)) in sessions {
+                let how = Merging { now_ms, if_version: None, unsent: false, user };
+                if refused || durable.merge(handle, change.clone(), how).await.is_err() {
+                    refused = true;
+                    self.owed.note(handle, change, user);
+                }
+            }
+            for (user, (version, ends_ms)) in users {
+                if refused || durable.log_out(user, version, ends_ms, false).await.is_err() {
+                    refused = true;
+                    self.owed.note_user(user, version, ends_ms);
+                }
+            }
+            if refused {
+                return;
+            }
+        }
+    }
+
+    /// Whether the durable store can be asked, as far as that is known; what it has not taken; and what was forgotten of that.
+    pub(super) fn durable_state(&self) -> Option<(bool, usize, u64)> {
+        let durable = self.durable.as_ref()?;
+        Some((durable.is_up(), self.owed.len(), self.owed.forgotten()))
+    }
+
+    /// What came of asking the durable store, where it is a server.
+    pub(super) fn durable_counts(&self) -> Option<[(&'static str, u64); 4]> {
+        self.durable.as_ref()?.counts()
     }
 
     /// Sends Redis what it has not taken. True: it has all.
     pub(super) async fn send(&self, now_ms: u64) -> bool {
         let (Some(redis), Some(durable)) = (&self.redis, &self.durable) else { return true };
-        if !self.has_unsent() {
+        if !self.has_unsent() && !durable.is_shared() {
             return true;
         }
-        let upto = self.marks.load(Ordering::Acquire);
-        let Ok((sessions, logouts)) = durable.unsent().await else { return false };
-        let (mut sent, mut told, mut all) = (Vec::new(), Vec::new(), true);
-        for (handle, session) in sessions {
-            let version = session.version();
-            match redis.merge(&handle, &session, now_ms, None).await {
-                Ok(_) => sent.push((handle, version)),
-                Err(_) => all = false,
+        let connection = redis.connection();
+        let mut upto = self.marks.load(Ordering::Acquire);
+        loop {
+            let Ok((sessions, logouts)) = durable.unsent().await else { return false };
+            let is_last = sessions.len() < UNSENT_MAX;
+            if durable.is_shared() && !(sessions.is_empty() && logouts.is_empty()) {
+                // Another proxy's: until it is sent, reads ask both.
+                self.mark(true);
+                upto = self.marks.load(Ordering::Acquire);
+            }
+            let (mut sent, mut told, mut all) = (Vec::new(), Vec::new(), true);
+            for (handle, session, mark) in sessions {
+                match redis.merge(&handle, &session, now_ms, None).await {
+                    Ok(_) => sent.push((handle, mark)),
+                    Err(_) => all = false,
+                }
+            }
+            for (user, version, ends_ms) in logouts {
+                match redis.log_out(&user, version, ends_ms).await {
+                    Ok(()) => told.push((user, version)),
+                    Err(_) => all = false,
+                }
+            }
+            if all && is_last {
+                self.sent.store(upto, Ordering::Release);
+                if let Some(connection) = connection {
+                    self.settled.store(connection, Ordering::Release);
+                }
+            }
+            if !(sent.is_empty() && told.is_empty()) {
+                durable.sent(sent, told).await;
+            }
+            if !all || is_last {
+                return all;
             }
         }
-        for (user, version, ends_ms) in logouts {
-            match redis.log_out(&user, version, ends_ms).await {
-                Ok(()) => told.push(user),
-                Err(_) => all = false,
-            }
-        }
-        all &= sent.len() < 1_000;
-        if all {
-            self.sent.store(upto, Ordering::Release);
-        }
-        durable.sent(sent, told).await;
-        all
     }
 
     /// All sessions of somebody that are of this version or older are over.
@@ -196,21 +290,28 @@ impl Stores {
         let Some(durable) = &self.durable else { return first };
         let unsent = self.redis.is_some() && first.is_err();
         self.mark(unsent);
-        let noted = durable.log_out(user, version, ends_ms, unsent).await;
+        let second = durable.log_out(user, version, ends_ms, unsent).await;
         self.mark(unsent);
-        noted
+        if first.is_ok() && second.is_err() {
+            self.owed.note_user(user, version, ends_ms);
+        }
+        first.or(second)
     }
 
     /// Until which version the sessions of somebody are over.
     pub(super) async fn logged_out(&self, user: [u8; 32]) -> Result<u64, Trouble> {
-        let first = match &self.redis {
-            Some(redis) => redis.logged_out(&user).await,
-            None => Err(Trouble::Redis),
+        let in_redis = async {
+            match &self.redis {
+                Some(redis) => redis.logged_out(&user).await,
+                None => Err(Trouble::Redis),
+            }
         };
-        match &self.durable {
-            // Redis may have been emptied.
-            Some(durable) => Ok(durable.logged_out(user).await?.max(first.unwrap_or_default())),
-            None => first,
+        let Some(durable) = &self.durable else { return in_redis.await };
+        // Both, for Redis may have been emptied; and whichever can be asked, for either alone has been told.
+        match tokio::join!(in_redis, durable.logged_out(user)) {
+            (Ok(one), Ok(other)) => Ok(one.max(other).max(self.owed.of_user(&user))),
+            (Ok(version), Err(_)) | (Err(_), Ok(version)) => Ok(version.max(self.owed.of_user(&user))),
+            (Err(_), Err(trouble)) => Err(trouble),
         }
     }
 }

@@ -6,7 +6,7 @@
 //!   script, connection by connection, byte by byte.
 //! - [`weir`]: the real binary with a configuration file of its own, on ports that the system picks.
 //! - [`names`]: a name server that says what a test wants.
-//! - [`redis`]: real Redis servers, alone, with Sentinels, as a Cluster.
+//! - [`redis`]: real Redis servers, alone, with Sentinels, as a Cluster; [`postgres`]: a real PostgreSQL.
 //! - [`between`]: somebody between a client and a server who loses an answer when told to.
 //! - [`browser`]: a browser, as far as cookies go.
 //! - [`h2`]: HTTP/2, well-formed through hyper and otherwise frame by frame.
@@ -21,6 +21,7 @@ pub mod browser;
 pub mod h2;
 pub mod names;
 pub mod origin;
+pub mod postgres;
 pub mod random;
 pub mod redis;
 pub mod tls;
@@ -33,6 +34,7 @@ pub use browser::Browser;
 pub use h2::{H2Client, H2Origin};
 pub use names::NameServer;
 pub use origin::{Origin, Reply, Script};
+pub use postgres::PostgresServer;
 pub use redis::RedisServer;
 pub use weir::Weir;
 pub use wire::{Conn, ReadError, Request, Response, WAIT};

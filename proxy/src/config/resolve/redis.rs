@@ -51,33 +51,13 @@ impl Resolver<'_> {
             );
         }
         let default_tls = schema::RedisTls::default();
-        let tls = redis.tls.value().unwrap_or(&default_tls);
-        let client = match (&tls.cert, &tls.key) {
-            (Field::Absent, Field::Absent) => None,
-            pair => self.certificate(pair, &tls.span, tls.is_clear()),
-        };
-        let ca = tls.ca.get().map(|at| self.readable(at));
-        let mut password = redis.password.value().map(|password| Secret(password.0.clone()));
-        if let (Some(file), Some(other)) = (redis.password_file.get(), redis.password.span()) {
-            self.reader.report(
-                Mistake::new(file.span.clone(), "there cannot be both `password` and `password_file`")
-                    .other(other, "`password` stands here"),
-            );
-        } else if let Some(file) = redis.password_file.get() {
-            password = self.password_of(file);
-        }
-        let at = redis.url.get()?;
+        let tls = self.store_tls(redis.tls.value().unwrap_or(&default_tls));
+        let at = redis.url.get();
+        let in_url = at.and_then(|at| Some((at.value.0.password.clone()?, at.span.clone())));
+        let password = self.password(&redis.password, &redis.password_file, in_url);
+        let at = at?;
         let mut url = at.value.0.clone();
-        if let Some(span) = redis.password.span().or_else(|| redis.password_file.span())
-            && url.password.is_some()
-        {
-            self.reader.report(
-                Mistake::new(span, "the password is in the URL already")
-                    .other(at.span.clone(), "here")
-                    .help("write it once; the environment or a file is the better place"),
-            );
-        }
-        url.password = password.or(url.password);
+        url.password = password;
         if let Some(user) = redis.username.value() {
             url.username = Some(user.value.clone());
         }
@@ -101,7 +81,7 @@ impl Resolver<'_> {
             self.warnings.push(Mistake::new(at.span.clone(), message).help("leave it out of the URL"));
         }
         Some(Redis {
-            tls: RedisTls { ca, client },
+            tls,
             connect_timeout: self.limit_duration(&redis.connect_timeout, Duration::from_secs(5)),
             read_budget: self.limit_duration(&redis.read_budget, Duration::from_millis(25)),
             write_budget: self.limit_duration(&redis.write_budget, Duration::from_millis(250)),
@@ -118,6 +98,41 @@ impl Resolver<'_> {
             self.wrong(&at.span, format!("an epoch has at most {EPOCH_BYTES_MAX} bytes"));
         }
         Some(at.value.value.as_str().into())
+    }
+
+    /// TLS towards a store: Redis, or PostgreSQL.
+    pub(in super::super) fn store_tls(&self, tls: &schema::RedisTls) -> RedisTls {
+        let client = match (&tls.cert, &tls.key) {
+            (Field::Absent, Field::Absent) => None,
+            pair => self.certificate(pair, &tls.span, tls.is_clear()),
+        };
+        RedisTls { ca: tls.ca.get().map(|at| self.readable(at)), client }
+    }
+
+    /// The password of a store, which may be written in one of three places.
+    pub(in super::super) fn password(
+        &self,
+        written: &Field<crate::config::decode::Secret>,
+        file: &Field<PathBuf>,
+        in_url: Option<(Secret, Span)>,
+    ) -> Option<Secret> {
+        let mut password = written.value().map(|password| Secret(password.0.clone()));
+        if let (Some(file), Some(other)) = (file.get(), written.span()) {
+            self.reader.report(
+                Mistake::new(file.span.clone(), "there cannot be both `password` and `password_file`")
+                    .other(other, "`password` stands here"),
+            );
+        } else if let Some(file) = file.get() {
+            password = self.password_of(file);
+        }
+        if let (Some(span), Some((_, at))) = (written.span().or_else(|| file.span()), &in_url) {
+            self.reader.report(
+                Mistake::new(span, "the password is in the URL already")
+                    .other(at.clone(), "here")
+                    .help("write it once; the environment or a file is the better place"),
+            );
+        }
+        password.or(in_url.map(|(password, _)| password))
     }
 
     pub(super) fn password_of(&self, file: &At<PathBuf>) -> Option<Secret> {
