@@ -5,7 +5,7 @@
 //!                                     ├ no Redis configured: decided here
 //!                                     ├ a lease, or a refusal that still holds: decided here
 //!                                     └ else: one script in Redis, within its budget ── no answer ──→ `when_redis_is_down`
-//!  hold ──→ places for each key (slots.rs), a queue bounded in length and time
+//!  hold ──→ places for each key (slots.rs), a queue bounded in length and time; over all proxies, one script in Redis (places.rs)
 //! ```
 //!
 //! [`admit`] is a plain function: most decisions wait for nobody. Only where Redis must be asked does it hand over to [`Asked::answered`]. The arithmetic is in
@@ -13,6 +13,7 @@
 
 mod key;
 mod meter;
+mod places;
 mod shared;
 mod slots;
 pub mod spec;
@@ -30,9 +31,10 @@ use xxhash_rust::xxh3::xxh3_128_with_seed;
 
 pub use self::key::{Asking, Charge};
 pub use self::meter::{Frames, Meter};
+use self::places::Places;
 use self::shared::{Proxies, Shared};
 pub use self::slots::Held;
-use self::slots::Slots;
+use self::slots::{Full, Slots};
 use self::spec::{Fields, Limit, Rate, RouteLimit, WhenDown};
 use crate::clock::{Clock, Now};
 use crate::identity;
@@ -321,14 +323,17 @@ pub async fn hold(
         let Some((whose, _)) = limit.payments(asking).next() else { continue };
         let mut key = Vec::new();
         asking.write_key(&limiter.spec.key, whose, &mut key);
-        match slots.take(limiter.hash(&key)).await {
-            Ok(place) => held.push(place),
-            Err(slots::Full) => {
-                limiter.counted.full.fetch_add(1, Ordering::Relaxed);
-                if !limiter.spec.shadow {
-                    return Err(limiter.refused(Why::AtOnce, 1));
-                }
+        let why = match slots.take(limiter.hash(&key), &key).await {
+            Ok(place) => {
+                held.push(place);
+                continue;
             }
+            Err(Full::Taken) => Why::AtOnce,
+            Err(Full::Closed) => Why::Closed,
+        };
+        limiter.counted.full.fetch_add(1, Ordering::Relaxed);
+        if !limiter.spec.shadow {
+            return Err(limiter.refused(why, 1));
         }
     }
     Ok(held)
@@ -554,7 +559,15 @@ impl Limiter {
             of("refused", &counted.refused),
             of("would-refuse", &counted.shadow),
         ];
-        rated.into_iter().flatten().chain(lists).filter(|(_, _, count)| *count > 0)
+        let mut places = [0_usize; 4];
+        for slots in self.in_flight.iter().chain(&self.websockets) {
+            for (sum, count) in places.iter_mut().zip(slots.decided_without_redis()) {
+                *sum += count;
+            }
+        }
+        let words = ["share", "full", "open", "closed"];
+        let places = words.into_iter().zip(places).map(|(by, count)| ("place", by, count as u64));
+        rated.into_iter().flatten().chain(lists).chain(places).filter(|(_, _, count)| *count > 0)
     }
 
     /// Keys that were forgotten although they had used something.
@@ -587,11 +600,6 @@ impl Limiter {
             let (began, seed) = (Instant::now(), seed());
             Arc::new(Memory { table: Table::new(spec.keys), keys: spec.keys, began, seed })
         });
-        let places = |max: Option<usize>, kept: Option<&Arc<Slots>>| {
-            let max = max?;
-            let kept = kept.filter(|slots| slots.are(max, spec.queue)).cloned();
-            Some(kept.unwrap_or_else(|| Slots::new(max, spec.queue)))
-        };
         let shared = spec.shared.as_ref().and_then(|shared| {
             let redis = redis.get(&shared.redis)?;
             let known = proxies.iter().find(|known| known.are(redis, &shared.prefix)).cloned();
@@ -602,10 +610,23 @@ impl Limiter {
             });
             Some(Shared::new(redis.clone(), shared.clone(), &spec.name, count))
         });
+        let places = |what: &str, max: Option<usize>, kept: Option<&Arc<Slots>>| {
+            let max = max?;
+            let in_redis = shared.as_ref().map(|shared| {
+                let among = (shared.proxies.clone(), spec.proxies);
+                Places::new(shared.redis.clone(), shared.spec.clone(), &spec.name, what, among, background)
+            });
+            let kept = kept.filter(|slots| slots.are(max, spec.queue, in_redis.as_ref())).cloned();
+            Some(kept.unwrap_or_else(|| Slots::new(max, spec.queue, in_redis)))
+        };
         let policy = spec.rate.as_ref().map(|rate| fields::policy(&rate.names, &rate.policy));
         Self {
-            in_flight: places(spec.in_flight, kept.and_then(|before| before.in_flight.as_ref())),
-            websockets: places(spec.websockets, kept.and_then(|before| before.websockets.as_ref())),
+            in_flight: places("requests", spec.in_flight, kept.and_then(|before| before.in_flight.as_ref())),
+            websockets: places(
+                "sockets",
+                spec.websockets,
+                kept.and_then(|before| before.websockets.as_ref()),
+            ),
             counted: before.map(|before| before.counted.clone()).unwrap_or_default(),
             policy: policy.and_then(|policy| HeaderValue::try_from(policy).ok()),
             spec: spec.clone(),

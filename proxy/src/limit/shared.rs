@@ -153,10 +153,7 @@ impl Shared {
         let digest = Sha256::digest(key);
         let mut name = String::with_capacity(self.keys.len() + 32);
         name.push_str(&self.keys);
-        for byte in &digest[..16] {
-            name.push(char::from(HEX[usize::from(byte >> 4)]));
-            name.push(char::from(HEX[usize::from(byte & 15)]));
-        }
+        push_hex(&mut name, &digest[..16]);
         let mut arguments = vec![question.least.to_string(), question.most.to_string()];
         for (quota, owed) in policy.quotas().iter().zip(question.owed) {
             arguments.extend([quota.interval().to_string(), quota.tolerance().to_string(), owed.to_string()]);
@@ -167,7 +164,14 @@ impl Shared {
     }
 }
 
-const HEX: &[u8; 16] = b"0123456789abcdef";
+/// Appends bytes in hexadecimal digits.
+pub(super) fn push_hex(text: &mut String, bytes: &[u8]) {
+    const HEX: &[u8; 16] = b"0123456789abcdef";
+    for byte in bytes {
+        text.push(char::from(HEX[usize::from(byte >> 4)]));
+        text.push(char::from(HEX[usize::from(byte & 15)]));
+    }
+}
 
 fn answer_of(reply: Reply) -> Result<(u64, PerQuota), RedisError> {
     let whole = |reply: &Reply| u64::try_from(reply.int()?).map_err(|_| RedisError::Unexpected);

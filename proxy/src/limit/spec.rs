@@ -105,6 +105,7 @@ pub struct Shared {
 
 /// What is done while Redis does not answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(usize)]
 pub enum WhenDown {
     /// Each proxy lets its share through.
     Share,
