@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
+use crate::scenario::UNDER_LIMIT;
 use crate::server::{self, Behind, Setup, is_root};
 
 /// Where a server listens, and where its files are.
@@ -81,6 +82,23 @@ session = "write"
 "#
         }
     };
+    // One that this proxy counts alone, one that is fast enough for leases, and one for which Redis is asked each time; none of them refuses anybody.
+    let limits = match redis {
+        None => String::new(),
+        Some(_) => {
+            let rates = [
+                "rate = \"1000000/1s\"\nredis = \"off\"",
+                "rate = \"1000000/1s\"\nredis_budget = \"2s\"",
+                "rate = \"40/1s\"\nburst = 20000000\nredis_budget = \"2s\"",
+            ];
+            let limit = |(rate, (_, id)): (&str, (_, u64))| {
+                format!(
+                    "[limit.l{id}]\n{rate}\n\n[[route]]\nmatch = {{ path = \"/store/1024/0/{id}\" }}\norigin = \"app\"\nlimits = [\"l{id}\"]\n\n"
+                )
+            };
+            rates.into_iter().zip(UNDER_LIMIT).map(limit).collect()
+        }
+    };
     let config = format!(
         r#"[server]
 listen = ["{http1}"]
@@ -112,7 +130,7 @@ match = {{ path = "/store/64/0/{{id}}" }}
 origin = "app"
 cache = {{ tags = ["page:{{id}}"] }}
 
-[[route]]
+{limits}[[route]]
 origin = "app"
 {plugin}"#,
         mebibytes = setup.budget.mebibytes,

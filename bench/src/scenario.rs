@@ -58,7 +58,18 @@ pub(crate) enum Scenario {
     PluginPlan,
     PluginRemembered,
     PluginCalled,
+    LimitOff,
+    LimitLocal,
+    LimitLeased,
+    LimitRedis,
 }
+
+/// The one response that is asked for under each limit: `configs.rs` has a route for each.
+pub(crate) const UNDER_LIMIT: [(Scenario, u64); 3] = [
+    (Scenario::LimitLocal, 9_000_001),
+    (Scenario::LimitLeased, 9_000_002),
+    (Scenario::LimitRedis, 9_000_003),
+];
 
 /// Everything that is the same for all scenarios of a run.
 pub(crate) struct Bench<'a> {
@@ -76,7 +87,7 @@ impl Bench<'_> {
 }
 
 impl Scenario {
-    pub(crate) const ALL: [Self; 24] = [
+    pub(crate) const ALL: [Self; 28] = [
         Self::Hit1k,
         Self::Hit64k,
         Self::Urls10k,
@@ -101,6 +112,10 @@ impl Scenario {
         Self::PluginPlan,
         Self::PluginRemembered,
         Self::PluginCalled,
+        Self::LimitOff,
+        Self::LimitLocal,
+        Self::LimitLeased,
+        Self::LimitRedis,
     ];
 
     pub(crate) fn title(self) -> &'static str {
@@ -149,6 +164,14 @@ impl Scenario {
                 "plugin-remembered: likewise, with a plugin whose decisions are remembered (cookie-allowlist)"
             }
             Self::PluginCalled => "plugin-called: likewise, and nothing is remembered",
+            Self::LimitOff => "limit-off: hits of 1 KiB without a limit, 64 keep-alive connections",
+            Self::LimitLocal => "limit-local: hits of 1 KiB under a limit that this proxy counts alone",
+            Self::LimitLeased => {
+                "limit-leased: hits of 1 KiB under a limit of all proxies, fast enough for leases"
+            }
+            Self::LimitRedis => {
+                "limit-redis: hits of 1 KiB under a limit of all proxies, so slow that Redis decides each"
+            }
         }
     }
 
@@ -169,6 +192,7 @@ impl Scenario {
             {
                 false
             }
+            _ if self.is_about_limits() => false,
             // Its client is in Lua, so it takes another configuration.
             Kind::Nginx if self.behind() == Behind::Redis => self != Self::PurgeGlob && nginx_lua().is_some(),
             _ => self.behind().is_nothing(),
@@ -220,6 +244,11 @@ impl Scenario {
                 let target = Target::of_a_visitor(&stored(1024, 0));
                 rate_of(bench, server, Transport::KeepAlive, 64, &[target], false)
             }
+            Self::LimitOff => rate(bench, server, Transport::KeepAlive, 64, &[stored(1024, 9_000_000)]),
+            Self::LimitLocal | Self::LimitLeased | Self::LimitRedis => {
+                let id = UNDER_LIMIT.iter().find(|(scenario, _)| *scenario == self).map_or(0, |(_, id)| *id);
+                rate(bench, server, Transport::KeepAlive, 64, &[stored(1024, id)])
+            }
         }
     }
 
@@ -228,6 +257,10 @@ impl Scenario {
             self,
             Self::SessionRedis | Self::SessionDisk | Self::SessionWriteRedis | Self::SessionWriteDisk
         )
+    }
+
+    fn is_about_limits(self) -> bool {
+        matches!(self, Self::LimitOff | Self::LimitLocal | Self::LimitLeased | Self::LimitRedis)
     }
 
     /// What the caches may hold in this scenario.
@@ -248,6 +281,8 @@ impl Scenario {
     /// What is behind memory in this scenario.
     pub(crate) fn behind(self) -> Behind {
         match self {
+            // All on one server, so that nothing but the limit differs.
+            _ if self.is_about_limits() => Behind::Redis,
             Self::Redis1k
             | Self::Redis1kAlone
             | Self::Redis64k

@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 use harness::wire::request_bytes;
 use harness::{Conn, Gate, Origin, RedisServer, Reply, Weir, eventually, websocket};
 
+use super::sessions::Browser;
+
 fn origin() -> Origin {
     Origin::start(|request| {
         Reply::ok(request.path().to_owned())
@@ -326,4 +328,169 @@ fn websockets_and_their_messages_are_counted() {
     assert!(begun.elapsed() >= Duration::from_millis(900), "three at once, then one in a third of a second");
     drop(second);
     eventually("the place is free", || open(&weir).1 == 101);
+}
+
+/// One request each; how many of them passed a limit of one for each client.
+fn counted_apart(weir: &Weir, chains: &[(&str, &str)]) -> usize {
+    let passed = |fields: &&(&str, &str)| weir.ask("GET", "/page", &[**fields], b"").status == 200;
+    chains.iter().filter(passed).count()
+}
+
+#[test]
+fn who_is_counted_is_told_by_trusted_proxies_from_the_right() {
+    let origin = origin();
+    let before = "[server]\ntrusted_proxies = [\"127.0.0.1\", \"10.0.0.0/8\"]\n";
+    let weir = Weir::with(&config(&origin, "rate = \"1/1h\"", before));
+    // What a client writes to the left of what our own proxies have added makes nobody else of it.
+    let left = [
+        ("X-Forwarded-For", "198.51.100.1, 192.0.2.1"),
+        ("X-Forwarded-For", "198.51.100.2, 192.0.2.1, 10.1.1.1"),
+        ("X-Forwarded-For", "nonsense, 192.0.2.1, 10.1.1.1, 10.2.2.2"),
+        ("X-Forwarded-For", "::ffff:192.0.2.1"),
+        ("Forwarded", "for=198.51.100.3, for=192.0.2.1;proto=https"),
+        ("Forwarded", "for=198.51.100.4, for=\"192.0.2.1:4711\", for=10.1.1.1"),
+    ];
+    assert_eq!(counted_apart(&weir, &left), 1, "all of them are 192.0.2.1");
+    // An entry that cannot be read ends the walk: who wrote what is left of it is not known.
+    let unknown = [
+        ("X-Forwarded-For", "192.0.2.50, nonsense, 10.1.1.1"),
+        ("X-Forwarded-For", "192.0.2.51, unknown, 10.1.1.1"),
+        ("Forwarded", "for=192.0.2.52, for=_hidden, for=10.1.1.1"),
+    ];
+    assert_eq!(
+        counted_apart(&weir, &unknown),
+        1,
+        "they share what the last proxy that can be read came from"
+    );
+    // Whoever has one address of a /64 has them all.
+    let six = [
+        ("X-Forwarded-For", "2001:db8:1:2::1"),
+        ("X-Forwarded-For", "2001:db8:1:2:ffff:ffff:ffff:ffff"),
+        ("Forwarded", "for=\"[2001:db8:1:2::7]:4711\""),
+        ("X-Forwarded-For", "2001:db8:1:3::1"),
+    ];
+    assert_eq!(counted_apart(&weir, &six), 2, "two networks");
+}
+
+#[test]
+fn nobody_else_is_believed() {
+    let origin = origin();
+    let stranger = Weir::with(&config(&origin, "rate = \"1/1h\"", ""));
+    let claims = [
+        ("X-Forwarded-For", "192.0.2.1"),
+        ("X-Forwarded-For", "192.0.2.2"),
+        ("Forwarded", "for=192.0.2.3"),
+        ("X-Real-IP", "192.0.2.4"),
+    ];
+    assert_eq!(counted_apart(&stranger, &claims), 1, "the peer is the client");
+
+    let listen = "[server]\nlisten = [{ address = \"127.0.0.1:0\", proxy_protocol = true }]\n";
+    let trusting = format!("{listen}trusted_proxies = [\"127.0.0.1\"]\n");
+    let weir = Weir::with(&config(&origin, "rate = \"1/1h\"", &trusting));
+    let mut passed = Vec::new();
+    for address in ["192.0.2.1", "192.0.2.2", "192.0.2.1"] {
+        let mut client = weir.client();
+        client.send(format!("PROXY TCP4 {address} 198.51.100.1 40000 443\r\n"));
+        client.send(request_bytes("GET", "/page", &[], b""));
+        passed.push(client.expect_response("GET").status);
+    }
+    // Version 2: the signature, a connection that is spoken for, TCP over IPv6, 36 bytes of addresses.
+    for last in [1, 2] {
+        let mut head = b"\r\n\r\n\0\r\nQUIT\n\x21\x21\0\x24".to_vec();
+        let mut address = [0_u8; 16];
+        (address[0], address[1], address[15]) = (0x20, 0x01, last);
+        head.extend_from_slice(&address);
+        head.extend_from_slice(&[0; 16]);
+        head.extend_from_slice(&[0x9c, 0x40, 0x01, 0xbb]);
+        let mut client = weir.client();
+        client.send([&head[..], &request_bytes("GET", "/page", &[], b"")].concat());
+        passed.push(client.expect_response("GET").status);
+    }
+    assert_eq!(passed, [200, 200, 429, 200, 429], "two addresses of IPv4, and one network of IPv6");
+    // From a peer that is not listed it is not a request.
+    let others = format!("{listen}trusted_proxies = [\"10.0.0.0/8\"]\n");
+    let weir = Weir::with(&config(&origin, "rate = \"1/1h\"", &others));
+    let mut client = weir.client();
+    client.send("PROXY TCP4 192.0.2.9 198.51.100.1 40000 443\r\n");
+    client.send(request_bytes("GET", "/page", &[], b""));
+    let (bytes, _) = client.rest(1 << 16);
+    assert!(!String::from_utf8_lossy(&bytes).contains("200 OK"), "{}", String::from_utf8_lossy(&bytes));
+}
+
+#[test]
+fn who_shares_a_quota_is_what_the_key_says() {
+    let origin = origin();
+    let url = origin.url();
+    let route = |path: &str, limit: &str| {
+        format!("[[route]]\nmatch = {{ path = \"{path}\" }}\norigin = \"{url}\"\nlimits = [\"{limit}\"]\n")
+    };
+    let weir = Weir::with(&format!(
+        "[server]\ntrusted_proxies = [\"127.0.0.1\"]\n\
+         [limit.cookie]\nkey = \"cookie:sessionid\"\nrate = \"1/1h\"\n\
+         [limit.route]\nkey = \"route\"\nrate = \"2/1h\"\n\
+         [limit.both]\nkey = [\"client-ip\", \"route\"]\nrate = \"1/1h\"\n{}{}{}{}",
+        route("/cookie", "cookie"),
+        route("/route/**", "route"),
+        route("/a", "both"),
+        route("/b", "both"),
+    ));
+    let ask = |target: &str, from: &str, cookie: &str| {
+        weir.ask("GET", target, &[("X-Forwarded-For", from), ("Cookie", cookie)], b"").status
+    };
+    let cookies = [
+        ("192.0.2.1", "sessionid=a", 200),
+        ("192.0.2.2", "b=1; sessionid=a", 429),
+        ("192.0.2.1", "sessionid=b", 200),
+        ("192.0.2.1", "other=a", 200),
+        ("192.0.2.1", "another=a", 429),
+    ];
+    for (from, cookie, expected) in cookies {
+        assert_eq!(ask("/cookie", from, cookie), expected, "{from} with {cookie}");
+    }
+    let routes = [("/route/1", "192.0.2.1"), ("/route/2", "192.0.2.2"), ("/route/3", "192.0.2.3")];
+    assert_eq!(routes.map(|(target, from)| ask(target, from, "")), [200, 200, 429]);
+    let each = [("/a", "192.0.2.1"), ("/b", "192.0.2.1"), ("/a", "192.0.2.2"), ("/a", "192.0.2.1")];
+    assert_eq!(each.map(|(target, from)| ask(target, from, "")), [200, 200, 200, 429]);
+}
+
+#[test]
+fn sessions_and_users_have_quotas_of_their_own() {
+    let (origin, folder) = (super::sessions::application(), tempfile::tempdir().unwrap());
+    let weir = Weir::with(&format!(
+        "[data]\npath = \"{}\"\n[session]\n[limit.session]\nkey = \"session\"\nrate = \"3/1h\"\n[limit.user]\nkey = \"user\"\nrate = \"3/1h\"\n\
+         [[route]]\nmatch = {{ path = \"/login\" }}\norigin = \"{1}\"\nsession = \"write\"\n\
+         [[route]]\nmatch = {{ path = \"/by-session\" }}\norigin = \"{1}\"\nsession = \"read\"\nlimits = [\"session\"]\n\
+         [[route]]\norigin = \"{1}\"\nsession = \"read\"\nlimits = [\"user\"]\n",
+        folder.path().display(),
+        origin.url()
+    ));
+    let mut browsers: Vec<Browser> = (0..3).map(|_| Browser::new()).collect();
+    for (browser, user) in browsers.iter_mut().zip(["ada", "ada", "bob"]) {
+        browser.ask(&weir, "/login", &[("X-Set", "n=1"), ("X-Control", &format!("sub=\"{user}\""))]);
+    }
+    let mut passed = |who: usize, target: &str| {
+        (0..4).filter(|_| browsers[who].ask(&weir, target, &[]).status == 200).count()
+    };
+    assert_eq!([0, 1, 2].map(|who| passed(who, "/by-session")), [3, 3, 3], "each session has three");
+    assert_eq!(
+        [0, 1, 2].map(|who| passed(who, "/by-user")),
+        [3, 0, 3],
+        "two sessions of one user share them"
+    );
+    assert_eq!(weir.get("/by-user").status, 200, "who has none is counted by address");
+}
+
+#[test]
+fn several_quotas_must_all_have_room_and_the_answer_names_the_one_that_has_none() {
+    let origin = origin();
+    let weir = Weir::with(&config(&origin, "rate = [{ quota = \"2/1h\", burst = 2 }, \"3/2h\"]", ""));
+    let first = weir.get("/page");
+    let policy = first.headers.all("ratelimit-policy").join(", ");
+    assert!(policy.contains("\"api-1h\";q=2;w=3600") && policy.contains("\"api-2h\";q=3;w=7200"), "{policy}");
+    assert_eq!(weir.get("/page").status, 200);
+    let refused = weir.get("/page");
+    assert_eq!((refused.status, refused.header("retry-after")), (429, Some("1800")), "{}", refused.text());
+    let problem: serde_json::Value = serde_json::from_str(&refused.text()).unwrap();
+    assert_eq!(problem["violated-policies"], serde_json::json!(["api-1h"]));
+    assert_eq!(origin.count(), 2);
 }

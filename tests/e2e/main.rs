@@ -15,6 +15,7 @@ mod framing;
 mod http2_attacks;
 mod leak;
 mod limits;
+mod limits_together;
 mod names;
 mod operations;
 mod plugin_faults;

@@ -305,6 +305,12 @@ fn nobody_is_lost_and_nobody_is_somebody_else_on_three_machines() {
             2 if !frozen => {
                 redis.freeze();
                 frozen = true;
+                // Were only one cut off, the others would see what it writes a second late.
+                let noticed = |weir: &Weir| {
+                    Browser { cookie: Some("A".repeat(43)) }.ask(weir, "/", &[]);
+                    weir.metric("redis_up", &["main"]) == 0.0
+                };
+                eventually("all have noticed", || weirs.iter().all(noticed));
             }
             3..=8 if frozen => {
                 redis.thaw();

@@ -217,6 +217,7 @@ fn every_default_is_the_one_that_the_reference_names() {
                 | "session"
                 | "vault"
                 | "record"
+                | "session.postgres"
         );
         if name.starts_with('[') || stands_alone {
             continue;

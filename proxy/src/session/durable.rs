@@ -2,6 +2,7 @@
 //!
 //! Both read, merge and write, by the same rule ([`Session::taken_in`]); neither is ever told to hold a session as it is given.
 
+#[cfg(feature = "postgres")]
 use std::sync::Arc;
 
 use session_state::Session;

@@ -92,6 +92,6 @@ pub fn http_date(seconds_from_now: i64) -> String {
 }
 
 /// Locks, also after another thread panicked: the panic is reported where it happened.
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }

@@ -44,6 +44,26 @@ pub fn check(config: &str) -> (ExitStatus, String) {
     (output.status, String::from_utf8_lossy(&printed).into_owned())
 }
 
+/// A wall clock that is ahead: put between the process and its C library.
+const AHEAD: &str = r#"
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <stdlib.h>
+#include <time.h>
+int clock_gettime(clockid_t which, struct timespec *now) {
+    static int (*real)(clockid_t, struct timespec *);
+    static long ahead;
+    if (!real) {
+        const char *text = getenv("CLOCK_AHEAD_S");
+        ahead = text ? atol(text) : 0;
+        real = (int (*)(clockid_t, struct timespec *)) dlsym(RTLD_NEXT, "clock_gettime");
+    }
+    int result = real(which, now);
+    if (result == 0 && which == CLOCK_REALTIME) now->tv_sec += ahead;
+    return result;
+}
+"#;
+
 #[derive(Default)]
 struct Printed {
     lines: Mutex<Vec<String>>,
@@ -109,6 +129,25 @@ impl Weir {
         // Without the trap the signal would end the process. `ulimit` counts blocks of 512 bytes.
         let script = "trap '' XFSZ; ulimit -f \"$1\"; shift; exec \"$@\"";
         command.args(["-c", script, "sh", &(kib * 2).to_string()]).arg(binary());
+        command.args(["run", "--config", &path.display().to_string()]);
+        Weir::start(folder, command, listeners_of(&config), true)
+    }
+
+    /// As [`Weir::with`], where the wall clock is so many seconds ahead of everybody else's.
+    #[track_caller]
+    pub fn with_clock_ahead(config: &str, seconds: u32) -> Weir {
+        let folder = tempfile::tempdir().expect("a folder can be made");
+        let (source, library) = (folder.path().join("ahead.c"), folder.path().join("ahead.so"));
+        std::fs::write(&source, AHEAD).expect("the folder can be written to");
+        let mut compile = Command::new("cc");
+        compile.args(["-shared", "-fPIC", "-O1", "-o"]).arg(&library).arg(&source).arg("-ldl");
+        let compiled = compile.output().expect("there is a C compiler (scripts/test.sh sees to it)");
+        assert!(compiled.status.success(), "{}", String::from_utf8_lossy(&compiled.stderr));
+        let path = folder.path().join("weir.toml");
+        let config = complete(config, folder.path());
+        std::fs::write(&path, &config).expect("the folder can be written to");
+        let mut command = Command::new(binary());
+        command.env("LD_PRELOAD", &library).env("CLOCK_AHEAD_S", seconds.to_string());
         command.args(["run", "--config", &path.display().to_string()]);
         Weir::start(folder, command, listeners_of(&config), true)
     }

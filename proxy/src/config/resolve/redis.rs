@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::{RedisServers, Resolver, named, to_u32};
 use crate::config::decode::{At, Field, Table as _, Text};
-use crate::config::mistake::Mistake;
+use crate::config::mistake::{Mistake, Span};
 use crate::config::model::{Redis, RedisTls, Secret};
 use crate::config::schema;
 use crate::redis::advice;
