@@ -333,7 +333,7 @@ fn what_a_plugin_keeps_for_ever_is_bounded() {
             .to_owned();
     let weir = Weir::with_files(
         &format!(
-            "[server]\nworkers = 1\n[plugin.p]\npath = \"keeps.wasm\"\nlimits = {{ state = \"256KiB\" }}\n[[route]]\norigin = \"{url}\"\nplugins = [\"p\"]\n"
+            "[server]\nworkers = 1\n[plugin.p]\npath = \"keeps.wasm\"\nlimits = {{ state = \"256KiB\", time = \"5s\", configure = \"20s\" }}\n[[route]]\norigin = \"{url}\"\nplugins = [\"p\"]\n"
         ),
         |folder| std::fs::write(folder.join("keeps.wasm"), guest.wasm("cache-policy")).unwrap(),
     );
@@ -355,7 +355,7 @@ fn the_plugin_in_c_runs_in_the_proxy() {
     let origin = public();
     let (url, path) = (origin.url(), built("device-class"));
     let weir = Weir::with(&format!(
-        "[[route]]\norigin = \"{url}\"\nplugins = [\"p\"]\n[plugin.p]\npath = \"{path}\"\ngrants = [\"header:user-agent\"]\n"
+        "[[route]]\norigin = \"{url}\"\nplugins = [\"p\"]\n[plugin.p]\npath = \"{path}\"\nlimits = {{ time = \"5s\", configure = \"20s\" }}\ngrants = [\"header:user-agent\"]\n"
     ));
     let ask = |agent: &str| weir.ask("GET", "/", &[("User-Agent", agent)], b"").text();
     assert_eq!(ask("Mozilla/5.0 (iPhone) Mobile"), "1");

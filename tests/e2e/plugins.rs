@@ -53,7 +53,10 @@ fn with_plugin(origin: &Origin, table: &str) -> Weir {
 fn a_key_plan_drops_and_sorts_for_the_key_and_for_the_origin() {
     let origin = public();
     let path = built("query-normalize");
-    let weir = with_plugin(&origin, &format!("path = \"{path}\""));
+    let weir = with_plugin(
+        &origin,
+        &format!("path = \"{path}\"\nlimits = {{ time = \"5s\", configure = \"20s\" }}"),
+    );
     assert!(!weir.get("/list?b=2&utm_source=mail&a=1").is_hit());
     assert!(weir.get("/list?a=1&b=2&gclid=x").is_hit());
     assert!(weir.get("/list?b=2&a=1").is_hit());
@@ -71,7 +74,9 @@ fn each_bucket_of_a_test_has_its_own_variant_and_nobody_can_invent_one() {
     let path = built("ab-test-variant");
     let weir = with_plugin(
         &origin,
-        &format!("path = \"{path}\"\ngrants = [\"cookie:ab\"]\nconfig = {{ buckets = [\"a\", \"b\"] }}"),
+        &format!(
+            "path = \"{path}\"\nlimits = {{ time = \"5s\", configure = \"20s\" }}\ngrants = [\"cookie:ab\"]\nconfig = {{ buckets = [\"a\", \"b\"] }}"
+        ),
     );
     let ask = |cookie: &str| weir.ask("GET", "/", &[("Cookie", cookie)], b"");
     assert_eq!(ask("ab=a").text(), "1");
@@ -92,7 +97,7 @@ fn anonymous_visitors_share_and_who_is_logged_in_does_not() {
     let weir = with_plugin(
         &origin,
         &format!(
-            "path = \"{path}\"\ngrants = [\"cookie-names\", \"cookie:django_language\", \"header:authorization\"]\nconfig = {{ preset = \"django\", ttl = \"1m\" }}"
+            "path = \"{path}\"\nlimits = {{ time = \"5s\", configure = \"20s\" }}\ngrants = [\"cookie-names\", \"cookie:django_language\", \"header:authorization\"]\nconfig = {{ preset = \"django\", ttl = \"1m\" }}"
         ),
     );
     let ask = |cookie: &str| weir.ask("GET", "/", &[("Cookie", cookie)], b"");
@@ -120,7 +125,7 @@ fn a_write_purges_what_the_plugin_says() {
     let weir = with_plugin(
         &origin,
         &format!(
-            "path = \"{path}\"\ngrants = [\"body\"]\n[plugin.p.config.model.Tool]\nwritten_by = [\"POST /admin/tool/**\"]\npurge = [\"home_page_data_*\"]"
+            "path = \"{path}\"\nlimits = {{ time = \"5s\", configure = \"20s\" }}\ngrants = [\"body\"]\n[plugin.p.config.model.Tool]\nwritten_by = [\"POST /admin/tool/**\"]\npurge = [\"home_page_data_*\"]"
         ),
     );
     weir.get("/");
@@ -183,7 +188,9 @@ fn a_plugin_that_is_refused_refuses_the_reload_and_the_old_one_goes_on() {
     let origin = public();
     let (url, path) = (origin.url(), built("query-normalize"));
     let config = |path: &str| {
-        format!("[[route]]\norigin = \"{url}\"\nplugins = [\"p\"]\n[plugin.p]\npath = \"{path}\"\n")
+        format!(
+            "[[route]]\norigin = \"{url}\"\nplugins = [\"p\"]\n[plugin.p]\npath = \"{path}\"\nlimits = {{ time = \"5s\", configure = \"20s\" }}\n"
+        )
     };
     let weir = Weir::with_files(&config(&path), |folder| {
         std::fs::write(folder.join("no.wasm"), "this is no WebAssembly").unwrap();
@@ -223,7 +230,7 @@ fn plugins_are_reloaded_under_load_without_a_failed_request() {
     // The configuration of the plugin differs, so that it is loaded anew each time.
     let config = |round: usize| {
         format!(
-            "[[route]]\norigin = \"{url}\"\nplugins = [\"p\"]\n[plugin.p]\npath = \"{path}\"\nconfig = {{ drop = [\"x{round}\"] }}\n"
+            "[[route]]\norigin = \"{url}\"\nplugins = [\"p\"]\n[plugin.p]\npath = \"{path}\"\nlimits = {{ time = \"5s\", configure = \"20s\" }}\nconfig = {{ drop = [\"x{round}\"] }}\n"
         )
     };
     let weir = Weir::with(&config(0));
@@ -278,7 +285,7 @@ fn equal_conversations_share_an_answer_of_a_model() {
     let (url, path) = (origin.url(), built("chat-cache"));
     let weir = Weir::with(&format!(
         "[[route]]\norigin = \"{url}\"\nplugins = [\"chat\"]\ncache = {{ methods = [\"POST\"], override = [\"authorization\"] }}\n\
-         [plugin.chat]\npath = \"{path}\"\ngrants = [\"body\", \"header:authorization\"]\nconfig = {{ tenant = {{ credential = \"authorization\" }}, ttl = \"1h\" }}\n"
+         [plugin.chat]\npath = \"{path}\"\nlimits = {{ time = \"5s\", configure = \"20s\" }}\ngrants = [\"body\", \"header:authorization\"]\nconfig = {{ tenant = {{ credential = \"authorization\" }}, ttl = \"1h\" }}\n"
     ));
     let json = ("Content-Type", "application/json");
     let ask = |tenant: &str, content: &str| {
@@ -319,7 +326,7 @@ fn a_stored_stream_is_replayed_as_events_and_one_that_was_cut_is_not_stored() {
     let (url, path) = (origin.url(), built("chat-cache"));
     let weir = Weir::with(&format!(
         "[[route]]\norigin = \"{url}\"\nplugins = [\"chat\"]\ncache = {{ methods = [\"POST\"] }}\n\
-         [plugin.chat]\npath = \"{path}\"\ngrants = [\"body\"]\nconfig = {{ tenant = \"everybody\" }}\n"
+         [plugin.chat]\npath = \"{path}\"\nlimits = {{ time = \"5s\", configure = \"20s\" }}\ngrants = [\"body\"]\nconfig = {{ tenant = \"everybody\" }}\n"
     ));
     let json = ("Content-Type", "application/json");
     let asked = |what: &str| format!(r#"{{"model":"m","temperature":0,"stream":true,"prompt":"{what}"}}"#);
@@ -357,7 +364,7 @@ fn ids_in_what_was_sent_say_what_is_stale() {
     });
     let (url, path) = (origin.url(), built("model-invalidation"));
     let weir = Weir::with(&format!(
-        "[[route]]\norigin = \"{url}\"\nplugins = [\"p\"]\nbuffer_body = \"1KiB\"\n[plugin.p]\npath = \"{path}\"\ngrants = [\"body\"]\n\
+        "[[route]]\norigin = \"{url}\"\nplugins = [\"p\"]\nbuffer_body = \"1KiB\"\n[plugin.p]\npath = \"{path}\"\nlimits = {{ time = \"5s\", configure = \"20s\" }}\ngrants = [\"body\"]\n\
          [plugin.p.config.model.Post]\nwritten_by = [\"POST /api/posts\"]\npurge = [\"post:{{id}}\"]\njson = {{ id = \"/post/id\" }}\n"
     ));
     let fill = || {
@@ -388,7 +395,7 @@ fn what_a_plugin_says_that_a_request_costs_is_charged() {
         format!(
             "[limit.api]\nkey = \"plugin\"\nrate = \"10/1h\"\nheaders = \"legacy\"\n[limit.chat]\nkey = \"plugin\"\nrate = \"8/1h\"\n\
              [[route]]\norigin = \"{url}\"\nplugins = [\"costs\"]\nlimits = {limits}\n\
-             [plugin.costs]\npath = \"{path}\"\ngrants = [\"header:x-api-key\", \"client-ip\", \"body\"]\n{more}\n\
+             [plugin.costs]\npath = \"{path}\"\nlimits = {{ time = \"5s\", configure = \"20s\" }}\ngrants = [\"header:x-api-key\", \"client-ip\", \"body\"]\n{more}\n\
              [[plugin.costs.config.costs]]\nmatch = \"GET /health\"\ncost = 0\n\
              [[plugin.costs.config.costs]]\nmatch = \"/reports/**\"\ncost = 4\n\
              [[plugin.costs.config.costs]]\nmatch = \"POST /chat\"\nbucket = \"chat\"\nand = {{ json = \"/max_tokens\", per = 1000, without = 4000 }}\n"
@@ -438,7 +445,7 @@ fn recorded_requests_show_what_another_version_would_change() {
     let (url, path) = (origin.url(), built("query-normalize"));
     let weir = Weir::with_files(
         &format!(
-            "[record]\npath = \"requests.log\"\nplain = [\"header:x-shown\"]\n[[route]]\norigin = \"{url}\"\nplugins = [\"p\"]\n[plugin.p]\npath = \"{path}\"\n"
+            "[record]\npath = \"requests.log\"\nplain = [\"header:x-shown\"]\n[[route]]\norigin = \"{url}\"\nplugins = [\"p\"]\n[plugin.p]\npath = \"{path}\"\nlimits = {{ time = \"5s\", configure = \"20s\" }}\n"
         ),
         |folder| std::fs::write(folder.join("new.toml"), "drop = [\"page\"]\n").unwrap(),
     );
@@ -475,7 +482,7 @@ fn a_plugin_that_does_not_pass_its_tests_is_not_loaded() {
     let (url, path) = (origin.url(), built("query-normalize"));
     let config = |tests: &str| {
         format!(
-            "[[route]]\norigin = \"{url}\"\nplugins = [\"p\"]\n[plugin.p]\npath = \"{path}\"\ntests = \"{tests}\"\n"
+            "[[route]]\norigin = \"{url}\"\nplugins = [\"p\"]\n[plugin.p]\npath = \"{path}\"\nlimits = {{ time = \"5s\", configure = \"20s\" }}\ntests = \"{tests}\"\n"
         )
     };
     let weir = Weir::with_files(&config("good.toml"), |folder| {
@@ -514,7 +521,7 @@ fn attributes_of_a_session_are_told_to_plugins_and_to_the_origin_what_is_in_the_
         "[data]\npath = \"{{DIR}}/data\"\n[session]\ndurability = \"durable\"\n\
          [[route]]\nmatch = {{ path = \"/login\" }}\norigin = \"{url}\"\nsession = \"write\"\n\
          [[route]]\norigin = \"{url}\"\nsession = \"read\"\nplugins = [\"tier\"]\n\
-         [plugin.tier]\npath = \"{path}\"\ngrants = [\"session:tier\"]\nconfig = {{ by = [{{ session = \"tier\" }}] }}\n"
+         [plugin.tier]\npath = \"{path}\"\nlimits = {{ time = \"5s\", configure = \"20s\" }}\ngrants = [\"session:tier\"]\nconfig = {{ by = [{{ session = \"tier\" }}] }}\n"
     ));
     let log_in = |set: &str| {
         let answer = weir.ask("GET", "/login", &[("X-Set", set)], b"");
