@@ -28,11 +28,8 @@ pub(crate) fn run(check: bool) -> anyhow::Result<bool> {
     };
     let mut same = true;
     for name in sources::PLUGINS {
-        let core = plugins
-            .join(BUILT)
-            .join(TARGET)
-            .join("release")
-            .join(format!("{}.wasm", name.replace('-', "_")));
+        let core =
+            plugins.join(BUILT).join(TARGET).join("release").join(format!("{}.wasm", name.replace('-', "_")));
         let component = component(&core)?;
         let path = component_of(&plugins, name);
         if check {

@@ -36,9 +36,9 @@ fn without_paths(given: Vec<OsString>) -> Vec<OsString> {
     let identity = format!("{name} {version} {target} {kind} {features:?}");
     let digest = sources::sha256(identity.as_bytes());
     let metadata = format!("metadata={}", &digest[..16]);
-    let replaced = texts.iter().map(|text| {
-        if text.starts_with("metadata=") { Some(OsString::from(&metadata)) } else { None }
-    });
+    let replaced = texts
+        .iter()
+        .map(|text| if text.starts_with("metadata=") { Some(OsString::from(&metadata)) } else { None });
     replaced.zip(&given).map(|(replaced, given)| replaced.unwrap_or_else(|| given.clone())).collect()
 }
 
@@ -49,7 +49,9 @@ mod tests {
     #[test]
     fn the_hash_of_a_package_is_replaced_and_nothing_else() {
         let given = |hash: &str, feature: &str| -> Vec<OsString> {
-            ["--crate-name", "a", "--cfg", feature, "-C", hash, "-C", "extra-filename=-17"].map(OsString::from).into()
+            ["--crate-name", "a", "--cfg", feature, "-C", hash, "-C", "extra-filename=-17"]
+                .map(OsString::from)
+                .into()
         };
         let (here, there) = (given("metadata=1", "feature=\"x\""), given("metadata=2", "feature=\"x\""));
         let wrapped = without_paths(here.clone());
