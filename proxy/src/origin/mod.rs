@@ -183,12 +183,12 @@ impl Origin {
         workers: usize,
         background: &Handle,
     ) -> Result<Arc<Self>, OriginSetupError> {
-        let resolver = if spec.resolvers.is_empty() {
+        let resolvers = if spec.resolvers.is_empty() {
             None
         } else {
             Some(resolve::asking(&spec.resolvers).ok_or(OriginSetupError::Resolvers)?)
         };
-        let reach = Reach { tls: tls::client_config(&spec)?, resolver };
+        let reach = Reach { tls: tls::client_config(&spec)?, resolvers };
         let metrics = Arc::new(OriginMetrics::default());
         let servers: Result<Vec<_>, _> = spec
             .servers
@@ -560,7 +560,7 @@ fn frame(method: &Method, fields: &mut HeaderMap, body: &Body) {
 struct Reach {
     tls: Option<Arc<rustls::ClientConfig>>,
     /// Who knows their addresses; `None`: whom the system asks.
-    resolver: Option<Arc<TokioResolver>>,
+    resolvers: Option<Arc<[TokioResolver]>>,
 }
 
 fn set_up(
@@ -576,7 +576,7 @@ fn set_up(
         OriginAddress::Host(host, port) => {
             let default = if server.tls { 443 } else { 80 };
             let authority = if *port == default { host.clone() } else { format!("{host}:{port}") };
-            (Target::Host(Addresses::new(host, *port, reach.resolver.clone(), background)), authority)
+            (Target::Host(Addresses::new(host, *port, reach.resolvers.clone(), background)), authority)
         }
         OriginAddress::Unix(path) => (Target::Unix(path.clone()), "localhost".to_owned()),
     };

@@ -11,9 +11,11 @@ use arc_swap::ArcSwapOption;
 use hickory_resolver::config::{
     ConnectionConfig, LookupIpStrategy, NameServerConfig, ResolveHosts, ResolverConfig,
 };
+use hickory_resolver::lookup_ip::LookupIp;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::{ResolverBuilder, TokioResolver};
 use tokio::runtime::Handle;
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::error::OriginFailure;
@@ -33,7 +35,7 @@ pub(super) struct Addresses {
     current: ArcSwapOption<Vec<SocketAddr>>,
     first: tokio::sync::Mutex<()>,
     /// Who is asked; `None`: whom the system asks.
-    resolver: Option<Arc<TokioResolver>>,
+    resolvers: Option<Arc<[TokioResolver]>>,
     background: Handle,
 }
 
@@ -47,7 +49,7 @@ impl Addresses {
     pub(super) fn new(
         host: &str,
         port: u16,
-        resolver: Option<Arc<TokioResolver>>,
+        resolvers: Option<Arc<[TokioResolver]>>,
         background: &Handle,
     ) -> Arc<Self> {
         let bare = host.trim_matches(['[', ']']);
@@ -58,7 +60,7 @@ impl Addresses {
             port,
             current: ArcSwapOption::new(literal),
             first: tokio::sync::Mutex::new(()),
-            resolver,
+            resolvers,
             background: background.clone(),
         })
     }
@@ -73,8 +75,8 @@ impl Addresses {
             return Ok(addresses);
         }
         // The resolver's sockets belong to the background runtime, and so does every lookup.
-        let (host, resolver) = (self.host.clone(), self.resolver.clone());
-        let found = self.background.spawn(async move { lookup(&host, resolver.as_deref()).await }).await;
+        let (host, resolvers) = (self.host.clone(), self.resolvers.clone());
+        let found = self.background.spawn(async move { lookup(&host, resolvers.as_deref()).await }).await;
         let found = found.map_err(|_| OriginFailure::NameUnknown)??;
         let ttl = found.ttl;
         let addresses = self.keep(found);
@@ -100,9 +102,9 @@ impl Addresses {
 async fn look_up_again(server: Weak<Addresses>, mut ttl: Duration) {
     loop {
         tokio::time::sleep(ttl).await;
-        let asked = server.upgrade().map(|server| (server.host.clone(), server.resolver.clone()));
-        let Some((host, resolver)) = asked else { return };
-        match lookup(&host, resolver.as_deref()).await {
+        let asked = server.upgrade().map(|server| (server.host.clone(), server.resolvers.clone()));
+        let Some((host, resolvers)) = asked else { return };
+        match lookup(&host, resolvers.as_deref()).await {
             Ok(found) => {
                 let Some(server) = server.upgrade() else { return };
                 ttl = found.ttl;
@@ -116,7 +118,7 @@ async fn look_up_again(server: Weak<Addresses>, mut ttl: Duration) {
     }
 }
 
-async fn lookup(host: &str, resolver: Option<&TokioResolver>) -> Result<Found, OriginFailure> {
+async fn lookup(host: &str, resolvers: Option<&[TokioResolver]>) -> Result<Found, OriginFailure> {
     // A small local file, on a thread that serves no request.
     let hosts = std::fs::read("/etc/hosts").unwrap_or_default();
     let addresses = parse_hosts(&hosts, host);
@@ -128,22 +130,11 @@ async fn lookup(host: &str, resolver: Option<&TokioResolver>) -> Result<Found, O
         let addresses = vec![IpAddr::from([127, 0, 0, 1]), IpAddr::from(std::net::Ipv6Addr::LOCALHOST)];
         return Ok(Found { addresses, ttl: TTL_MAX });
     }
-    let resolver = match resolver {
-        Some(resolver) => resolver,
-        None => system().ok_or(OriginFailure::NameUnknown)?,
+    let answer = match resolvers {
+        Some(resolvers) => ask(resolvers, host).await?,
+        None => ask(std::slice::from_ref(system().ok_or(OriginFailure::NameUnknown)?), host).await?,
     };
-    let answer = resolver.lookup_ip(host).await.map_err(|error| {
-        let text = error.to_string();
-        if text.contains("timed out") || text.contains("timeout") {
-            OriginFailure::NameTimeout
-        } else {
-            OriginFailure::NameUnknown
-        }
-    })?;
-    let addresses: Vec<IpAddr> = answer.iter().collect();
-    if addresses.is_empty() {
-        return Err(OriginFailure::NameUnknown);
-    }
+    let addresses = answer.iter().collect();
     let ttl = answer.valid_until().saturating_duration_since(Instant::now().into_std());
     Ok(Found { addresses, ttl: ttl.clamp(TTL_MIN, TTL_MAX) })
 }
@@ -154,25 +145,42 @@ fn system() -> Option<&'static TokioResolver> {
     RESOLVER.get_or_init(|| built(TokioResolver::builder_tokio().ok()?)).as_ref()
 }
 
-/// One that asks these servers all at once, and believes the first that knows: one that is silent delays nobody.
-pub(super) fn asking(servers: &[SocketAddr]) -> Option<Arc<TokioResolver>> {
-    let servers = servers.iter().map(|server| {
+/// One for each of these servers.
+pub(super) fn asking(servers: &[SocketAddr]) -> Option<Arc<[TokioResolver]>> {
+    let each = servers.iter().map(|server| {
         let connections = [ConnectionConfig::udp(), ConnectionConfig::tcp()].map(|mut connection| {
             connection.port = server.port();
             connection
         });
-        // What one does not know another may.
-        NameServerConfig::new(server.ip(), false, connections.into())
+        let server = NameServerConfig::new(server.ip(), true, connections.into());
+        let config = ResolverConfig::from_name_servers(vec![server]);
+        let mut builder = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
+        builder.options_mut().timeout = SERVER_PATIENCE;
+        builder.options_mut().attempts = 1;
+        built(builder)
     });
-    let servers: Vec<_> = servers.collect();
-    let at_once = servers.len();
-    let config = ResolverConfig::from_name_servers(servers);
-    let mut builder = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
-    let options = builder.options_mut();
-    options.timeout = SERVER_PATIENCE;
-    options.attempts = 1;
-    options.num_concurrent_reqs = at_once;
-    built(builder).map(Arc::new)
+    each.collect()
+}
+
+/// Asks all of them at once, and believes the first that knows: one that is silent delays nobody, and one that has failed decides nothing.
+async fn ask(resolvers: &[TokioResolver], host: &str) -> Result<LookupIp, OriginFailure> {
+    let mut asked = JoinSet::new();
+    for resolver in resolvers {
+        let (resolver, host) = (resolver.clone(), host.to_owned());
+        asked.spawn(async move { resolver.lookup_ip(host).await });
+    }
+    let mut timed_out = true;
+    while let Some(answer) = asked.join_next().await {
+        match answer {
+            Ok(Ok(answer)) if answer.iter().next().is_some() => return Ok(answer),
+            Ok(Err(error)) => {
+                let text = error.to_string();
+                timed_out &= text.contains("timed out") || text.contains("timeout");
+            }
+            Ok(Ok(_)) | Err(_) => timed_out = false,
+        }
+    }
+    Err(if timed_out { OriginFailure::NameTimeout } else { OriginFailure::NameUnknown })
 }
 
 /// Without a cache: what is known is kept here, and for as long as its TTL says.
