@@ -97,9 +97,8 @@ impl RoutePlugins {
     }
 
     /// None.
-    pub fn buckets(&self) -> impl Iterator<Item = (&Arc<str>, &str)> {
-        let none: std::iter::Empty<_> = match self.0 {};
-        none
+    pub fn buckets(&self) -> std::iter::Empty<(&Arc<str>, &str)> {
+        match self.0 {}
     }
 
     /// Nobody is asked.

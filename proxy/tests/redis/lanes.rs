@@ -174,7 +174,7 @@ fn a_workers_connection_speaks_tls_and_trusts_whom_the_others_trust() {
     let listed = server.ask(&["CLIENT", "LIST"]).text();
     // The worker's own connection is the last one that was made; what was asked while it still shook hands went over another.
     let over_tls = |line: &&str| line.contains(&format!(" laddr=127.0.0.1:{tls_port} "));
-    let its_own = listed.lines().filter(over_tls).next_back();
+    let its_own = listed.lines().rfind(over_tls);
     assert!(its_own.is_some_and(|line| line.contains("cmd=xrevrange")), "{listed}");
 }
 
