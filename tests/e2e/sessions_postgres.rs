@@ -290,6 +290,12 @@ fn nobody_is_lost_and_nobody_is_somebody_else_on_three_machines() {
     let weirs = [a, b, c];
     let (mut random, mut users) = (Random::new(11), HashMap::<usize, (Browser, usize)>::new());
     let (begun, mut frozen) = (Instant::now(), false);
+    let poke = |weir: &Weir| drop(Browser { cookie: Some("A".repeat(43)) }.ask(weir, "/", &[]));
+    // Were only some cut off, the others would see what those write a second late.
+    let all_are_back = |weirs: &[Weir]| {
+        weirs.iter().for_each(poke);
+        eventually("all are back", || weirs.iter().all(|weir| weir.metric("redis_up", &["main"]) == 1.0));
+    };
     for step in 0..400 {
         if begun.elapsed() > Duration::from_secs(40) {
             assert!(step > 20, "too slow to say anything");
@@ -301,13 +307,13 @@ fn nobody_is_lost_and_nobody_is_somebody_else_on_three_machines() {
             1 if !frozen => {
                 redis.kill();
                 redis.restart();
+                all_are_back(&weirs);
             }
             2 if !frozen => {
                 redis.freeze();
                 frozen = true;
-                // Were only one cut off, the others would see what it writes a second late.
                 let noticed = |weir: &Weir| {
-                    Browser { cookie: Some("A".repeat(43)) }.ask(weir, "/", &[]);
+                    poke(weir);
                     weir.metric("redis_up", &["main"]) == 0.0
                 };
                 eventually("all have noticed", || weirs.iter().all(noticed));
@@ -315,6 +321,7 @@ fn nobody_is_lost_and_nobody_is_somebody_else_on_three_machines() {
             3..=8 if frozen => {
                 redis.thaw();
                 frozen = false;
+                all_are_back(&weirs);
             }
             9 if !frozen => {
                 weirs.iter().for_each(up);
