@@ -113,7 +113,8 @@ impl Policy {
         let deletes = cookie.deletes(now_s);
         let mut out = Vec::with_capacity(line.len() + 48);
         out.extend_from_slice(prefix.map_or("", Prefix::text).as_bytes());
-        if !cookie.name.is_empty() {
+        // Without its `=`, a value that holds one would be read as a name and a value.
+        if !cookie.name.is_empty() || cookie.value.contains(&b'=') {
             out.extend_from_slice(cookie.name);
             out.push(b'=');
         }

@@ -28,8 +28,16 @@ fn what_a_policy_makes_of_set_cookie() {
     let loose = Rule { secure: Some(Secure::Never), http_only: Some(false), ..Rule::default() };
     let day = Rule { lifetime: Some(Lifetime::Seconds(86_400)), ..Rule::default() };
     let browser = Rule { lifetime: Some(Lifetime::Browser), ..Rule::default() };
-    let policy =
-        policy(&[("s*", strict), ("host", host), ("loose", loose), ("day", day), ("browser", browser)]);
+    let nameless = Rule { http_only: Some(true), ..Rule::default() };
+    let rules = [
+        ("s*", strict),
+        ("host", host),
+        ("loose", loose),
+        ("day", day),
+        ("browser", browser),
+        ("", nameless),
+    ];
+    let policy = policy(&rules);
     #[rustfmt::skip]
     let cases = [
         // line                                                      tls    said
@@ -43,7 +51,8 @@ fn what_a_policy_makes_of_set_cookie() {
         ("day=1; expires=Thu, 01 Jan 2099 00:00:00 GMT; Max-Age=5",  true,  Some("day=1; Max-Age=86400")),
         ("day=1; Expires=Thu, 01 Jan 1970 00:00:00 GMT",             true,  Some("day=1; Expires=Thu, 01 Jan 1970 00:00:00 GMT")),
         ("browser=1; Max-Age=5; Secure",                             true,  Some("browser=1; Secure")),
-        ("=sid",                                                     true,  None),
+        ("=sid",                                                     true,  Some("sid; HttpOnly")),
+        ("=sid=1",                                                   true,  Some("=sid=1; HttpOnly")),
     ];
     for (line, over_tls, expected) in cases {
         let said = shown(policy.to_client(line.as_bytes(), over_tls, 1_000));
