@@ -102,6 +102,8 @@ fn cargo(plugins: &Path, root: &Path) -> anyhow::Result<()> {
         remaps.iter().map(|(from, to)| format!("--remap-path-prefix={}={to}", from.display())).collect();
     let mut command = Command::new("cargo");
     command.current_dir(plugins).env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"));
+    // What somebody has set for their own builds changes what comes out.
+    command.env("CARGO_INCREMENTAL", "0");
     command.env("RUSTC_WRAPPER", std::env::current_exe()?).env(wrapper::VARIABLE, "1");
     // A directory of its own: what was built without the wrapper is not taken for what is built with it.
     command.args(["build", "--quiet", "--locked", "--release", "--target", TARGET, "--target-dir", BUILT]);
