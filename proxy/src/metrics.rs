@@ -4,72 +4,17 @@
 //! instruction, no line shared with another core. A scrape sums over the workers. Labels are closed enums or names out of the
 //! configuration: never a URL, never a key.
 
+mod count;
+mod page;
+
 use std::fmt::Write as _;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use http::{Method, StatusCode};
 
-/// A number that one thread raises and any thread reads.
-#[derive(Debug, Default)]
-pub struct Counter(AtomicU64);
-
-impl Counter {
-    /// Adds one.
-    pub fn one(&self) {
-        self.add(1);
-    }
-
-    /// Adds `more`. Only the thread that owns the counter calls this: were there two, one of two simultaneous increments would be lost.
-    pub fn add(&self, more: u64) {
-        self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(more), Ordering::Relaxed);
-    }
-
-    /// The count so far.
-    pub fn count(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
-}
-
-/// Buckets of a [`Histogram`]: bounds are 2^4 µs to 2^26 µs (67 s), then infinity.
-const BUCKETS: usize = 24;
-const FIRST_BOUND_LOG2: u32 = 4;
-
-/// How long things took, in buckets that double, so that finding one is a count of leading zeros.
-#[derive(Debug, Default)]
-pub struct Histogram {
-    buckets: [Counter; BUCKETS],
-    nanoseconds: Counter,
-}
-
-impl Histogram {
-    /// Notes one duration.
-    pub fn record(&self, took: Duration) {
-        let nanoseconds = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
-        self.nanoseconds.add(nanoseconds);
-        self.buckets[bucket_of(nanoseconds)].one();
-    }
-}
-
-/// The first bucket whose bound is not below the duration.
-fn bucket_of(nanoseconds: u64) -> usize {
-    let microseconds = nanoseconds.div_ceil(1_000);
-    // The smallest n with 2^n >= microseconds.
-    let log2 = u64::BITS - microseconds.saturating_sub(1).leading_zeros();
-    (log2.saturating_sub(FIRST_BOUND_LOG2) as usize).min(BUCKETS - 1)
-}
-
-/// The upper bound of a bucket in seconds, as text; the last is infinity.
-fn bound_text(bucket: usize) -> String {
-    if bucket == BUCKETS - 1 {
-        return "+Inf".to_owned();
-    }
-    let microseconds = 1_u64 << (bucket + FIRST_BOUND_LOG2 as usize);
-    let text = format!("{}.{:06}", microseconds / 1_000_000, microseconds % 1_000_000);
-    let text = text.trim_end_matches('0');
-    if text.ends_with('.') { format!("{text}0") } else { text.to_owned() }
-}
+pub use self::count::{Counter, Histogram};
+use self::page::{Page, label_text};
 
 macro_rules! labels {
     ($(#[$outer:meta])* $name:ident { $($(#[$inner:meta])* $variant:ident = $label:literal,)+ }) => {
@@ -684,135 +629,9 @@ impl Metrics {
     }
 }
 
-/// The text under way. Writing to a `String` cannot fail, hence the ignored results.
-#[derive(Default)]
-struct Page {
-    text: String,
-    family: &'static str,
-}
-
-impl Page {
-    fn family(&mut self, name: &'static str, kind: &str, help: &str) {
-        self.family = name;
-        let _ = writeln!(self.text, "# TYPE {name} {kind}");
-        for unit in ["seconds", "bytes"] {
-            if name.strip_suffix(unit).is_some_and(|rest| rest.ends_with('_')) {
-                let _ = writeln!(self.text, "# UNIT {name} {unit}");
-            }
-        }
-        let _ = writeln!(self.text, "# HELP {name} {help}");
-    }
-
-    fn counter(&mut self, name: &'static str, help: &str, count: u64) {
-        self.family(name, "counter", help);
-        let _ = writeln!(self.text, "{name}_total {count}");
-    }
-
-    fn gauge(&mut self, name: &'static str, help: &str, value: u64) {
-        self.family(name, "gauge", help);
-        let _ = writeln!(self.text, "{name} {value}");
-    }
-
-    fn labelled(
-        &mut self,
-        name: &'static str,
-        label: &str,
-        help: &str,
-        counts: impl Iterator<Item = (&'static str, u64)>,
-    ) {
-        self.family(name, "counter", help);
-        for (value, count) in counts {
-            let _ = writeln!(self.text, "{name}_total{{{label}=\"{value}\"}} {count}");
-        }
-    }
-
-    fn histogram(&mut self, name: &'static str, help: &str, fill: impl FnOnce(&mut Self)) {
-        self.family(name, "histogram", help);
-        fill(self);
-    }
-
-    /// One histogram's lines; none at all while it is empty.
-    fn buckets<'a>(&mut self, labels: &[(&str, &str)], histograms: impl Iterator<Item = &'a Histogram>) {
-        let mut counts = [0_u64; BUCKETS];
-        let mut nanoseconds = 0_u64;
-        for histogram in histograms {
-            nanoseconds = nanoseconds.wrapping_add(histogram.nanoseconds.count());
-            for (sum, counter) in counts.iter_mut().zip(&histogram.buckets) {
-                *sum += counter.count();
-            }
-        }
-        let total: u64 = counts.iter().sum();
-        if total == 0 {
-            return;
-        }
-        let name = self.family;
-        let mut so_far = 0;
-        for (bucket, count) in counts.iter().enumerate() {
-            so_far += count;
-            let bound = bound_text(bucket);
-            let labels: Vec<_> = labels.iter().copied().chain([("le", bound.as_str())]).collect();
-            let _ = writeln!(self.text, "{name}_bucket{} {so_far}", label_text(&labels));
-        }
-        let labels = label_text(labels);
-        let _ = writeln!(self.text, "{name}_count{labels} {total}");
-        let _ = writeln!(
-            self.text,
-            "{name}_sum{labels} {}.{:09}",
-            nanoseconds / 1_000_000_000,
-            nanoseconds % 1_000_000_000
-        );
-    }
-}
-
-/// `{a="b",c="d"}`, escaped; nothing where there are no labels.
-fn label_text(labels: &[(&str, &str)]) -> String {
-    if labels.is_empty() {
-        return String::new();
-    }
-    let mut text = String::from("{");
-    for (at, (name, value)) in labels.iter().enumerate() {
-        if at > 0 {
-            text.push(',');
-        }
-        let _ = write!(text, "{name}=\"");
-        for character in value.chars() {
-            match character {
-                '\\' => text.push_str("\\\\"),
-                '"' => text.push_str("\\\""),
-                '\n' => text.push_str("\\n"),
-                other => text.push(other),
-            }
-        }
-        text.push('"');
-    }
-    text.push('}');
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_duration_lands_in_the_first_bucket_that_holds_it() {
-        let microseconds = |n: u64| bucket_of(n * 1_000);
-        let cases = [
-            ("nothing", microseconds(0), 0),
-            ("the first bound itself", microseconds(16), 0),
-            ("just above it", bucket_of(16_001), 1),
-            ("the second bound", microseconds(32), 1),
-            ("above the second", microseconds(33), 2),
-            ("the last bound", microseconds(1 << 26), BUCKETS - 2),
-            ("beyond all", microseconds((1 << 26) + 1), BUCKETS - 1),
-            ("for ever", bucket_of(u64::MAX), BUCKETS - 1),
-        ];
-        for (what, bucket, expected) in cases {
-            assert_eq!(bucket, expected, "{what}");
-        }
-        assert_eq!(bound_text(0), "0.000016");
-        assert_eq!(bound_text(BUCKETS - 2), "67.108864");
-        assert_eq!(bound_text(BUCKETS - 1), "+Inf");
-    }
 
     /// A strict reader of OpenMetrics 1.0 text, for what this page uses: families in one block, known suffixes, buckets that rise.
     fn parse(page: &str) -> Vec<(String, String, f64)> {
