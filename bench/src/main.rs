@@ -123,11 +123,18 @@ fn measure(arguments: &Arguments) -> io::Result<bool> {
         true => (1, Duration::from_millis(200)),
         false => (arguments.rounds, Duration::from_secs_f64(arguments.seconds)),
     };
-    let setup = |scenario: Scenario| {
-        let (budget, behind) = (scenario.budget(), scenario.behind());
-        Setup { origin: origin_address, budget, behind, weir: &weir, pin }
+    let bench = |scenario: Scenario| Bench {
+        origin: &origin,
+        setup: Setup {
+            origin: origin_address,
+            budget: scenario.budget(),
+            behind: scenario.behind(),
+            weir: &weir,
+            pin,
+        },
+        window,
+        smoke: arguments.smoke,
     };
-    let mut bench = Bench { origin: &origin, setup: setup(Scenario::Hit1k), window, smoke: arguments.smoke };
     let scenarios: Vec<Scenario> =
         if arguments.scenario.is_empty() { Scenario::ALL.into() } else { arguments.scenario.clone() };
     let machine = processor();
@@ -138,11 +145,14 @@ fn measure(arguments: &Arguments) -> io::Result<bool> {
     let kinds: Vec<Kind> = versions.iter().map(|version| version.server).collect();
     let mut running = Running { servers: BTreeMap::new() };
     let mut findings = Vec::new();
-    for scenario in scenarios {
-        bench.setup = setup(scenario);
-        let found = run_scenario(scenario, &kinds, &bench, &mut running, rounds);
-        found.write(&mut out)?;
-        findings.push(found);
+    let group = |scenario: &Scenario| scenario.compared_with().unwrap_or(*scenario);
+    for together in scenarios.chunk_by(|a, b| group(a) == group(b)) {
+        let asked: Vec<(Scenario, Bench<'_>)> =
+            together.iter().map(|scenario| (*scenario, bench(*scenario))).collect();
+        for found in run_together(&asked, &kinds, &mut running, rounds) {
+            found.write(&mut out)?;
+            findings.push(found);
+        }
     }
     let all_right = !findings.iter().any(Findings::has_failed);
     if let Some(path) = &arguments.json {
@@ -173,30 +183,55 @@ fn start(kind: Kind, bench: &Bench<'_>) -> io::Result<Server> {
     Ok(server)
 }
 
-/// The servers take turns, so that what disturbs the machine disturbs all of them.
-fn run_scenario(
+/// What one server did in one scenario, or why nothing can be told of it.
+struct Measured {
     scenario: Scenario,
+    kind: Kind,
+    samples: Vec<Sample>,
+    failure: Option<String>,
+}
+
+/// Servers take turns, and scenarios that are compared do, so that what disturbs the machine disturbs all of them.
+fn run_together(
+    scenarios: &[(Scenario, Bench<'_>)],
     kinds: &[Kind],
-    bench: &Bench<'_>,
     running: &mut Running,
     rounds: u32,
-) -> Findings {
-    let kinds = kinds.iter().copied().filter(|kind| scenario.concerns(*kind));
-    let mut measured: Vec<(Kind, Vec<Sample>, Option<String>)> =
-        kinds.map(|kind| (kind, Vec::new(), None)).collect();
+) -> Vec<Findings> {
+    let concerned = |scenario: Scenario| kinds.iter().filter(move |kind| scenario.concerns(**kind));
+    let mut measured: Vec<Measured> = scenarios
+        .iter()
+        .flat_map(|(scenario, _)| concerned(*scenario).map(|kind| (*scenario, *kind)))
+        .map(|(scenario, kind)| Measured { scenario, kind, samples: Vec::new(), failure: None })
+        .collect();
     let mut serial = 0;
-    for _ in 0..if scenario.repeats() { rounds } else { 1 } {
-        for (kind, samples, failure) in &mut measured {
-            if failure.is_some() {
-                continue;
-            }
-            match measure_once(scenario, *kind, bench, running, &mut serial) {
-                Ok(sample) => samples.push(sample),
+    let repeats = scenarios.iter().all(|(scenario, _)| scenario.repeats());
+    for round in 0..if repeats { rounds as usize } else { 1 } {
+        for index in 0..measured.len() {
+            let (before, from_here) = measured.split_at_mut(index);
+            let Measured { scenario, kind, samples, failure } = &mut from_here[0];
+            let bench = scenarios.iter().find(|(other, _)| other == scenario).map(|(_, bench)| bench);
+            let Some(bench) = bench.filter(|_| failure.is_none()) else { continue };
+            match measure_once(*scenario, *kind, bench, running, &mut serial) {
+                Ok(mut sample) => {
+                    let base = before
+                        .iter()
+                        .find(|base| Some(base.scenario) == scenario.compared_with() && base.kind == *kind)
+                        .and_then(|base| base.samples.get(round));
+                    if let Some(base) = base {
+                        sample.compare(base);
+                    }
+                    samples.push(sample);
+                }
                 Err(error) => *failure = Some(error.to_string()),
             }
         }
     }
-    Findings::new(scenario, measured)
+    let found = scenarios.iter().map(|(scenario, _)| {
+        let rows = measured.extract_if(.., |measured| measured.scenario == *scenario);
+        Findings::new(*scenario, rows.map(|row| (row.kind, row.samples, row.failure)).collect())
+    });
+    found.collect()
 }
 
 fn measure_once(

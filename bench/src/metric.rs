@@ -11,6 +11,9 @@ pub(crate) enum Metric {
     /// CPU time of the server per request, in microseconds.
     #[serde(rename = "cpu_us")]
     Cpu,
+    /// CPU time per request beyond that of the scenario it is compared with, in the same round, in microseconds.
+    #[serde(rename = "added_us")]
+    Added,
     /// CPU time of the Redis behind it per request, in microseconds.
     #[serde(rename = "redis_us")]
     RedisCpu,
@@ -63,8 +66,9 @@ pub(crate) enum Metric {
 }
 
 impl Metric {
-    pub(crate) const ALL: [Self; 22] = [
+    pub(crate) const ALL: [Self; 23] = [
         Self::Cpu,
+        Self::Added,
         Self::RedisCpu,
         Self::User,
         Self::System,
@@ -92,6 +96,7 @@ impl Metric {
     pub(crate) fn column(self) -> (&'static str, usize) {
         match self {
             Self::Cpu => ("CPU us", 2),
+            Self::Added => ("added us", 2),
             Self::RedisCpu => ("redis us", 2),
             Self::User => ("user us", 2),
             Self::System => ("sys us", 2),
@@ -128,6 +133,13 @@ impl Sample {
 
     pub(crate) fn value(&self, metric: Metric) -> Option<f64> {
         self.0.get(&metric).copied()
+    }
+
+    /// What it costs more than `base`, which was measured in the same round.
+    pub(crate) fn compare(&mut self, base: &Self) {
+        if let (Some(cpu), Some(without)) = (self.value(Metric::Cpu), base.value(Metric::Cpu)) {
+            self.set(Metric::Added, cpu - without);
+        }
     }
 
     /// The same without what means nothing in a scenario.

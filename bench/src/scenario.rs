@@ -50,6 +50,7 @@ pub(crate) enum Scenario {
     #[serde(rename = "disk-1k")]
     Disk1k,
     PurgeGlob,
+    SessionNone,
     SessionRedis,
     SessionDisk,
     SessionWriteRedis,
@@ -87,7 +88,7 @@ impl Bench<'_> {
 }
 
 impl Scenario {
-    pub(crate) const ALL: [Self; 28] = [
+    pub(crate) const ALL: [Self; 29] = [
         Self::Hit1k,
         Self::Hit64k,
         Self::Urls10k,
@@ -104,6 +105,7 @@ impl Scenario {
         Self::Redis64kAlone,
         Self::Disk1k,
         Self::PurgeGlob,
+        Self::SessionNone,
         Self::SessionRedis,
         Self::SessionDisk,
         Self::SessionWriteRedis,
@@ -144,6 +146,9 @@ impl Scenario {
                 "disk-1k: 1 KiB out of the durable tier, 10,000 URLs at random, 64 keep-alive connections"
             }
             Self::PurgeGlob => "purge-glob: 1,000,000 responses, a purge by a pattern that fits ten of them",
+            Self::SessionNone => {
+                "session-none: 1 KiB passed on, without a session, 64 keep-alive connections"
+            }
             Self::SessionRedis => {
                 "session-redis: 1 KiB passed on, with a session out of Redis, 64 keep-alive connections"
             }
@@ -185,17 +190,23 @@ impl Scenario {
             Kind::Weir => true,
             _ if self.is_about_sessions() => false,
             // Nobody else has such plugins.
-            _ if matches!(
-                self,
-                Self::PluginNone | Self::PluginPlan | Self::PluginRemembered | Self::PluginCalled
-            ) =>
-            {
-                false
-            }
+            _ if self.is_about_plugins() => false,
             _ if self.is_about_limits() => false,
             // Its client is in Lua, so it takes another configuration.
             Kind::Nginx if self.behind() == Behind::Redis => self != Self::PurgeGlob && nginx_lua().is_some(),
             _ => self.behind().is_nothing(),
+        }
+    }
+
+    /// The same without what the scenario is about: the two take turns, so that what the one costs more can be told. A machine that is
+    /// slower in one minute than in the next would tell nonsense of figures that were taken apart.
+    pub(crate) fn compared_with(self) -> Option<Self> {
+        match self {
+            Self::SessionNone | Self::PluginNone | Self::LimitOff => None,
+            _ if self.is_about_sessions() => Some(Self::SessionNone),
+            _ if self.is_about_plugins() => Some(Self::PluginNone),
+            _ if self.is_about_limits() => Some(Self::LimitOff),
+            _ => None,
         }
     }
 
@@ -236,6 +247,7 @@ impl Scenario {
             Self::Redis64kAlone => behind(bench, server, 1, 64 * 1024, 2_000),
             Self::Disk1k => behind(bench, server, 64, 1024, 10_000),
             Self::PurgeGlob => purge_glob(bench, server),
+            Self::SessionNone => Self::Pass.measure(bench, server, serial),
             Self::SessionRedis | Self::SessionDisk => sessions(bench, server, Storing::Session),
             Self::SessionWriteRedis | Self::SessionWriteDisk => {
                 sessions(bench, server, Storing::SessionWrite)
@@ -255,8 +267,16 @@ impl Scenario {
     fn is_about_sessions(self) -> bool {
         matches!(
             self,
-            Self::SessionRedis | Self::SessionDisk | Self::SessionWriteRedis | Self::SessionWriteDisk
+            Self::SessionNone
+                | Self::SessionRedis
+                | Self::SessionDisk
+                | Self::SessionWriteRedis
+                | Self::SessionWriteDisk
         )
+    }
+
+    fn is_about_plugins(self) -> bool {
+        matches!(self, Self::PluginNone | Self::PluginPlan | Self::PluginRemembered | Self::PluginCalled)
     }
 
     fn is_about_limits(self) -> bool {
