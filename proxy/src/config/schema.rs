@@ -274,7 +274,7 @@ table! {
         /// entry ends.
         servers: OneOrMany<OriginServer> = "required",
         /// The name servers that are asked for the addresses of `servers`, by address: `"10.0.0.2"`, `"127.0.0.1:5353"`. All are
-        /// asked at once, and the first answer counts.
+        /// asked at once, and the first that knows the name counts.
         resolvers: OneOrMany<Text> = "those of `/etc/resolv.conf`",
         /// How one is chosen: in turn; the one with the fewest requests under way; or by a hash of the URL, so that each server sees the same URLs.
         balance: Balance = "\"round-robin\"",
