@@ -17,7 +17,7 @@ fuzz_target!(|data: &[u8]| {
     let (pattern, path, query) = three(data);
     let (Ok(pattern), Ok(path)) = (std::str::from_utf8(pattern), std::str::from_utf8(path)) else { return };
     let query = std::str::from_utf8(query).ok();
-    Glob::new(pattern).matches(path.as_bytes());
+    let _ = Glob::new(pattern).matches(path.as_bytes());
     HostPattern::parse(pattern);
     if let Ok(template) = Template::parse(pattern) {
         template.render(|name| Some(name.to_owned().into()));
