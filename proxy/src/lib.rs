@@ -38,6 +38,7 @@ pub mod routes;
 pub mod run;
 pub mod searches;
 pub mod server;
+pub mod server_url;
 pub mod session;
 pub mod store;
 pub mod telemetry;

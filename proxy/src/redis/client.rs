@@ -24,9 +24,9 @@ use rustls::pki_types::ServerName;
 use tokio::sync::Notify;
 
 use super::error::RedisError;
-use super::url::HostPort;
 use crate::config::model;
 use crate::origin::tls;
+use crate::server_url::HostPort;
 
 /// Commands that may wait in a connection's queue to be written.
 const QUEUE_MAX: usize = 1024;

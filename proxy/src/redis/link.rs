@@ -24,8 +24,9 @@ use super::error::{Evidence, RedisError, Skip};
 use super::lane::{self, Lane};
 use super::metrics::Counted;
 use super::stream::{StreamId, head_command, head_of};
-use super::url::{HostPort, Place};
+use super::url::Place;
 use crate::config::model;
+use crate::server_url::HostPort;
 
 pub use super::metrics::Operation;
 

@@ -12,9 +12,10 @@ use super::advice;
 use super::client::{self, Address, Command, Credentials, Reply, Wire};
 use super::error::{Evidence, RedisError};
 use super::link::{Endpoint, Link, Made, Shards, info_value};
-use super::url::{HostPort, Place};
+use super::url::Place;
 use super::{Part, Shared, TELL_EVERY};
 use crate::config::model;
+use crate::server_url::HostPort;
 
 /// Between two attempts at first, and at most.
 const AGAIN_MIN: Duration = Duration::from_millis(100);

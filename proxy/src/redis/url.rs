@@ -17,15 +17,12 @@ use std::fmt;
 use std::path::PathBuf;
 
 use crate::config::model::Secret;
+use crate::server_url::{self, HostPort, PartError, SERVERS_MAX, decoded, digits, encoded, list, servers};
 
 /// The port of a server.
 pub const SERVER_PORT: u16 = 6379;
 /// The port of a Sentinel.
 pub const SENTINEL_PORT: u16 = 26379;
-/// Servers in a list.
-const SERVERS_MAX: usize = 64;
-/// A URL; longer ones are a mistake.
-const URL_BYTES_MAX: usize = 4096;
 
 /// A Redis, as its URL describes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,60 +77,18 @@ impl Place {
     }
 }
 
-/// A host and its port.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct HostPort {
-    /// A name or an address; IPv6 without its brackets.
-    pub host: String,
-    /// The port.
-    pub port: u16,
-}
-
 /// What is wrong with a URL. Nothing of it is shown but what cannot be a password.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum UrlError {
     /// No scheme that means Redis.
     #[error("this does not begin with `redis://`, `rediss://` or `redis+unix:`")]
     Scheme,
-    /// Longer than any URL that is meant.
-    #[error("this is longer than {URL_BYTES_MAX} bytes")]
-    TooLong,
-    /// A space, a control byte.
-    #[error("there is a space or a control character at byte {at}")]
-    Character {
-        /// Where.
-        at: usize,
-    },
-    /// A `%` that two hexadecimal digits do not follow, or bytes that are no text.
-    #[error("there is a `%` in the {part} that does not stand for a character")]
-    Encoding {
-        /// Where it is.
-        part: &'static str,
-    },
+    /// What can be wrong with the URL of any store.
+    #[error(transparent)]
+    Part(#[from] PartError),
     /// An `@` behind the first `/`: the password has one that is not encoded.
     #[error("there is an `@` behind the first `/`, `?` or `#`")]
     AtBehind,
-    /// No host at all.
-    #[error("server {number} has no name")]
-    NoHost {
-        /// Which of the list, from 1.
-        number: usize,
-    },
-    /// A name with characters that no host has.
-    #[error("the name of server {number} has a character that no host name has")]
-    Host {
-        /// Which of the list, from 1.
-        number: usize,
-    },
-    /// A port that is none.
-    #[error("the port of server {number} is not a number from 1 to 65535")]
-    Port {
-        /// Which of the list, from 1.
-        number: usize,
-    },
-    /// Too many servers.
-    #[error("there are more than {SERVERS_MAX} servers")]
-    TooMany,
     /// A path that is not a database.
     #[error("the path is not the number of a database")]
     Database,
@@ -191,18 +146,13 @@ impl UrlError {
                 "write `redis://host:6379/0`, `rediss://…` for TLS, `redis://s1:26379,s2:26379/mymaster/0` for Sentinel, \
                  `redis://n1,n2,n3` for a Cluster, `redis://primary,redis://replica` for read replicas, `redis+unix:///run/redis.sock` for a socket"
             }
-            Self::TooLong | Self::TooMany => "a few servers are enough: the others are learned from them",
-            Self::Character { .. } => "write a space as `%20`",
-            Self::Encoding { .. } => "write `%` itself as `%25`",
+            Self::Part(PartError::TooMany) => "a few servers are enough: the others are learned from them",
+            Self::Part(PartError::NoHost { .. }) => {
+                "write `redis://host:6379`; servers of a list are separated by one comma"
+            }
+            Self::Part(part) => part.help(),
             Self::AtBehind => {
                 "in a password write `@` as `%40`, `/` as `%2F`, `?` as `%3F`, `#` as `%23`; or put it into `password` or `password_file`"
-            }
-            Self::NoHost { .. } => "write `redis://host:6379`; servers of a list are separated by one comma",
-            Self::Host { .. } => {
-                "write an IPv6 address in brackets, as `[::1]`, and special characters of a password as `%40` and the like"
-            }
-            Self::Port { .. } => {
-                "write `host:6379`, an IPv6 address in brackets, as `[::1]:6379`, and `:` in a user's name as `%3A`"
             }
             Self::Database => {
                 "write a number, as in `redis://host:6379/1`; Sentinels are written `redis://s1:26379,s2:26379/mymaster/1`"
@@ -243,18 +193,14 @@ enum Kind {
 impl RedisUrl {
     /// Reads a URL.
     pub fn parse(text: &str) -> Result<Self, UrlError> {
-        if text.len() > URL_BYTES_MAX {
-            return Err(UrlError::TooLong);
-        }
-        if let Some(at) = text.bytes().position(|byte| byte <= b' ' || byte == 0x7f) {
-            return Err(UrlError::Character { at });
-        }
+        server_url::check(text)?;
         let read = match urls_of(text).as_slice() {
             [_] => Self::parse_one(text)?,
             several => replicated(several)?,
         };
         // What is told of it can be read back.
-        if read.to_string().len() > URL_BYTES_MAX { Err(UrlError::TooLong) } else { Ok(read) }
+        server_url::check(&read.to_string())?;
+        Ok(read)
     }
 
     fn parse_one(text: &str) -> Result<Self, UrlError> {
@@ -296,14 +242,14 @@ impl RedisUrl {
         let (primary, database) = match (kind, segments.as_slice()) {
             (Kind::Sentinel, []) => return Err(UrlError::NoPrimary),
             (Kind::Sentinel, [primary]) => (Some(*primary), None),
-            (Kind::Open, [primary]) if several && number(primary).is_none() => (Some(*primary), None),
+            (Kind::Open, [primary]) if several && digits(primary).is_none() => (Some(*primary), None),
             (Kind::Open | Kind::Sentinel, [primary, database]) => (Some(*primary), Some(*database)),
             (_, []) => (None, None),
             (Kind::Open | Kind::Cluster, [database]) => (None, Some(*database)),
             _ => return Err(UrlError::Path),
         };
         let named = match database {
-            Some(text) => Some(number(text).ok_or(match primary {
+            Some(text) => Some(digits(text).ok_or(match primary {
                 Some(_) => UrlError::Path,
                 None => UrlError::Database,
             })?),
@@ -361,7 +307,7 @@ impl RedisUrl {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             match name {
                 "db" => {
-                    let said = number(value).ok_or(UrlError::Database)?;
+                    let said = digits(value).ok_or(UrlError::Database)?;
                     if database.is_some_and(|before| before != said) {
                         return Err(UrlError::TwoDatabases);
                     }
@@ -398,7 +344,7 @@ fn replicated(urls: &[&str]) -> Result<RedisUrl, UrlError> {
     for (position, text) in urls.iter().enumerate() {
         let number = position + 1;
         if number > SERVERS_MAX {
-            return Err(UrlError::TooMany);
+            return Err(PartError::TooMany.into());
         }
         let read = RedisUrl::parse_one(text)?;
         let Place::Server(server) = &read.place else { return Err(UrlError::NotAServer { number }) };
@@ -482,98 +428,9 @@ fn unix(tls: bool, rest: &str, query: Option<&str>) -> Result<RedisUrl, UrlError
     Ok(read)
 }
 
-pub(crate) fn servers(list: &str, port: u16) -> Result<Vec<HostPort>, UrlError> {
-    let mut servers = Vec::new();
-    for (position, text) in list.split(',').enumerate() {
-        if position == SERVERS_MAX {
-            return Err(UrlError::TooMany);
-        }
-        servers.push(host_port(text, port, position + 1)?);
-    }
-    Ok(servers)
-}
-
-fn host_port(text: &str, port: u16, number: usize) -> Result<HostPort, UrlError> {
-    let (host, written_port) = match text.strip_prefix('[') {
-        Some(rest) => {
-            let (host, rest) = rest.split_once(']').ok_or(UrlError::Host { number })?;
-            host.parse::<std::net::Ipv6Addr>().map_err(|_| UrlError::Host { number })?;
-            match rest.strip_prefix(':') {
-                Some(port) => (host, Some(port)),
-                None if rest.is_empty() => (host, None),
-                None => return Err(UrlError::Port { number }),
-            }
-        }
-        None => match text.split_once(':') {
-            Some((host, port)) => (host, Some(port)),
-            None => (text, None),
-        },
-    };
-    if host.is_empty() {
-        return Err(UrlError::NoHost { number });
-    }
-    let is_address = text.starts_with('[');
-    let is_of_a_host = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
-    if !is_address && !host.bytes().all(is_of_a_host) {
-        return Err(UrlError::Host { number });
-    }
-    let port = match written_port {
-        None => port,
-        Some(text) => digits(text)
-            .and_then(|port| u16::try_from(port).ok())
-            .filter(|port| *port > 0)
-            .ok_or(UrlError::Port { number })?,
-    };
-    Ok(HostPort { host: host.to_owned(), port })
-}
-
-/// Digits and nothing else: no sign, no spaces.
-fn digits(text: &str) -> Option<u32> {
-    let plain = (1..=9).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit());
-    plain.then(|| text.parse().ok()).flatten()
-}
-
-fn number(text: &str) -> Option<u32> {
-    digits(text)
-}
-
-/// Percent-decodes. `+` stays what it is.
-pub(crate) fn decoded(text: &str, part: &'static str) -> Result<String, UrlError> {
-    let wrong = || UrlError::Encoding { part };
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((first, behind)) = rest.split_first() {
-        rest = behind;
-        if *first != b'%' {
-            bytes.push(*first);
-            continue;
-        }
-        let (digits, behind) = rest.split_at_checked(2).ok_or_else(wrong)?;
-        let digits = std::str::from_utf8(digits).map_err(|_| wrong())?;
-        if !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
-            return Err(wrong());
-        }
-        bytes.push(u8::from_str_radix(digits, 16).map_err(|_| wrong())?);
-        rest = behind;
-    }
-    String::from_utf8(bytes).map_err(|_| wrong())
-}
-
-impl fmt::Display for HostPort {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.host.contains(':') {
-            write!(out, "[{}]:{}", self.host, self.port)
-        } else {
-            write!(out, "{}:{}", self.host, self.port)
-        }
-    }
-}
-
 /// Without user and password: fit for logs, and read back as the same place.
 impl fmt::Display for RedisUrl {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let list =
-            |servers: &[HostPort]| servers.iter().map(HostPort::to_string).collect::<Vec<_>>().join(",");
         let scheme = if self.tls { "rediss" } else { "redis" };
         match &self.place {
             Place::Server(server) => write!(out, "{scheme}://{server}/{}", self.database),
@@ -591,24 +448,6 @@ impl fmt::Display for RedisUrl {
             }
         }
     }
-}
-
-/// Percent-encodes what would not be read back as it is.
-pub(crate) fn encoded(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'~') {
-            out.push(char::from(byte));
-        } else {
-            out.push('%');
-            out.extend(
-                [byte >> 4, byte & 15].map(|digit| {
-                    char::from_digit(digit.into(), 16).expect("four bits are a hexadecimal digit")
-                }),
-            );
-        }
-    }
-    out
 }
 
 #[cfg(test)]
@@ -685,17 +524,17 @@ mod tests {
             ("localhost:6379",                  UrlError::Scheme),
             ("redis:localhost",                 UrlError::Scheme),
             ("redis+ssh://localhost",           UrlError::Scheme),
-            ("redis://a b",                     UrlError::Character { at: 9 }),
-            ("redis://",                        UrlError::NoHost { number: 1 }),
-            ("redis://:secret@:6379",           UrlError::NoHost { number: 1 }),
-            ("redis://a,,b",                    UrlError::NoHost { number: 2 }),
-            ("redis://a,b:0",                   UrlError::Port { number: 2 }),
-            ("redis://a:65536",                 UrlError::Port { number: 1 }),
-            ("redis://a:+1",                    UrlError::Port { number: 1 }),
-            ("redis://::1",                     UrlError::NoHost { number: 1 }),
-            ("redis://fe80::1",                 UrlError::Port { number: 1 }),
-            ("redis://[::1",                    UrlError::Host { number: 1 }),
-            ("redis://a%41",                    UrlError::Host { number: 1 }),
+            ("redis://a b",                     UrlError::Part(PartError::Character { at: 9 })),
+            ("redis://",                        UrlError::Part(PartError::NoHost { number: 1 })),
+            ("redis://:secret@:6379",           UrlError::Part(PartError::NoHost { number: 1 })),
+            ("redis://a,,b",                    UrlError::Part(PartError::NoHost { number: 2 })),
+            ("redis://a,b:0",                   UrlError::Part(PartError::Port { number: 2 })),
+            ("redis://a:65536",                 UrlError::Part(PartError::Port { number: 1 })),
+            ("redis://a:+1",                    UrlError::Part(PartError::Port { number: 1 })),
+            ("redis://::1",                     UrlError::Part(PartError::NoHost { number: 1 })),
+            ("redis://fe80::1",                 UrlError::Part(PartError::Port { number: 1 })),
+            ("redis://[::1",                    UrlError::Part(PartError::Host { number: 1 })),
+            ("redis://a%41",                    UrlError::Part(PartError::Host { number: 1 })),
             ("redis://host/mymaster",           UrlError::Database),
             ("redis://host/-1",                 UrlError::Database),
             ("redis://host?db=x",               UrlError::Database),
@@ -709,8 +548,8 @@ mod tests {
             ("redis://:pa?ss@host:6379",        UrlError::AtBehind),
             ("redis://:pa#ss@host:6379",        UrlError::AtBehind),
             ("redis://host#1",                  UrlError::Fragment),
-            ("redis://:pa%zz@host",             UrlError::Encoding { part: "password" }),
-            ("redis://:pa%ff@host",             UrlError::Encoding { part: "password" }),
+            ("redis://:pa%zz@host",             UrlError::Part(PartError::Encoding { part: "password" })),
+            ("redis://:pa%ff@host",             UrlError::Part(PartError::Encoding { part: "password" })),
             ("redis://host?ssl_cert_reqs=none", UrlError::Parameter { number: 1 }),
             ("redis://p,redis://a,b",           UrlError::NotAServer { number: 2 }),
             ("redis://p,unix://r/s",            UrlError::NoSocket),
@@ -721,7 +560,7 @@ mod tests {
             ("redis://p,redis://u@r",           UrlError::Differs { number: 2, what: "the user" }),
             ("redis://p,redis://:secret@r",     UrlError::Differs { number: 2, what: "the password" }),
             ("redis://p/1,redis://r/2",         UrlError::Differs { number: 2, what: "the database" }),
-            ("redis://p,redis://",              UrlError::NoHost { number: 1 }),
+            ("redis://p,redis://",              UrlError::Part(PartError::NoHost { number: 1 })),
             ("unix:",                           UrlError::NoSocket),
             ("unix://host/run/redis.sock",      UrlError::NoSocket),
             ("rediss+unix:///run/redis.sock",   UrlError::TlsOnUnix),
@@ -733,13 +572,19 @@ mod tests {
             let told = format!("{error} {error:?} {}", error.help());
             assert!(!told.contains("secret") && !told.contains("pa/ss"), "{told}");
         }
-        assert_eq!(RedisUrl::parse(&format!("redis://{}", "a".repeat(5000))), Err(UrlError::TooLong));
+        assert_eq!(
+            RedisUrl::parse(&format!("redis://{}", "a".repeat(5000))),
+            Err(UrlError::Part(PartError::TooLong))
+        );
         let many = vec!["a"; SERVERS_MAX + 1].join(",");
-        assert_eq!(RedisUrl::parse(&format!("redis://{many}")), Err(UrlError::TooMany));
+        assert_eq!(RedisUrl::parse(&format!("redis://{many}")), Err(UrlError::Part(PartError::TooMany)));
         let many = vec!["redis://a"; SERVERS_MAX + 1].join(",");
-        assert_eq!(RedisUrl::parse(&many), Err(UrlError::TooMany));
+        assert_eq!(RedisUrl::parse(&many), Err(UrlError::Part(PartError::TooMany)));
         // It would be longer than that when it is told.
-        assert_eq!(RedisUrl::parse(&format!("unix:/{}", "+".repeat(4000))), Err(UrlError::TooLong));
+        assert_eq!(
+            RedisUrl::parse(&format!("unix:/{}", "+".repeat(4000))),
+            Err(UrlError::Part(PartError::TooLong))
+        );
     }
 
     #[test]

@@ -18,6 +18,7 @@
 
 pub mod between;
 pub mod browser;
+mod daemon;
 pub mod h2;
 pub mod names;
 pub mod origin;

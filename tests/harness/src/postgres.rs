@@ -1,14 +1,15 @@
 //! A real PostgreSQL on a port that the system picks, in a folder of its own. The server refuses to run as root: there, it is run as `nobody`.
 
 use std::fs;
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::time::Instant;
 
 use rustix::process::{Pid, Signal, getuid, kill_process};
 
+use crate::daemon::{Daemon, PORTS};
 use crate::eventually;
 use crate::wire::WAIT;
 
@@ -20,9 +21,7 @@ const PASSWORD: &str = "p@ss word/%";
 
 /// A running server. Dropping it ends it.
 pub struct PostgresServer {
-    child: Option<Child>,
-    port: u16,
-    folder: tempfile::TempDir,
+    daemon: Daemon,
     arguments: Vec<String>,
 }
 
@@ -54,6 +53,14 @@ fn give_away(path: &Path, mode: u32) {
     }
 }
 
+fn ask_in(port: u16, database: &str, sql: &str) -> Output {
+    let mut ask = Command::new("psql");
+    ask.args(["-X", "-A", "-t", "-q", "-h", "127.0.0.1", "-p", &port.to_string(), "-U", ROLE]);
+    ask.args(["-d", database, "-c", sql]);
+    ask.env("PGPASSWORD", PASSWORD).env("PGCONNECT_TIMEOUT", "10").stdin(Stdio::null());
+    ask.output().expect("psql can be run")
+}
+
 impl PostgresServer {
     /// A server with a role `weir` that has a password and a database of its own.
     #[track_caller]
@@ -69,8 +76,8 @@ impl PostgresServer {
 
     #[track_caller]
     fn prepared(settings: &[&str], files: impl FnOnce(&Path) -> Vec<PathBuf>) -> PostgresServer {
-        let folder = tempfile::tempdir().expect("a folder can be made");
-        let at = folder.path();
+        let daemon = Daemon::new();
+        let at = daemon.folder();
         give_away(at, 0o700);
         let secret = at.join("password");
         fs::write(&secret, PASSWORD).expect("the folder can be written to");
@@ -85,19 +92,17 @@ impl PostgresServer {
         }
         let directory = at.display().to_string();
         let arguments = settings.iter().map(|text| text.replace("{DIR}", &directory)).collect();
-        let mut server = PostgresServer { child: None, port: 0, folder, arguments };
+        let mut server = PostgresServer { daemon, arguments };
         server.start_on_free_port();
-        let made = server.ask_in("postgres", &format!("CREATE DATABASE {ROLE}"));
+        let made = ask_in(server.port(), "postgres", &format!("CREATE DATABASE {ROLE}"));
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
         server
     }
 
     #[track_caller]
     fn start_on_free_port(&mut self) {
-        for _ in 0..20 {
-            let listener = TcpListener::bind("127.0.0.1:0").expect("a port can be had");
-            self.port = listener.local_addr().expect("it has an address").port();
-            drop(listener);
+        for _ in 0..PORTS {
+            self.daemon.take_free_port(u16::MAX);
             if self.try_start() {
                 return;
             }
@@ -106,11 +111,9 @@ impl PostgresServer {
     }
 
     fn try_start(&mut self) -> bool {
-        let log = fs::OpenOptions::new().create(true).append(true).open(self.log_path());
-        let log = log.expect("the folder can be written to");
-        let folder = self.folder.path().display().to_string();
+        let folder = self.folder().display().to_string();
         let mut server = command("postgres");
-        server.args(["-D", &format!("{folder}/data"), "-p", &self.port.to_string()]);
+        server.args(["-D", &format!("{folder}/data"), "-p", &self.port().to_string()]);
         for setting in ["listen_addresses=127.0.0.1", "fsync=off", "max_connections=100"]
             .into_iter()
             .chain(self.arguments.iter().map(String::as_str))
@@ -118,62 +121,36 @@ impl PostgresServer {
             server.args(["-c", setting]);
         }
         server.args(["-c", &format!("unix_socket_directories={folder}")]);
-        let child = server
-            .current_dir("/")
-            .stdin(Stdio::null())
-            .stdout(log.try_clone().expect("a file can be shared"))
-            .stderr(log)
-            .spawn()
-            .expect("postgres can be run");
-        self.child = Some(child);
-        let begun = Instant::now();
-        while begun.elapsed() < WAIT {
-            let ended = self.child.as_mut().and_then(|child| child.try_wait().ok()).flatten();
-            if ended.is_some() {
-                return false;
-            }
-            if self.ask_in("postgres", "SELECT 1").status.success() {
-                return true;
-            }
-            std::thread::park_timeout(std::time::Duration::from_millis(20));
-        }
-        false
+        server.current_dir("/");
+        self.daemon.run(server, |daemon| ask_in(daemon.port, "postgres", "SELECT 1").status.success())
     }
 
     /// The port.
     pub fn port(&self) -> u16 {
-        self.port
+        self.daemon.port
     }
 
     /// `postgres://weir:…@127.0.0.1:PORT/weir`
     pub fn url(&self) -> String {
-        format!("postgres://{ROLE}:p%40ss%20word%2F%25@127.0.0.1:{}/{ROLE}", self.port)
+        format!("postgres://{ROLE}:p%40ss%20word%2F%25@127.0.0.1:{}/{ROLE}", self.port())
     }
 
     /// Where its files are.
     pub fn folder(&self) -> &Path {
-        self.folder.path()
-    }
-
-    fn ask_in(&self, database: &str, sql: &str) -> Output {
-        let mut ask = Command::new("psql");
-        ask.args(["-X", "-A", "-t", "-q", "-h", "127.0.0.1", "-p", &self.port.to_string(), "-U", ROLE]);
-        ask.args(["-d", database, "-c", sql]);
-        ask.env("PGPASSWORD", PASSWORD).env("PGCONNECT_TIMEOUT", "10").stdin(Stdio::null());
-        ask.output().expect("psql can be run")
+        self.daemon.folder()
     }
 
     /// What it answers, a line for each row.
     #[track_caller]
     pub fn ask(&self, sql: &str) -> String {
-        let answer = self.ask_in(ROLE, sql);
+        let answer = ask_in(self.port(), ROLE, sql);
         assert!(answer.status.success(), "{sql}: {}", String::from_utf8_lossy(&answer.stderr));
         String::from_utf8_lossy(&answer.stdout).trim().to_owned()
     }
 
     /// All its processes, the first one last: each connection has one.
     fn processes(&self) -> Vec<Pid> {
-        let Some(first) = self.child.as_ref().map(Child::id) else { return Vec::new() };
+        let Some(first) = self.daemon.pid() else { return Vec::new() };
         let of = |entry: fs::DirEntry| -> Option<u32> {
             let pid: u32 = entry.file_name().to_str()?.parse().ok()?;
             let stat = fs::read_to_string(entry.path().join("stat")).ok()?;
@@ -207,11 +184,8 @@ impl PostgresServer {
     /// Ends it at once, with all its processes.
     pub fn kill(&mut self) {
         self.signal(Signal::KILL);
-        if let Some(mut child) = self.child.take() {
-            let _ = child.kill();
-            child.wait().expect("a child can be waited for");
-        }
-        let port = self.port;
+        self.daemon.kill();
+        let port = self.port();
         eventually("nobody listens there", || TcpStream::connect(("127.0.0.1", port)).is_err());
     }
 
@@ -226,13 +200,9 @@ impl PostgresServer {
         }
     }
 
-    fn log_path(&self) -> PathBuf {
-        self.folder.path().join("postgres.log")
-    }
-
     /// What it printed.
     pub fn log(&self) -> String {
-        fs::read_to_string(self.log_path()).unwrap_or_default()
+        self.daemon.log()
     }
 }
 

@@ -1,14 +1,13 @@
 //! Real Redis servers on ports that the system picks, each in a folder of its own: alone, with Sentinels, as a Cluster.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
-use std::os::unix::process::ExitStatusExt;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::Instant;
+use std::net::TcpStream;
+use std::path::Path;
+use std::process::Command;
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::daemon::{Daemon, PORTS};
 use crate::eventually;
 use crate::wire::WAIT;
 
@@ -104,18 +103,9 @@ impl Client {
     }
 }
 
-/// A free port. Somebody may take it before the server does; then the server is started on another.
-fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port can be had");
-    listener.local_addr().expect("it has an address").port()
-}
-
 /// A running server (or Sentinel). Dropping it ends it.
 pub struct RedisServer {
-    child: Option<Child>,
-    port: u16,
-    folder: tempfile::TempDir,
-    program: &'static str,
+    daemon: Daemon,
     arguments: Vec<String>,
     password: Option<String>,
 }
@@ -136,39 +126,27 @@ impl RedisServer {
     /// Likewise, after `prepare` has put files into its folder.
     #[track_caller]
     pub fn with_files(arguments: &[&str], prepare: impl FnOnce(&Path)) -> RedisServer {
-        let folder = tempfile::tempdir().expect("a folder can be made");
-        prepare(folder.path());
-        let directory = folder.path().display().to_string();
-        let arguments: Vec<String> = arguments.iter().map(|text| text.replace("{DIR}", &directory)).collect();
-        let mut server =
-            RedisServer { child: None, port: 0, folder, program: "redis-server", arguments, password: None };
-        server.start_on_free_port();
-        server
+        let daemon = Daemon::new();
+        prepare(daemon.folder());
+        let directory = daemon.folder().display().to_string();
+        let arguments = arguments.iter().map(|text| text.replace("{DIR}", &directory)).collect();
+        RedisServer { daemon, arguments, password: None }.started()
     }
 
     /// Three Sentinels that watch `primary` as `mymaster` and take it for down after `down_after` milliseconds.
     #[track_caller]
     pub fn sentinels(primary: &RedisServer, down_after: u32) -> Vec<RedisServer> {
         let one = |_| {
-            let folder = tempfile::tempdir().expect("a folder can be made");
+            let daemon = Daemon::new();
             let text = format!(
                 "sentinel monitor mymaster 127.0.0.1 {} 2\nsentinel down-after-milliseconds mymaster {down_after}\n\
                  sentinel failover-timeout mymaster 3000\nsentinel parallel-syncs mymaster 1\n",
-                primary.port
+                primary.port()
             );
-            std::fs::write(folder.path().join("sentinel.conf"), text).expect("the folder can be written to");
-            let arguments =
-                vec![folder.path().join("sentinel.conf").display().to_string(), "--sentinel".to_owned()];
-            let mut server = RedisServer {
-                child: None,
-                port: 0,
-                folder,
-                program: "redis-server",
-                arguments,
-                password: None,
-            };
-            server.start_on_free_port();
-            server
+            let file = daemon.folder().join("sentinel.conf");
+            std::fs::write(&file, text).expect("the folder can be written to");
+            let arguments = vec![file.display().to_string(), "--sentinel".to_owned()];
+            RedisServer { daemon, arguments, password: None }.started()
         };
         let sentinels: Vec<RedisServer> = (0..3).map(one).collect();
         eventually("the Sentinels know each other and the replica", || {
@@ -201,9 +179,10 @@ impl RedisServer {
             let (first, last) = [(0, 5460), (5461, 10_922), (10_923, 16_383)][number];
             let said = node.ask(&["CLUSTER", "ADDSLOTSRANGE", &first.to_string(), &last.to_string()]);
             assert_eq!(said.text(), "OK");
-            let bus = |node: &RedisServer| (node.port + 10_000).to_string();
+            let bus = |node: &RedisServer| (node.port() + 10_000).to_string();
             for other in &nodes {
-                let said = node.ask(&["CLUSTER", "MEET", "127.0.0.1", &other.port.to_string(), &bus(other)]);
+                let said =
+                    node.ask(&["CLUSTER", "MEET", "127.0.0.1", &other.port().to_string(), &bus(other)]);
                 assert_eq!(said.text(), "OK");
             }
         }
@@ -217,79 +196,57 @@ impl RedisServer {
     }
 
     #[track_caller]
-    fn start_on_free_port(&mut self) {
-        for _ in 0..20 {
-            self.port = free_port();
+    fn started(mut self) -> RedisServer {
+        for _ in 0..PORTS {
             // The bus of a Cluster listens 10,000 above.
-            if self.port < 50_000 && self.try_start() {
-                return;
+            self.daemon.take_free_port(50_000);
+            if self.try_start() {
+                return self;
             }
         }
         panic!("redis-server does not start:\n{}", self.log());
     }
 
     fn try_start(&mut self) -> bool {
-        let log = std::fs::OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(self.log_path())
-            .expect("the folder can be written to");
-        let mut command = Command::new(self.program);
+        let mut command = Command::new("redis-server");
         // A configuration file comes first.
         let (file, rest) = match self.arguments.split_first() {
             Some((first, rest)) if first.starts_with('/') => (Some(first), rest),
             _ => (None, self.arguments.as_slice()),
         };
+        let port = self.port().to_string();
         command.args(file);
         if !rest.iter().any(|argument| argument == "--port") {
-            command.args(["--port", &self.port.to_string()]);
+            command.args(["--port", &port]);
         }
-        command.args(["--bind", "127.0.0.1", "--dir"]).arg(self.folder.path());
+        command.args(["--bind", "127.0.0.1", "--dir"]).arg(self.folder());
         if file.is_none() {
             command.args(["--save", "", "--appendonly", "no", "--enable-debug-command", "local"]);
         }
-        let port = self.port.to_string();
-        let child = command
-            .args(rest.iter().map(|argument| argument.replace("{PORT}", &port)))
-            .stdin(Stdio::null())
-            .stdout(log.try_clone().expect("a file can be shared"))
-            .stderr(log)
-            .spawn()
-            .expect("redis-server is installed (scripts/test.sh does that)");
-        self.child = Some(child);
-        let begun = Instant::now();
-        while begun.elapsed() < WAIT {
-            let ended = self.child.as_mut().and_then(|child| child.try_wait().ok()).flatten();
-            if ended.is_some() {
-                return false;
-            }
-            // Where it speaks TLS only, its own log has to do.
-            let is_tls = self.arguments.iter().any(|argument| argument == "--tls-port");
-            let answers = match Client::to(self.port).and_then(|mut client| client.ask(&[b"PING"])) {
+        command.args(rest.iter().map(|argument| argument.replace("{PORT}", &port)));
+        // Where it speaks TLS only, its own log has to do.
+        let is_tls = rest.iter().any(|argument| argument == "--tls-port");
+        self.daemon.run(command, |daemon| {
+            match Client::to(daemon.port).and_then(|mut client| client.ask(&[b"PING"])) {
                 Ok(value) => matches!(value, Value::Bytes(_) | Value::Error(_)),
-                Err(_) => is_tls && self.log().contains("Ready to accept connections"),
-            };
-            if answers {
-                return true;
+                Err(_) => is_tls && daemon.log().contains("Ready to accept connections"),
             }
-            std::thread::park_timeout(std::time::Duration::from_millis(5));
-        }
-        false
+        })
     }
 
     /// The port.
     pub fn port(&self) -> u16 {
-        self.port
+        self.daemon.port
     }
 
     /// `redis://127.0.0.1:PORT`
     pub fn url(&self) -> String {
-        format!("redis://127.0.0.1:{}", self.port)
+        format!("redis://127.0.0.1:{}", self.port())
     }
 
     /// Its folder.
     pub fn folder(&self) -> &Path {
-        self.folder.path()
+        self.daemon.folder()
     }
 
     /// Tells the harness the password, for [`RedisServer::ask`].
@@ -300,7 +257,7 @@ impl RedisServer {
     /// A connection.
     #[track_caller]
     pub fn client(&self) -> Client {
-        let mut client = Client::to(self.port).expect("the server takes connections");
+        let mut client = Client::to(self.port()).expect("the server takes connections");
         if let Some(password) = &self.password {
             let said = client.ask(&[b"AUTH", password.as_bytes()]).expect("the server answers");
             assert_eq!(said.text(), "OK");
@@ -318,7 +275,7 @@ impl RedisServer {
     /// What it answers, as text; nothing if it does not: a server that changes its role closes connections.
     pub fn says(&self, parts: &[&str]) -> String {
         let parts: Vec<&[u8]> = parts.iter().map(|part| part.as_bytes()).collect();
-        let asked = Client::to(self.port).and_then(|mut client| client.ask(&parts));
+        let asked = Client::to(self.port()).and_then(|mut client| client.ask(&parts));
         asked.map(|value| value.text()).unwrap_or_default()
     }
 
@@ -330,9 +287,8 @@ impl RedisServer {
     }
 
     fn signal(&self, signal: Signal) {
-        let child = self.child.as_ref().expect("the server runs");
-        let pid =
-            Pid::from_raw(i32::try_from(child.id()).expect("a process id")).expect("a process id is not 0");
+        let pid = self.daemon.pid().expect("the server runs");
+        let pid = Pid::from_raw(i32::try_from(pid).expect("a process id")).expect("a process id is not 0");
         kill_process(pid, signal).expect("the server is there");
     }
 
@@ -348,11 +304,7 @@ impl RedisServer {
 
     /// Ends it at once.
     pub fn kill(&mut self) {
-        if let Some(mut child) = self.child.take() {
-            let _ = child.kill();
-            let status = child.wait().expect("a child can be waited for");
-            assert!(status.signal().is_some() || status.code().is_some());
-        }
+        self.daemon.kill();
     }
 
     /// Starts it again, on the same port, with nothing but what is on its disk.
@@ -362,13 +314,9 @@ impl RedisServer {
         assert!(self.try_start(), "the port is free again:\n{}", self.log());
     }
 
-    fn log_path(&self) -> PathBuf {
-        self.folder.path().join("redis.log")
-    }
-
     /// What it printed.
     pub fn log(&self) -> String {
-        std::fs::read_to_string(self.log_path()).unwrap_or_default()
+        self.daemon.log()
     }
 }
 

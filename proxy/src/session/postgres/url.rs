@@ -14,12 +14,10 @@ use std::fmt;
 use std::path::PathBuf;
 
 use crate::config::model::Secret;
-use crate::redis::url::{HostPort, UrlError, decoded, encoded, servers};
+use crate::server_url::{self, HostPort, PartError, decoded, encoded, list, servers};
 
 /// The port of a server.
 const PORT: u16 = 5432;
-/// A URL; longer ones are a mistake.
-const URL_BYTES_MAX: usize = 4096;
 
 /// A PostgreSQL, as its URL describes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,21 +49,12 @@ pub enum PostgresUrlError {
     /// No scheme that means PostgreSQL.
     #[error("this does not begin with `postgres://` or `postgresql://`")]
     Scheme,
-    /// Longer than any URL that is meant.
-    #[error("this is longer than {URL_BYTES_MAX} bytes")]
-    TooLong,
-    /// A space, a control byte.
-    #[error("there is a space or a control character at byte {at}")]
-    Character {
-        /// Where.
-        at: usize,
-    },
     /// An `@` behind the first `/`, or a `#`: the password has one that is not encoded.
     #[error("there is an `@` or a `#` where none belongs")]
     NotEncoded,
-    /// A host, a port or a `%` that cannot be read.
+    /// What can be wrong with the URL of any store.
     #[error(transparent)]
-    Part(UrlError),
+    Part(#[from] PartError),
     /// Neither a host nor a socket.
     #[error("no server is named")]
     NoServer,
@@ -95,27 +84,16 @@ pub enum PostgresUrlError {
     },
 }
 
-impl From<UrlError> for PostgresUrlError {
-    fn from(error: UrlError) -> Self {
-        Self::Part(error)
-    }
-}
-
 impl PostgresUrlError {
     /// How to mend it.
     pub const fn help(&self) -> &'static str {
         match self {
-            Self::Scheme | Self::Part(UrlError::NoHost { .. }) => {
+            Self::Scheme | Self::Part(PartError::NoHost { .. }) => {
                 "write `postgres://user:password@host:5432/database`, several hosts with one comma between two"
             }
-            Self::TooLong | Self::Part(UrlError::TooMany) => "the servers of one database are enough",
-            Self::Character { .. } => "write a space as `%20`",
+            Self::Part(part) => part.help(),
             Self::NotEncoded => {
                 "in a password write `@` as `%40`, `/` as `%2F`, `?` as `%3F`, `#` as `%23`; or put it into `password` or `password_file`"
-            }
-            Self::Part(UrlError::Encoding { .. }) => "write `%` itself as `%25`",
-            Self::Part(_) => {
-                "write `host:5432`, an IPv6 address in brackets, as `[::1]:5432`, and special characters of a password as `%40` and the like"
             }
             Self::NoServer | Self::Both => {
                 "write `postgres://user@host/database`, or `postgres://user@/database?host=/run/postgresql` for a socket"
@@ -134,12 +112,7 @@ impl PostgresUrlError {
 impl PostgresUrl {
     /// Reads a URL.
     pub fn parse(text: &str) -> Result<Self, PostgresUrlError> {
-        if text.len() > URL_BYTES_MAX {
-            return Err(PostgresUrlError::TooLong);
-        }
-        if let Some(at) = text.bytes().position(|byte| byte <= b' ' || byte == 0x7f) {
-            return Err(PostgresUrlError::Character { at });
-        }
+        server_url::check(text)?;
         let (scheme, rest) = text.split_once("://").ok_or(PostgresUrlError::Scheme)?;
         if !["postgres", "postgresql"].iter().any(|known| scheme.eq_ignore_ascii_case(known)) {
             return Err(PostgresUrlError::Scheme);
@@ -176,7 +149,7 @@ impl PostgresUrl {
 fn some(text: &str, part: &'static str) -> Result<Option<String>, PostgresUrlError> {
     let text = decoded(text, part)?;
     if text.contains('\0') {
-        return Err(UrlError::Encoding { part }.into());
+        return Err(PartError::Encoding { part }.into());
     }
     Ok(Some(text).filter(|text| !text.is_empty()))
 }
@@ -230,7 +203,7 @@ impl Read {
             None => PORT,
             Some(text) => match servers(&format!("p:{text}"), PORT)?.as_slice() {
                 [HostPort { port, .. }] => *port,
-                _ => return Err(UrlError::Port { number: 1 }.into()),
+                _ => return Err(PartError::Port { number: 1 }.into()),
             },
         };
         let tls = self.tls.unwrap_or(false);
@@ -255,8 +228,7 @@ impl fmt::Display for PostgresUrl {
             write!(out, "{}@", encoded(user))?;
         }
         if let Place::Servers(servers) = &self.place {
-            let list: Vec<String> = servers.iter().map(HostPort::to_string).collect();
-            out.write_str(&list.join(","))?;
+            out.write_str(&list(servers))?;
         }
         write!(out, "/{}", encoded(self.database.as_deref().unwrap_or_default()))?;
         match &self.place {
@@ -304,13 +276,13 @@ mod tests {
         let cases = [
             ("mysql://db/app",                             E::Scheme),
             ("postgres:db",                                E::Scheme),
-            ("postgres://db/a b",                          E::Character { at: 15 }),
+            ("postgres://db/a b",                          E::Part(PartError::Character { at: 15 })),
             ("postgres://weir:p@ss/word@db/app",           E::NotEncoded),
             ("postgres://weir:p#ss@db/app",                E::NotEncoded),
-            ("postgres://weir:%zz@db/app",                 E::Part(UrlError::Encoding { part: "password" })),
-            ("postgres://db/%00",                          E::Part(UrlError::Encoding { part: "name of the database" })),
-            ("postgres://db:0/app",                        E::Part(UrlError::Port { number: 1 })),
-            ("postgres://a,,b/app",                        E::Part(UrlError::NoHost { number: 2 })),
+            ("postgres://weir:%zz@db/app",                 E::Part(PartError::Encoding { part: "password" })),
+            ("postgres://db/%00",                          E::Part(PartError::Encoding { part: "name of the database" })),
+            ("postgres://db:0/app",                        E::Part(PartError::Port { number: 1 })),
+            ("postgres://a,,b/app",                        E::Part(PartError::NoHost { number: 2 })),
             ("postgres:///app",                            E::NoServer),
             ("postgres://db/app?host=/run",                E::Both),
             ("postgres://db/app?host=other",               E::Twice { part: "host" }),
