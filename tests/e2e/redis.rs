@@ -194,6 +194,56 @@ fn a_full_redis_is_read_and_is_said_to_be_full() {
 }
 
 #[test]
+fn a_proxy_that_starts_while_redis_is_full_reads_it_and_passes_the_gate_when_it_is_written_again() {
+    let (origin, redis) = (origin(), RedisServer::with(&["--maxmemory-policy", "noeviction"]));
+    // They have an epoch, which one that comes late cannot say in Redis either.
+    let of_epoch = config(&origin, &redis.url(), "epoch = \"one\"\n");
+    let of_epoch = of_epoch.replace("[cache.default]", &format!("{PATIENT}[cache.default]"));
+    let (one, other) = (Weir::with(&of_epoch), Weir::with(&of_epoch));
+    settle(&one, &other);
+    for number in 0..20 {
+        store(&one, &format!("/page-{number}"));
+    }
+    store(&one, "/purged");
+    eventually("a purge is in the log", || one.admin("POST", "/purge?prefix=/purged").status == 200);
+    assert_eq!(redis.ask(&["CONFIG", "SET", "maxmemory", "1"]).text(), "OK");
+    let late = Weir::with(&format!("[data]\npath = \"{{DIR}}/data\"\n{of_epoch}"));
+    let status = |weir: &Weir| -> serde_json::Value {
+        serde_json::from_str(&weir.admin("GET", "/status").text()).unwrap()
+    };
+    let connected = |weir: &Weir| weir.metric("redis_connected_seconds", &["main"]) > 1.1;
+    eventually("it trusts what it can read only", || {
+        connected(&late) && status(&late)["purges"]["state"] == "open"
+    });
+    eventually("it says why it does not write", || {
+        let told = status(&late);
+        told["redis"]["main"]["writes_trouble"].as_str().unwrap_or_default().contains("OOM")
+    });
+    let mut number = 0;
+    // A busy machine may give a connection up in between: what is asked for then is a miss.
+    eventually("what another one has stored is found", || {
+        let target = format!("/page-{}", number % 20);
+        number += 1;
+        let found = late.get(&target);
+        assert_eq!(found.text(), page(&target));
+        found.is_hit() && found.cache_status().contains("detail=redis")
+    });
+    assert!(!late.get("/purged").is_hit(), "what was purged before it came stays so");
+    // A purge of its own holds here at once, although nobody can be told; and Redis does not bring the page back.
+    let purged = late.admin("POST", "/purge?prefix=/page-1");
+    assert!(purged.status == 202 && purged.text().contains("\"replicated\":false"), "{}", purged.text());
+    assert!(!late.get("/page-1").is_hit());
+    assert_eq!(redis.ask(&["CONFIG", "SET", "maxmemory", "0"]).text(), "OK");
+    eventually("it is written again, and the others have heard", || !one.get("/page-1").is_hit());
+    eventually("it is one of those who are waited for", || {
+        let receipt = one.admin("POST", "/purge?prefix=/page-2&wait=all");
+        receipt.status == 200 && redis.ask(&["HLEN", "{test}:inst"]).text() == "3"
+    });
+    eventually("it has heard of that one, too", || !late.get("/page-2").is_hit());
+    settle(&late, &other);
+}
+
+#[test]
 fn two_proxies_that_want_the_same_fetch_it_once() {
     let gate = Gate::new();
     let opened = gate.clone();

@@ -9,6 +9,8 @@
 //! 3. After a connection was lost the **gate** is shut until what was journaled is published and what was published is read. Where the log
 //!    may have lost its end (another server, or one that knows less than we do), everything published in the last ten minutes is published again, behind a
 //!    mark that lies a minute ahead of all that anybody can have read; and nobody goes on before all who are registered have done so.
+//! 4. Where the log is read and **takes no writes**, a proxy that comes to it reads along without a name of its own: what is shared may be read, since each
+//!    look-up there compares the end of the log; memory is not vouched for, since nobody waits for whom he does not know. With the first write that is taken it passes the gate.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -51,6 +53,8 @@ pub struct Instance {
     /// The history of the log in which we were last open.
     history: Option<Box<str>>,
     state: State,
+    /// The log takes no writes: it is read, and nobody hears of us.
+    reads_only: bool,
     /// When the renewal in force was asked for.
     lease_from: Option<u64>,
     /// A renewal that counts once all up to this position is read.
@@ -196,6 +200,7 @@ impl Instance {
             next_number: 1,
             history: None,
             state: State::Away,
+            reads_only: false,
             lease_from: None,
             lease_waits: None,
         }
@@ -284,7 +289,7 @@ impl Instance {
     /// Whether there is anything to be sent now.
     #[must_use]
     pub fn has_sends(&self) -> bool {
-        !matches!(self.state, State::Away) && !self.unsent.is_empty()
+        !matches!(self.state, State::Away) && !self.reads_only && !self.unsent.is_empty()
     }
 
     /// When the lease in force was asked for.
@@ -301,6 +306,16 @@ impl Instance {
 
     /// The log can be reached. Our key has been written before the server was asked: whoever publishes from now on waits for us.
     pub fn connected(&mut self, server: Server, now: u64) {
+        self.begin(server, false, now);
+    }
+
+    /// The log can be read, and takes no writes, ours neither: nobody waits for us. What is ours goes to it after [`Instance::connected`], which comes next.
+    pub fn connected_to_read(&mut self, server: Server, now: u64) {
+        self.begin(server, true, now);
+    }
+
+    fn begin(&mut self, server: Server, reads_only: bool, now: u64) {
+        self.reads_only = reads_only;
         let cursor = self.facts.cursor();
         let regressed = server.head < cursor;
         let changed = regressed || self.history.as_deref() != Some(&*server.history);
@@ -324,7 +339,9 @@ impl Instance {
         let upto = server.head;
         // In a log that never had a record, no stamp was given out that a mark would have to lie behind.
         let unused = server.head.max(server.deleted).max(cursor) == Position::START;
-        let marked = !changed || unused || !self.rules.no_regress;
+        // Likewise for one that has read nothing yet, and so has stamped nothing: it reads this history from its beginning. Who writes to it must show that it has.
+        let begins = reads_only && cursor == Position::START;
+        let marked = !changed || unused || begins || !self.rules.no_regress;
         let window = Position { ms: cursor.ms.saturating_sub(REPLAY_MS), seq: 0 };
         let again = if server.head < window { Position::START } else { window };
         let again = (regressed && self.rules.no_regress && server.head > again).then_some(again);
@@ -346,11 +363,15 @@ impl Instance {
     /// The log cannot be reached any more. What is verified stays so until the lease ends.
     pub fn disconnected(&mut self) {
         self.state = State::Away;
+        self.reads_only = false;
         self.lease_waits = None;
     }
 
     /// What is to be added to the log now, in this order.
     pub fn sends(&mut self) -> Vec<Send> {
+        if self.reads_only {
+            return Vec::new();
+        }
         let recovery = match &mut self.state {
             State::Away => return Vec::new(),
             State::Open => None,
@@ -495,6 +516,8 @@ impl Instance {
     #[must_use]
     pub fn announcement(&self, history: &str) -> Announcement {
         let phase = match &self.state {
+            // What is ours was not published: others would go on without it.
+            _ if self.reads_only => Phase::Recovering,
             State::Away => Phase::Recovering,
             State::Open => Phase::Open,
             State::Recovering(recovery) if recovery.is_done(&self.facts, self.unpublished()) => Phase::Done,
@@ -553,7 +576,8 @@ impl Instance {
 
     /// Goes as far as it can.
     fn step(&mut self, now: u64) {
-        let unpublished = self.unpublished();
+        // Where nothing can be published, what is ours is in force here, newer than all that others have stored.
+        let unpublished = if self.reads_only { 0 } else { self.unpublished() };
         if let State::Recovering(recovery) = &self.state
             && recovery.is_done(&self.facts, unpublished)
         {
@@ -564,7 +588,9 @@ impl Instance {
                     // Somebody may have purged what we cannot hear of: what is stored is validated before it is served.
                     self.facts.doubt_all(recovery.server.now_ms);
                 }
-                self.history = Some(recovery.server.history.clone());
+                if !self.reads_only {
+                    self.history = Some(recovery.server.history.clone());
+                }
                 self.state = State::Open;
             }
         }
@@ -604,7 +630,7 @@ impl Instance {
             let of_this = self.history.as_deref() == Some(&*said.history) && self.is_open();
             if of_this && said.cursor >= position { by.push(id.into()) } else { not_by.push(id.into()) }
         }
-        if !self.is_open() {
+        if !self.is_open() || self.reads_only {
             not_by.push(self.id.clone());
         }
         if not_by.is_empty() { Applied::ByAll(by) } else { Applied::NotBy(not_by) }

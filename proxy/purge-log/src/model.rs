@@ -1,7 +1,7 @@
 //! A model of several proxies, one Redis and one origin, driven by chance; the protocol in it is the real one.
 //!
 //! Commands and replies travel on connections that break: a command may be carried out and its reply lost. Redis fails over and loses its
-//! last records, its clock goes back, it trims its log. A replica of it lags by chance, and half of the look-ups read their values there. Proxies are cut off, end, and begin again with what their journal kept. Fills
+//! last records, its clock goes back, it trims its log, it is full and takes no writes. A replica of it lags by chance, and half of the look-ups read their values there. Proxies are cut off, end, and begin again with what their journal kept. Fills
 //! overlap with all of this. After each acknowledged purge, no answer that the protocol vouches for may be older than that purge.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -10,7 +10,7 @@ use std::sync::Arc;
 use cache_semantics::key::{KeyBuilder, KeyClass};
 
 use crate::facts::{Facts, FillStamp, Judgement, Verdict};
-use crate::instance::{Announcement, Applied, Instance, KEY_MS, RENEW_EVERY_MS, Send, Server};
+use crate::instance::{Announcement, Applied, Instance, KEY_MS, Phase, RENEW_EVERY_MS, Send, Server};
 use crate::known::{Known, Labels};
 use crate::position::Position;
 use crate::rules::Rules;
@@ -37,6 +37,8 @@ enum Weather {
     Failovers,
     /// Connections carry nothing for longer than a lease.
     Stalls,
+    /// Redis takes no writes for a while, and proxies begin meanwhile.
+    Full,
 }
 
 /// Rules that lie outside of the crate's own code: with whoever drives it.
@@ -96,6 +98,8 @@ struct Redis {
     top: Position,
     behind_ms: u64,
     history: u64,
+    /// Until then it is read only.
+    full_until: u64,
     shared: BTreeMap<usize, (u64, Position)>,
     /// What a replica has of the values, and of the log: as it was when it last caught up.
     replica: (BTreeMap<usize, (u64, Position)>, Position),
@@ -123,6 +127,10 @@ enum Op {
 
 enum Reply {
     Server(Server),
+    /// Likewise, where our name was not taken down.
+    OnlyRead(Server),
+    /// What was to be written was not.
+    NotAdded(Option<u64>),
     Renewed {
         asked: u64,
         head: Position,
@@ -132,6 +140,8 @@ enum Reply {
     Peers {
         purge: Option<usize>,
         said: Vec<(String, Option<Announcement>)>,
+        /// Somebody who was open has said so last, be it there still or gone.
+        was_open: bool,
     },
     Got {
         page: usize,
@@ -165,6 +175,9 @@ struct Proxy {
     instance: Instance,
     life: u64,
     connected: bool,
+    /// Whether its name was taken down on this connection, and whether it has been told that it was not.
+    named: bool,
+    reads_only: bool,
     cut: bool,
     stalled_until: u64,
     reads_stalled_until: u64,
@@ -204,6 +217,8 @@ struct Tally {
     shared_hits: u64,
     /// Hits whose value came from a replica.
     replica_hits: u64,
+    /// Hits of a proxy that nobody has heard of, because nothing is written.
+    read_only_hits: u64,
     acknowledged: u64,
     stale: u64,
     stale_runs: u64,
@@ -219,6 +234,11 @@ impl Redis {
         let alive =
             |id: &String| self.keys.get(id).filter(|(_, until)| *until > now).map(|(said, _)| said.clone());
         self.registered.iter().map(|id| (id.clone(), alive(id))).collect()
+    }
+
+    fn was_open(&self) -> bool {
+        let history = self.history.to_string();
+        self.keys.values().any(|(said, _)| said.phase == Phase::Open && *said.history == *history)
     }
 }
 
@@ -242,6 +262,8 @@ impl World {
             instance: Instance::new(&format!("p{number}"), Arc::new(Facts::with_rules(driven.rules))),
             life: 0,
             connected: false,
+            named: false,
+            reads_only: false,
             cut: false,
             stalled_until: 0,
             reads_stalled_until: 0,
@@ -310,6 +332,13 @@ impl World {
                 6 => self.trim(),
                 _ => self.go_on(proxy),
             },
+            Weather::Full => match fault {
+                0..3 => self.redis.full_until = self.now + [500, 2_000, 5_000, 12_000][self.chance.below(4)],
+                3..7 => self.restart(proxy),
+                7 => self.cut_off(proxy),
+                8 if self.chance.one_in(3) => self.fail_over(),
+                _ => self.go_on(proxy),
+            },
         }
     }
 
@@ -350,11 +379,15 @@ impl World {
         }
         let history = self.redis.history.to_string();
         let own = &mut self.proxies[proxy];
-        if !own.connected {
+        // Who could not give its name tries again by and by.
+        let again = own.reads_only && now >= own.renewed + RENEW_EVERY_MS;
+        if !own.connected || again {
             own.connected = true;
+            own.renewed = now;
             let said = own.instance.announcement(&history);
             own.ops.push_back(Op::Register(said));
             own.ops.push_back(Op::Ask);
+            own.ops.push_back(Op::Peers { purge: None });
             return;
         }
         if !own.ops.iter().any(|op| matches!(op, Op::Ask)) {
@@ -366,7 +399,7 @@ impl World {
             own.asked_to_read = true;
             own.ops.push_back(Op::Read);
         }
-        if now >= own.renewed + RENEW_EVERY_MS || self.chance.one_in(10) {
+        if !own.reads_only && (now >= own.renewed + RENEW_EVERY_MS || self.chance.one_in(10)) {
             own.renewed = now;
             let said = own.instance.announcement(&history);
             own.ops.push_back(Op::Renew { asked: now, said });
@@ -418,18 +451,29 @@ impl World {
     fn carry_out(&mut self, proxy: usize, op: Op) -> Reply {
         let id = self.proxies[proxy].instance.id().to_owned();
         let redis = &mut self.redis;
+        let is_full = redis.full_until > self.now;
         match op {
+            Op::Register(_) if is_full => {
+                self.proxies[proxy].named = false;
+                Reply::Nothing
+            }
+            Op::Renew { .. } | Op::Put { .. } if is_full => Reply::Nothing,
+            Op::Add(Send { number, .. }) if is_full => Reply::NotAdded(number),
             Op::Register(said) => {
+                self.proxies[proxy].named = true;
                 redis.registered.insert(id.clone());
                 redis.keys.insert(id, (said, self.now + KEY_MS));
                 Reply::Nothing
             }
-            Op::Ask => Reply::Server(Server {
-                history: redis.history.to_string().into(),
-                head: redis.top,
-                deleted: redis.deleted,
-                now_ms: self.now.saturating_sub(redis.behind_ms),
-            }),
+            Op::Ask => {
+                let server = Server {
+                    history: redis.history.to_string().into(),
+                    head: redis.top,
+                    deleted: redis.deleted,
+                    now_ms: self.now.saturating_sub(redis.behind_ms),
+                };
+                if self.proxies[proxy].named { Reply::Server(server) } else { Reply::OnlyRead(server) }
+            }
             Op::Renew { asked, said } => {
                 redis.registered.insert(id.clone());
                 redis.keys.insert(id, (said, self.now + KEY_MS));
@@ -449,7 +493,9 @@ impl World {
                 redis.log.push((position, published));
                 Reply::Added(number, Ok(position))
             }
-            Op::Peers { purge } => Reply::Peers { purge, said: redis.said(self.now) },
+            Op::Peers { purge } => {
+                Reply::Peers { purge, said: redis.said(self.now), was_open: redis.was_open() }
+            }
             Op::Get { page, required, from_replica } => {
                 let (values, head) = if from_replica {
                     (&redis.replica.0, redis.replica.1)
@@ -477,7 +523,20 @@ impl World {
         let own = &mut self.proxies[proxy];
         match reply {
             Reply::Nothing => {}
-            Reply::Server(server) => own.instance.connected(server, now),
+            Reply::Server(server) => {
+                own.reads_only = false;
+                own.instance.connected(server, now);
+            }
+            Reply::OnlyRead(server) if !own.reads_only => {
+                own.reads_only = true;
+                own.instance.connected_to_read(server, now);
+            }
+            Reply::OnlyRead(server) => {
+                if server.head < own.instance.facts().cursor() {
+                    self.drop_link(proxy);
+                }
+            }
+            Reply::NotAdded(number) => own.instance.not_sent(number),
             Reply::Renewed { asked, head } => {
                 if own.instance.renewed(asked, head, now) {
                     self.drop_link(proxy);
@@ -494,9 +553,12 @@ impl World {
                 }
             }
             Reply::Added(_, Err(head)) => own.instance.mark_refused(head, now),
-            Reply::Peers { purge, said } => {
+            Reply::Peers { purge, said, was_open } => {
                 let said: Vec<_> = said.iter().map(|(id, said)| (id.as_str(), said.as_ref())).collect();
                 own.instance.heard(said.iter().copied(), now);
+                if was_open {
+                    own.instance.heard_of_open(now);
+                }
                 let Some(purge) = purge.map(|purge| &mut self.purges[purge]) else { return };
                 let Some(position) = own.instance.position_of(purge.number) else { return };
                 let by_all = matches!(own.instance.applied_by(position, said), Applied::ByAll(_));
@@ -561,6 +623,7 @@ impl World {
             return;
         };
         self.tally.shared_hits += 1;
+        self.tally.read_only_hits += u64::from(own.reads_only);
         self.tally.replica_hits += u64::from(from_replica);
         self.tally.stale += u64::from(version < required);
         own.memory.insert(page, Stored { version, position, number });
@@ -670,6 +733,7 @@ impl World {
         own.ops.clear();
         own.replies.clear();
         own.connected = false;
+        own.reads_only = false;
         own.asked_to_read = false;
         own.instance.disconnected();
     }
@@ -735,6 +799,7 @@ fn run_many(runs: u64, weather: Weather, wait: Wait, driven: Driven) -> Tally {
         all.memory_hits += one.memory_hits;
         all.shared_hits += one.shared_hits;
         all.replica_hits += one.replica_hits;
+        all.read_only_hits += one.read_only_hits;
         all.acknowledged += one.acknowledged;
         all.stale += one.stale;
         all.stale_runs += one.stale_runs;
@@ -749,7 +814,7 @@ fn run_many(runs: u64, weather: Weather, wait: Wait, driven: Driven) -> Tally {
 const RUNS: u64 = 1_200;
 
 fn nothing_is_stale(wait: Wait) {
-    for weather in [Weather::Mixed, Weather::Failovers, Weather::Stalls] {
+    for weather in [Weather::Mixed, Weather::Failovers, Weather::Stalls, Weather::Full] {
         let tally = run_many(RUNS, weather, wait, Driven::default());
         assert_eq!(tally.stale, 0, "{weather:?}: {tally:?}");
         // The model does something.
@@ -758,6 +823,7 @@ fn nothing_is_stale(wait: Wait) {
             && tally.replica_hits > 300
             && tally.acknowledged > 5_000;
         assert!(busy, "{weather:?}: {tally:?}");
+        assert_eq!(tally.read_only_hits > 300, weather == Weather::Full, "{weather:?}: {tally:?}");
     }
 }
 

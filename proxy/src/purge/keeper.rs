@@ -14,6 +14,7 @@ use tokio::task::AbortHandle;
 
 use super::Purges;
 use super::epochs::Epoch;
+use crate::redis::breaker::Ask;
 use crate::redis::{AddAt, Link, Redis, RedisError, Reply, Script, Skip, StreamId, StreamRecord, Trim};
 
 /// Records that the log keeps, about.
@@ -31,17 +32,19 @@ const AGAIN_AFTER: Duration = Duration::from_millis(100);
 /// A proxy whose lease ran out so long ago is not waited for any more.
 const FORGOTTEN_AFTER_MS: u64 = 60_000;
 
-/// Says how far we have read and renews our lease; tells what the others said, the server's clock, and the two ends of the log.
+/// Says how far we have read and renews our lease; tells what the others said, the server's clock, and the two ends of the log. With a lease of nothing it only tells: a server
+/// that takes no writes is asked so.
 const RENEW: &str = "\
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-redis.call('HSET', KEYS[1], ARGV[1], string.format('%d %s', now + ARGV[3], ARGV[2]))
+local writes = ARGV[3] ~= '0'
+if writes then redis.call('HSET', KEYS[1], ARGV[1], string.format('%d %s', now + ARGV[3], ARGV[2])) end
 local peers = redis.call('HGETALL', KEYS[1])
 local answer = {}
 for at = 1, #peers, 2 do
   local until_ms, said = string.match(peers[at + 1], '^(%d+) (.*)$')
   if not until_ms or now - until_ms > ARGV[4] + 0 then
-    redis.call('HDEL', KEYS[1], peers[at])
+    if writes then redis.call('HDEL', KEYS[1], peers[at]) end
   else
     answer[#answer + 1] = peers[at]
     answer[#answer + 1] = (now < until_ms + 0) and said or '-' .. said
@@ -57,14 +60,14 @@ if redis.call('EXISTS', KEYS[2]) == 1 then
 end
 return { string.format('%d', now), last, deleted, answer }";
 
-/// Says for how long we have known an epoch, and tells for how long anybody has. The key lives as long as somebody is in the epoch, and a while longer.
+/// Says for how long we have known an epoch, and tells for how long anybody has. The key lives as long as somebody is in the epoch, and a while longer; with no time to live nothing is said.
 const EPOCH: &str = "\
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local began = now - ARGV[1]
 local said = tonumber(redis.call('GET', KEYS[1]) or '')
 if said and said < began then began = said end
-redis.call('SET', KEYS[1], string.format('%d', began), 'PX', ARGV[2])
+if ARGV[2] ~= '0' then redis.call('SET', KEYS[1], string.format('%d', began), 'PX', ARGV[2]) end
 return string.format('%d', now - began)";
 
 /// How often that is said.
@@ -139,11 +142,41 @@ struct Told {
     at: Option<Instant>,
 }
 
+/// Whether something is said to the server, or it is only asked, because it takes no writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Saying {
+    Says,
+    Asks,
+}
+
 /// What a renewal tells.
 struct Renewed {
     now_ms: u64,
     head: Position,
     deleted: Position,
+}
+
+impl Saying {
+    /// What a script is given for how long something lasts.
+    fn lasts(self, millis: u128) -> String {
+        match self {
+            Self::Says => millis.to_string(),
+            Self::Asks => "0".to_owned(),
+        }
+    }
+
+    const fn ask(self) -> Ask {
+        match self {
+            Self::Says => Ask::Write,
+            Self::Asks => Ask::Read,
+        }
+    }
+}
+
+impl Renewed {
+    fn server(&self, history: &str) -> Server {
+        Server { history: history.into(), head: self.head, deleted: self.deleted, now_ms: self.now_ms }
+    }
 }
 
 impl Carrier {
@@ -178,16 +211,56 @@ impl Carrier {
     async fn serve(&self, link: &Arc<Link>) -> Result<(), RedisError> {
         let history: Box<str> = link.replication_id_of(self.log.as_bytes()).await?.into();
         // Our name is there before the end of the log is asked for: whoever publishes from now on waits for us.
-        let Renewed { now_ms, head, deleted } = self.renew(link, &history).await?.1;
+        let renewed = match self.renew(link, &history, Saying::Says).await {
+            Ok((_, renewed)) => renewed,
+            Err(error) if takes_no_writes(&error) => match self.only_read(link, &history).await? {
+                Some(renewed) => renewed,
+                None => return Ok(()),
+            },
+            Err(error) => return Err(error),
+        };
         // Before anything that others stored is read: by then it is known how long of that may be served.
         let mut told = Told::default();
         self.tell_epochs(link, &mut told).await?;
-        let server = Server { history: history.clone(), head, deleted, now_ms };
+        let server = renewed.server(&history);
         self.purges.with_instance(|instance| instance.connected(server, self.now()));
         self.happened();
         tokio::select! {
             ended = self.read(link) => ended,
             ended = self.send(link, &history, told) => ended,
+        }
+    }
+
+    /// The log is there, and takes no writes, our name neither: it is read until our name is taken. `None`: it knows less than we have read.
+    async fn only_read(&self, link: &Arc<Link>, history: &str) -> Result<Option<Renewed>, RedisError> {
+        let (_, seen) = self.renew(link, history, Saying::Asks).await?;
+        for epoch in self.purges.epochs.live() {
+            self.tell_epoch(link, &epoch, Saying::Asks).await?;
+        }
+        self.purges.with_instance(|instance| instance.connected_to_read(seen.server(history), self.now()));
+        self.happened();
+        tokio::select! {
+            ended = self.read(link) => ended.map(|()| None),
+            named = self.try_to_write(link, history) => named,
+        }
+    }
+
+    /// Until our name is taken. `None`: the log knows less than we have read.
+    async fn try_to_write(&self, link: &Link, history: &str) -> Result<Option<Renewed>, RedisError> {
+        loop {
+            let (_, seen) = self.renew(link, history, Saying::Asks).await?;
+            self.happened();
+            if seen.head < self.purges.facts.cursor() {
+                return Ok(None);
+            }
+            let is_open = self.purges.is_open();
+            let wait = if is_open { Duration::from_millis(RENEW_EVERY_MS) } else { AGAIN_AFTER };
+            tokio::time::sleep(wait).await;
+            match self.renew(link, history, Saying::Says).await {
+                Ok((_, renewed)) => return Ok(Some(renewed)),
+                Err(error) if takes_no_writes(&error) => {}
+                Err(error) => return Err(error),
+            }
         }
     }
 
@@ -198,19 +271,19 @@ impl Carrier {
             return Ok(());
         }
         for epoch in self.purges.epochs.live() {
-            self.tell_epoch(link, &epoch).await?;
+            self.tell_epoch(link, &epoch, Saying::Says).await?;
         }
         *told = Told { begun, at: Some(Instant::now()) };
         Ok(())
     }
 
-    async fn tell_epoch(&self, link: &Link, epoch: &Epoch) -> Result<(), RedisError> {
+    async fn tell_epoch(&self, link: &Link, epoch: &Epoch, saying: Saying) -> Result<(), RedisError> {
         let key = format!("{}{}", self.epochs, epoch.key());
-        let (age, lives) =
-            (epoch.age(Instant::now()).as_millis().to_string(), EPOCH_FOR.as_millis().to_string());
-        let reply = link
-            .run(&self.epoch, &[key.as_bytes()], &[age.as_bytes(), lives.as_bytes()], RENEW_BUDGET)
-            .await?;
+        let age = epoch.age(Instant::now()).as_millis().to_string();
+        let lives = saying.lasts(EPOCH_FOR.as_millis());
+        let arguments = [age.as_bytes(), lives.as_bytes()];
+        let reply =
+            link.run_as(saying.ask(), &self.epoch, &[key.as_bytes()], &arguments, RENEW_BUDGET).await?;
         let age = u64::try_from(reply.int()?).unwrap_or(0);
         epoch.is_as_old_as(Duration::from_millis(age), Instant::now());
         Ok(())
@@ -256,7 +329,7 @@ impl Carrier {
                 }
             }
             renewed = Instant::now();
-            let (asked, Renewed { head, .. }) = match self.renew(link, history).await {
+            let (asked, Renewed { head, .. }) = match self.renew(link, history, Saying::Says).await {
                 Ok(renewed) => renewed,
                 // It is full, or its disk is, and is read all the same. The lease runs out: what is in memory is not vouched for meanwhile.
                 Err(error) if takes_no_writes(&error) && self.purges.is_open() => continue,
@@ -320,14 +393,14 @@ impl Carrier {
         Ok(())
     }
 
-    async fn renew(&self, link: &Link, history: &str) -> Result<(u64, Renewed), RedisError> {
+    async fn renew(&self, link: &Link, history: &str, saying: Saying) -> Result<(u64, Renewed), RedisError> {
         let asked = self.now();
         let said = self.purges.with_instance(|instance| instance.announcement(history)).to_text();
-        let (lease, forgotten) = (KEY_MS.to_string(), FORGOTTEN_AFTER_MS.to_string());
+        let (lease, forgotten) = (saying.lasts(KEY_MS.into()), FORGOTTEN_AFTER_MS.to_string());
         let id = self.purges.id();
         let arguments = [id.as_bytes(), said.as_bytes(), lease.as_bytes(), forgotten.as_bytes()];
         let keys = [self.proxies.as_bytes(), self.log.as_bytes()];
-        let reply = link.run(&self.renew, &keys, &arguments, RENEW_BUDGET).await?.list()?;
+        let reply = link.run_as(saying.ask(), &self.renew, &keys, &arguments, RENEW_BUDGET).await?.list()?;
         let [now_ms, head, deleted, peers] = reply.as_slice() else { return Err(RedisError::Unexpected) };
         let place = |reply: &Reply| reply.text()?.parse().map_err(|_| RedisError::Unexpected);
         let now_ms = now_ms.text()?.parse().map_err(|_| RedisError::Unexpected)?;

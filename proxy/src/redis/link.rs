@@ -549,12 +549,24 @@ impl Link {
         arguments: &[&[u8]],
         budget: Duration,
     ) -> Result<Reply, RedisError> {
+        self.run_as(Ask::Write, script, keys, arguments, budget).await
+    }
+
+    /// Likewise; a script that only reads is run by a server that takes no writes, too.
+    pub async fn run_as(
+        &self,
+        ask: Ask,
+        script: &Script,
+        keys: &[&[u8]],
+        arguments: &[&[u8]],
+        budget: Duration,
+    ) -> Result<Reply, RedisError> {
         let key = keys.first().copied().unwrap_or_default();
         let command = script.command(true, keys, arguments);
-        match self.ask(Operation::Script, Ask::Write, key, budget, &command).await {
+        match self.ask(Operation::Script, ask, key, budget, &command).await {
             Err(RedisError::Refused { code, .. }) if code == "NOSCRIPT" => {
                 let command = script.command(false, keys, arguments);
-                self.ask(Operation::Script, Ask::Write, key, budget, &command).await
+                self.ask(Operation::Script, ask, key, budget, &command).await
             }
             reply => reply,
         }
