@@ -1,9 +1,10 @@
 //! What a person does on the first day: the demo, the short form, checking a file, purging.
 
+use std::process::Command;
 use std::time::Duration;
 
-use harness::weir::{check, run};
-use harness::{Origin, Reply, Weir};
+use harness::weir::{binary, check, run};
+use harness::{Origin, RedisServer, Reply, Weir, eventually};
 
 #[test]
 fn the_demo_shows_what_is_cached_and_why() {
@@ -42,6 +43,92 @@ fn the_short_form_forwards_everything() {
     assert!(weir.wait_for_line("/a/b").contains("200"), "a line for each request");
     weir.terminate();
     assert!(weir.wait(Duration::from_secs(10)).success());
+}
+
+#[test]
+fn the_short_form_shares_in_the_redis_that_the_application_has() {
+    let origin = Origin::start(|_| Reply::ok("a page").header("Cache-Control", "max-age=600"));
+    let redis = RedisServer::start();
+    let (url, of_cache, broker) = (origin.url(), format!("{}/1", redis.url()), redis.url());
+    let start = || {
+        let variables = [("REDIS_URL", &*of_cache), ("CELERY_BROKER_URL", &*broker)];
+        Weir::with_variables(&["--to", &url, "--listen", "127.0.0.1:0"], &variables)
+    };
+    let (one, other) = (start(), start());
+    let said = one.wait_for_line("shared with other proxies at");
+    assert!(said.contains("/1 (from the environment: REDIS_URL;"), "{said}");
+    let mut number = 0;
+    eventually("one finds what the other has stored", || {
+        number += 1;
+        let target = format!("/page-{number}");
+        one.get(&target);
+        other.get(&target).cache_status().contains("detail=redis")
+    });
+    let place = url.trim_start_matches("http://").to_owned();
+    let mut client = redis.client();
+    client.ask(&[b"SELECT", b"1"]).unwrap();
+    let keys = client.ask(&[b"KEYS", b"*"]).unwrap().list();
+    let is_ours = |key: &str| key.trim_start_matches('{').starts_with(&format!("weir:{place}"));
+    assert!(!keys.is_empty() && keys.iter().all(|key| is_ours(&key.text())), "{keys:?}");
+    assert_eq!(redis.keys(), Vec::<String>::new(), "the broker's database is not touched");
+}
+
+#[test]
+fn the_short_form_does_without_redis_where_the_application_does() {
+    let (origin, redis) = (Origin::echo(), RedisServer::start());
+    let weir = Weir::with_variables(
+        &["--to", &origin.url(), "--listen", "127.0.0.1:0"],
+        &[("REDIS_URL", &redis.url()), ("USE_REDIS", "False")],
+    );
+    weir.wait_for_line("single node");
+    weir.get("/page");
+    assert!(weir.get("/page").is_hit());
+    // The one that asks.
+    assert_eq!(redis.ask(&["CLIENT", "LIST"]).text().lines().count(), 1);
+    let wrong = Command::new(binary())
+        .args(["--to", &origin.url(), "--listen", "127.0.0.1:0"])
+        .env("REDIS_URL", "redis://:s3cret@host:port")
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&wrong.stderr);
+    assert!(!wrong.status.success() && said.contains("REDIS_URL") && !said.contains("s3cret"), "{said}");
+}
+
+#[test]
+fn every_value_is_shown_with_its_origin_and_no_secret_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("weir.toml");
+    let config = "[redis.main]\nurl = \"${REDIS_URL}\"\n[cache.default]\nredis = \"main\"\n\
+                  [[route]]\norigin = \"http://127.0.0.1:8000\"\n";
+    std::fs::write(&path, config).unwrap();
+    let show = |arguments: &[&str]| {
+        let shown = Command::new(binary())
+            .args(["config", "show"])
+            .args(arguments)
+            .env("REDIS_URL", "redis://app:s3cret@10.0.0.5/1")
+            .env("CELERY_BROKER_URL", "redis://:s3cret@10.0.0.5/0")
+            .output()
+            .unwrap();
+        assert!(shown.status.success(), "{}", String::from_utf8_lossy(&shown.stderr));
+        let shown = String::from_utf8(shown.stdout).unwrap();
+        assert!(!shown.contains("s3cret"), "{shown}");
+        shown
+    };
+    let path = path.display().to_string();
+    let with_origin = show(&["--origin", "--config", &path]);
+    let url = format!("# {path}:2, variable REDIS_URL");
+    let line =
+        with_origin.lines().find(|line| line.contains(&url)).unwrap_or_else(|| panic!("{with_origin}"));
+    assert!(line.starts_with("url = \"redis://10.0.0.5:6379/1\""), "{line}");
+    assert!(
+        with_origin.lines().any(|line| line.starts_with("# drain = \"30s\"") && line.ends_with("# default"))
+    );
+    let plain = show(&["--config", &path]);
+    assert!(plain.parse::<toml::Table>().is_ok(), "{plain}");
+    let short = show(&["--origin", "--to", "8000"]);
+    for part in ["variable REDIS_URL", "# command line", "CELERY_BROKER_URL  a queue of the application's"] {
+        assert!(short.contains(part), "{part} in {short}");
+    }
 }
 
 #[test]

@@ -6,6 +6,7 @@ mod doctor;
 mod plugin;
 mod purge;
 mod session;
+mod show;
 mod store;
 
 use std::io::{self, Write};
@@ -63,6 +64,8 @@ enum Command {
         #[arg(long, value_name = "ADDRESS")]
         listen: Option<std::net::SocketAddr>,
     },
+    #[command(subcommand)]
+    Config(show::Config),
     /// Drop what is stored: for a URL, a tag, a path, or all of it
     Purge(Box<purge::Arguments>),
     /// Look at sessions, and end them
@@ -106,6 +109,7 @@ pub fn main() -> ExitCode {
         (Some(Command::Run(file)), _) => run_file(&file.config),
         (Some(Command::Check(file)), _) => check::check(&file.config, &mut io::stdout().lock()),
         (Some(Command::Demo { listen }), _) => run_demo(listen),
+        (Some(Command::Config(what)), _) => show::config(&what, &mut io::stdout().lock()),
         (Some(Command::Purge(arguments)), _) => purge::purge(&arguments, &mut io::stdout().lock()),
         (Some(Command::Doctor(what)), _) => doctor::doctor(&what, &mut io::stdout().lock()),
         (Some(Command::Session(arguments)), _) => session::session(&arguments, &mut io::stdout().lock()),
@@ -173,10 +177,24 @@ fn run_file(path: &Path) -> Result<(), Failed> {
 }
 
 fn run_to(url: &str, listen: Option<&str>) -> Result<(), Failed> {
-    let loaded = config::forwarding_to(url, listen).map_err(|mistakes| Failed::Text(in_brief(&mistakes)))?;
-    let running = start(loaded, nothing_to_reload("there is no configuration file to read again"))?;
+    let forwarding =
+        config::forwarding_to(url, listen).map_err(|mistakes| Failed::Text(in_brief(&mistakes)))?;
+    let shared = forwarding.loaded.config.redis.values().next().map(|redis| redis.url.to_string());
+    let running =
+        start(forwarding.loaded, nothing_to_reload("there is no configuration file to read again"))?;
     let mut out = io::stdout().lock();
     running.announce(&mut out)?;
+    if !forwarding.used.is_empty() {
+        let names = forwarding.used.join(", ");
+        let what = match shared {
+            Some(redis) => format!("shared with other proxies at {redis}"),
+            None => "single node: nothing is shared with other proxies".to_owned(),
+        };
+        writeln!(
+            out,
+            "{what} (from the environment: {names}; `weir config show --origin --to {url}` tells more)"
+        )?;
+    }
     writeln!(out, "forwarding to {url}; each request is written below, with what the cache did")?;
     out.flush()?;
     drop(out);

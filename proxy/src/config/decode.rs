@@ -4,6 +4,7 @@
 //! its reference (what `docs/configuration.md` says) come from the same lines.
 
 use std::cell::RefCell;
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -177,6 +178,7 @@ macro_rules! table {
                 span: $crate::config::mistake::Span,
                 reader: &$crate::config::decode::Reader<'_>,
             ) -> Self {
+                reader.has_shape::<Self>(table);
                 let mut read = Self { span, ..Self::default() };
                 for (key, value) in table {
                     match key.get_ref().as_ref() {
@@ -250,6 +252,65 @@ pub(super) struct Reader<'r> {
     secrets: RefCell<Vec<Span>>,
     /// What was filled in. No message shows it, whatever it was made of.
     outside: RefCell<Vec<String>>,
+    /// Which tables of the document were read as which of the schema, by where they lie in memory.
+    shapes: RefCell<HashMap<usize, Shape>>,
+}
+
+/// How a table is written in the reference, and its keys.
+type Shape = (&'static str, &'static [Key]);
+
+/// A piece of a text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Part<'t> {
+    Plain(&'t str),
+    /// `$${`
+    Escaped,
+    /// `${file:/path}`
+    File(&'t str),
+    /// `${NAME}`, `${NAME:-default}`
+    Variable {
+        name: &'t str,
+        default: Option<&'t str>,
+    },
+}
+
+/// Why a text cannot be taken apart.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum NoParts {
+    NeverClosed,
+    NoName(String),
+}
+
+/// Takes a text apart.
+pub(super) fn parts(text: &str) -> Result<Vec<Part<'_>>, NoParts> {
+    let mut parts = Vec::new();
+    let mut rest = text;
+    while let Some(at) = rest.find("${") {
+        if let Some(before) = rest[..at].strip_suffix('$') {
+            parts.extend([Part::Plain(before), Part::Escaped]);
+            rest = &rest[at + 2..];
+            continue;
+        }
+        parts.push(Part::Plain(&rest[..at]));
+        let (inside, after) = rest[at + 2..].split_once('}').ok_or(NoParts::NeverClosed)?;
+        rest = after;
+        if let Some(path) = inside.strip_prefix("file:") {
+            parts.push(Part::File(path));
+            continue;
+        }
+        let (name, default) = match inside.split_once(":-") {
+            Some((name, default)) => (name, Some(default)),
+            None => (inside, None),
+        };
+        let is_name =
+            !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+        if !is_name {
+            return Err(NoParts::NoName(inside.to_owned()));
+        }
+        parts.push(Part::Variable { name, default });
+    }
+    parts.push(Part::Plain(rest));
+    Ok(parts)
 }
 
 /// Shorter values are words like `on` or `8080`: masking them would garble messages and hide nothing.
@@ -262,7 +323,41 @@ impl<'r> Reader<'r> {
             mistakes: RefCell::default(),
             secrets: RefCell::default(),
             outside: RefCell::default(),
+            shapes: RefCell::default(),
         }
+    }
+
+    /// Notes as what a table of the document is read.
+    pub(super) fn has_shape<T: Table>(&self, table: &DeTable<'_>) {
+        self.shapes.borrow_mut().insert(std::ptr::from_ref(table).addr(), (T::WRITTEN, T::KEYS));
+    }
+
+    /// As what a table of the document was read; `None`: its names are the user's own.
+    pub(super) fn shape_of(&self, table: &DeTable<'_>) -> Option<Shape> {
+        self.shapes.borrow().get(&std::ptr::from_ref(table).addr()).copied()
+    }
+
+    /// Whether a variable is what counts: as in a shell, an empty one gives way to a default.
+    pub(super) fn has_variable(&self, name: &str, has_default: bool) -> bool {
+        self.surroundings.variable(name).is_some_and(|value| !has_default || !value.is_empty())
+    }
+
+    /// A text with its variables. `None`: something of it cannot be had, or is a file, which may hold a secret.
+    pub(super) fn filled(&self, parts: &[Part<'_>]) -> Option<String> {
+        let mut out = String::new();
+        for part in parts {
+            match *part {
+                Part::Plain(text) => out.push_str(text),
+                Part::Escaped => out.push_str("${"),
+                Part::File(_) => return None,
+                Part::Variable { name, default } => {
+                    let value = self.surroundings.variable(name);
+                    let value = value.filter(|value| default.is_none() || !value.is_empty());
+                    out.push_str(value.as_deref().or(default)?);
+                }
+            }
+        }
+        Some(out)
     }
 
     pub(super) fn report(&self, mistake: Mistake) {
@@ -339,22 +434,24 @@ impl<'r> Reader<'r> {
             self.report(Mistake::new(node.span(), message).help(help));
             None
         };
-        let mut out = String::with_capacity(text.len());
-        let mut rest = text;
-        while let Some(at) = rest.find("${") {
-            if let Some(before) = rest[..at].strip_suffix('$') {
-                out.push_str(before);
-                out.push_str("${");
-                rest = &rest[at + 2..];
-                continue;
-            }
-            out.push_str(&rest[..at]);
-            let Some((inside, after)) = rest[at + 2..].split_once('}') else {
+        let parts = match parts(text) {
+            Ok(parts) => parts,
+            Err(NoParts::NeverClosed) => {
                 return wrong("a `${` is never closed".into(), "write `$${` where no variable is meant");
-            };
-            rest = after;
-            if let Some(path) = inside.strip_prefix("file:") {
-                match self.surroundings.file(Path::new(path)) {
+            }
+            Err(NoParts::NoName(inside)) => {
+                return wrong(
+                    format!("`${{{inside}}}` names no variable"),
+                    "write `${NAME}`, `${NAME:-default}` or `${file:/path}`; `$${` where no variable is meant",
+                );
+            }
+        };
+        let mut out = String::with_capacity(text.len());
+        for part in parts {
+            match part {
+                Part::Plain(text) => out.push_str(text),
+                Part::Escaped => out.push_str("${"),
+                Part::File(path) => match self.surroundings.file(Path::new(path)) {
                     Ok(content) => {
                         let content = content.trim_end_matches(['\r', '\n']);
                         self.remember(content);
@@ -366,38 +463,26 @@ impl<'r> Reader<'r> {
                             "the file holds the value, and nothing else",
                         );
                     }
-                }
-                continue;
-            }
-            let (name, default) = match inside.split_once(":-") {
-                Some((name, default)) => (name, Some(default)),
-                None => (inside, None),
-            };
-            let is_name =
-                !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
-            if !is_name {
-                return wrong(
-                    format!("`${{{inside}}}` names no variable"),
-                    "write `${NAME}`, `${NAME:-default}` or `${file:/path}`; `$${` where no variable is meant",
-                );
-            }
-            // As in a shell: `:-` speaks for an empty variable too.
-            let value =
-                self.surroundings.variable(name).filter(|value| default.is_none() || !value.is_empty());
-            if let Some(value) = &value {
-                self.remember(value);
-            }
-            match value.as_deref().or(default) {
-                Some(value) => out.push_str(value),
-                None => {
-                    return wrong(
-                        format!("the environment has no variable `{name}`"),
-                        &format!("set it, or give a default: `${{{name}:-…}}`"),
-                    );
+                },
+                Part::Variable { name, default } => {
+                    // As in a shell: `:-` speaks for an empty variable too.
+                    let value = self.surroundings.variable(name);
+                    let value = value.filter(|value| default.is_none() || !value.is_empty());
+                    if let Some(value) = &value {
+                        self.remember(value);
+                    }
+                    match value.as_deref().or(default) {
+                        Some(value) => out.push_str(value),
+                        None => {
+                            return wrong(
+                                format!("the environment has no variable `{name}`"),
+                                &format!("set it, or give a default: `${{{name}:-…}}`"),
+                            );
+                        }
+                    }
                 }
             }
         }
-        out.push_str(rest);
         Some(out)
     }
 

@@ -139,6 +139,20 @@ impl Mistakes {
         Self { source, list }
     }
 
+    /// Says of each that these variables were read: nobody who typed a URL has them before their eyes.
+    pub(super) fn with_note(mut self, variables: &[&str]) -> Self {
+        if !variables.is_empty() {
+            for mistake in &mut self.list {
+                let help = mistake.help.take().map(|help| format!("{help}; ")).unwrap_or_default();
+                let names = variables.join(", ");
+                mistake.help = Some(format!(
+                    "{help}read from the environment: {names} (`USE_REDIS=false` does without Redis)"
+                ));
+            }
+        }
+        self
+    }
+
     /// Each of them, in the order of the file.
     pub fn iter(&self) -> impl Iterator<Item = &Mistake> {
         self.list.iter()

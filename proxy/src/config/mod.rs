@@ -7,6 +7,7 @@
 mod certificate;
 mod cookies;
 mod decode;
+mod environment;
 mod expect;
 mod limits;
 pub mod mistake;
@@ -15,6 +16,7 @@ pub mod reference;
 mod resolve;
 mod schema;
 mod sessions;
+pub mod show;
 pub mod units;
 
 use std::path::{Path, PathBuf};
@@ -22,7 +24,8 @@ use std::sync::Arc;
 
 use toml::de::{DeTable, DeValue};
 
-use self::decode::{Decode, Reader, Surroundings};
+use self::decode::{Decode, Node, Reader, Surroundings};
+pub use self::environment::Unused;
 use self::mistake::{Mistake, Mistakes, Source, Warning};
 use self::model::Config;
 use crate::routes::Routes;
@@ -67,9 +70,36 @@ pub fn load(path: &Path) -> Result<Loaded, LoadError> {
     Ok(parse(&path.display().to_string(), &text, folder, &Machine)?)
 }
 
-/// The configuration of `weir --to URL`: everything to one origin, websockets included. A port alone, or an address without scheme,
+/// What `weir --to URL` stands for.
+#[derive(Debug)]
+pub struct Forwarding {
+    /// The configuration.
+    pub loaded: Loaded,
+    /// Variables of the environment that it was made of.
+    pub used: Vec<&'static str>,
+    /// Variables that are known and not used.
+    pub unused: Vec<Unused>,
+}
+
+/// What the command line says, as a file would; and what was found in the environment.
+struct ShortForm {
+    text: String,
+    environment: environment::Environment,
+}
+
+const COMMAND_LINE: &str = "<command line>";
+
+/// The configuration of `weir --to URL`: everything to one origin, websockets included, with the Redis that the environment names. A port alone, or an address without scheme,
 /// is taken for what it surely means.
-pub fn forwarding_to(url: &str, listen: Option<&str>) -> Result<Loaded, Mistakes> {
+pub fn forwarding_to(url: &str, listen: Option<&str>) -> Result<Forwarding, Mistakes> {
+    let ShortForm { text, environment } = short_form(url, listen, &Machine);
+    let environment::Environment { used, unused, .. } = environment;
+    let read = parse(COMMAND_LINE, &text, Path::new(""), &Machine);
+    let loaded = read.map_err(|mistakes| mistakes.with_note(&used))?;
+    Ok(Forwarding { loaded, used, unused })
+}
+
+fn short_form(url: &str, listen: Option<&str>, surroundings: &dyn Surroundings) -> ShortForm {
     use std::fmt::Write as _;
     let mut text = String::new();
     if let Some(listen) = listen {
@@ -78,15 +108,52 @@ pub fn forwarding_to(url: &str, listen: Option<&str>) -> Result<Loaded, Mistakes
         writeln!(text, "[server]\nlisten = {}\n", toml::Value::from(listen)).expect("a string takes all");
     }
     let is_whole = url.contains("://") || url.starts_with("unix:");
-    let origin = toml::Value::from(match url.parse::<u16>() {
+    let origin = match url.parse::<u16>() {
         Ok(port) => format!("http://127.0.0.1:{port}"),
         Err(_) if is_whole => url.to_owned(),
         Err(_) => format!("http://{url}"),
-    });
+    };
+    let environment = environment::of(surroundings, &origin);
+    let origin = toml::Value::from(origin);
     // Port 0: the short form must not fail because another Weir has its admin listener already.
-    write!(text, "[admin]\nlisten = \"127.0.0.1:0\"\n\n[[route]]\nname = \"everything\"\norigin = {origin}\nwebsocket = true\n")
-        .expect("a string takes all");
-    parse("<command line>", &text, Path::new(""), &Machine)
+    write!(
+        text,
+        "[admin]\nlisten = \"127.0.0.1:0\"\n\n{}\n[[route]]\nname = \"everything\"\norigin = {origin}\nwebsocket = true\n",
+        environment.tables
+    )
+    .expect("a string takes all");
+    ShortForm { text, environment }
+}
+
+/// Every value of a file that holds, and where it comes from; and variables that are known and not used.
+pub fn show(path: &Path) -> Result<Vec<show::Section>, LoadError> {
+    let in_file = |source| LoadError::Read { path: path.to_owned(), source };
+    let text = read_bounded(path, FILE_BYTES_MAX).map_err(in_file)?;
+    let folder = path.parent().unwrap_or(Path::new(""));
+    Ok(show_text(&path.display().to_string(), &text, folder, &Machine)?)
+}
+
+/// Likewise of what `weir --to URL` stands for.
+pub fn show_forwarding_to(
+    url: &str,
+    listen: Option<&str>,
+) -> Result<(Vec<show::Section>, Vec<Unused>), Mistakes> {
+    let ShortForm { text, environment } = short_form(url, listen, &Machine);
+    let shown = show_text(COMMAND_LINE, &text, Path::new(""), &Machine);
+    Ok((shown.map_err(|mistakes| mistakes.with_note(&environment.used))?, environment.unused))
+}
+
+fn show_text(
+    file: &str,
+    text: &str,
+    folder: &Path,
+    surroundings: &dyn Surroundings,
+) -> Result<Vec<show::Section>, Mistakes> {
+    let mut sections = Vec::new();
+    parse_and(file, text, folder, surroundings, |root, reader, source| {
+        sections = show::sections(root, reader, source);
+    })?;
+    Ok(sections)
 }
 
 /// Checks a text as [`load`] does; relative paths begin at `folder`.
@@ -95,6 +162,17 @@ pub fn check_text(file: &str, text: &str, folder: &Path) -> Result<Loaded, Mista
 }
 
 fn parse(file: &str, text: &str, folder: &Path, surroundings: &dyn Surroundings) -> Result<Loaded, Mistakes> {
+    parse_and(file, text, folder, surroundings, |_, _, _| {})
+}
+
+/// Likewise; `look` sees the document, if it is right.
+fn parse_and(
+    file: &str,
+    text: &str,
+    folder: &Path,
+    surroundings: &dyn Surroundings,
+    look: impl FnOnce(&Node<'_>, &Reader<'_>, &Source),
+) -> Result<Loaded, Mistakes> {
     let file: Arc<str> = file.into();
     let (document, errors) = DeTable::parse_recoverable(text);
     let reader = Reader::new(surroundings);
@@ -120,6 +198,7 @@ fn parse(file: &str, text: &str, folder: &Path, surroundings: &dyn Surroundings)
     if !mistakes.is_empty() {
         return Err(Mistakes::new(source, mistakes));
     }
+    look(&root, &reader, &source);
     let mut warnings = resolved.warnings;
     reader.mask(&mut warnings);
     Ok(Loaded {

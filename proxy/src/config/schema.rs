@@ -31,7 +31,8 @@ table! {
     ///
     /// Durations are written `"250ms"`, `"90s"`, `"5m"`, `"1h30m"`, `"7d"`; sizes `"64KiB"`, `"1MiB"`, or a bare number of bytes; shares `"10%"`.
     /// Every text may hold `${NAME}`, `${NAME:-default}` (also where the variable is empty) and `${file:/path}` (the content of a file,
-    /// without its last line end); `$${` stands for `${`. Where a number or `true` is expected, `"${NAME}"` may stand too. What was filled in is never printed.
+    /// without its last line end); `$${` stands for `${`. Where a number or `true` is expected, `"${NAME}"` may stand too. What was filled in is in no message and no
+    /// log; `weir config show` prints it, secrets excepted.
     /// Relative paths begin at the folder of the file.
     File in "" {
         /// Listeners, limits, draining.

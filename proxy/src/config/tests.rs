@@ -10,7 +10,7 @@ use super::model::{Action, ListenAddress, OriginAddress, Override};
 use super::*;
 
 /// An environment and files of its own.
-struct Held(BTreeMap<&'static str, &'static str>);
+pub(super) struct Held(BTreeMap<&'static str, &'static str>);
 
 impl Surroundings for Held {
     fn variable(&self, name: &str) -> Option<String> {
@@ -23,7 +23,7 @@ impl Surroundings for Held {
     }
 }
 
-fn held() -> Held {
+pub(super) fn held() -> Held {
     Held(BTreeMap::from([
         ("PORT", "8123"),
         ("EMPTY", ""),
@@ -115,7 +115,7 @@ fn the_short_form_is_taken_as_it_is_meant() {
         ("unix:/run/a.sock",      "unix:/run/a.sock"),
     ];
     for (given, expected) in cases {
-        let config = forwarding_to(given, Some("9000")).unwrap().config;
+        let config = forwarding_to(given, Some("9000")).unwrap().loaded.config;
         let Action::Forward(name) = &config.routes[0].action else { panic!("it forwards") };
         assert_eq!(&**name, expected, "{given}");
         assert!(config.routes[0].websocket);

@@ -118,6 +118,15 @@ impl Weir {
         Weir::spawn(folder, arguments, listeners, admin)
     }
 
+    /// Likewise, with these variables in its environment.
+    #[track_caller]
+    pub fn with_variables(arguments: &[&str], variables: &[(&str, &str)]) -> Weir {
+        let folder = tempfile::tempdir().expect("a folder can be made");
+        let mut command = Command::new(binary());
+        command.args(arguments).envs(variables.iter().copied());
+        Weir::start(folder, command, 1, true)
+    }
+
     /// As [`Weir::with`], where no file can grow beyond so many KiB: a write that would fails, as on a disk that is full.
     #[track_caller]
     pub fn with_small_files(config: &str, kib: u32) -> Weir {
