@@ -132,6 +132,23 @@ fn every_value_is_shown_with_its_origin_and_no_secret_is() {
 }
 
 #[test]
+fn a_file_to_begin_with_is_right_and_nothing_is_written_over() {
+    let folder = tempfile::tempdir().unwrap();
+    for preset in ["django", "drf", "rails", "laravel", "wordpress", "api", "static", "minimal"] {
+        let path = folder.path().join(preset).display().to_string();
+        let init = || run(&["init", "--preset", preset, "--config", &path]);
+        assert!(init().status.success(), "{preset}");
+        let checked = run(&["check", "--config", &path]);
+        let said = String::from_utf8_lossy(&checked.stdout).into_owned();
+        assert!(checked.status.success() && said.ends_with("\nok\n"), "{preset}: {said}");
+        assert!(said.contains("passed") || preset == "minimal", "{preset}: {said}");
+        let again = init();
+        let said = String::from_utf8_lossy(&again.stderr).into_owned();
+        assert!(again.status.code() == Some(1) && said.contains("it is there already"), "{preset}: {said}");
+    }
+}
+
+#[test]
 fn check_says_ok_or_all_that_is_wrong() {
     let (status, printed) = check("[[route]]\norigin = \"http://127.0.0.1:8000\"\n");
     assert!(status.success() && printed.ends_with("ok\n"), "{printed}");

@@ -3,6 +3,7 @@
 
 mod check;
 mod doctor;
+mod init;
 mod plugin;
 mod purge;
 mod session;
@@ -28,6 +29,7 @@ Examples:
   weir demo                                   a small application behind Weir: see what is cached, and why
   weir --to http://127.0.0.1:8000             your application behind Weir, on http://127.0.0.1:8080
   weir --to http://127.0.0.1:8000 --listen :80
+  weir init --preset django                   a weir.toml for your application, to begin with
   weir check                                  read weir.toml, run its tests, say all that is wrong
   weir run --config /etc/weir/weir.toml
   weir purge http://localhost:8080/news
@@ -64,6 +66,8 @@ enum Command {
         #[arg(long, value_name = "ADDRESS")]
         listen: Option<std::net::SocketAddr>,
     },
+    /// Write a configuration file for an application of a framework, to begin with
+    Init(init::Arguments),
     #[command(subcommand)]
     Config(show::Config),
     /// Drop what is stored: for a URL, a tag, a path, or all of it
@@ -109,6 +113,7 @@ pub fn main() -> ExitCode {
         (Some(Command::Run(file)), _) => run_file(&file.config),
         (Some(Command::Check(file)), _) => check::check(&file.config, &mut io::stdout().lock()),
         (Some(Command::Demo { listen }), _) => run_demo(listen),
+        (Some(Command::Init(arguments)), _) => init::init(&arguments, &mut io::stdout().lock()),
         (Some(Command::Config(what)), _) => show::config(&what, &mut io::stdout().lock()),
         (Some(Command::Purge(arguments)), _) => purge::purge(&arguments, &mut io::stdout().lock()),
         (Some(Command::Doctor(what)), _) => doctor::doctor(&what, &mut io::stdout().lock()),
