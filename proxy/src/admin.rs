@@ -29,6 +29,8 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
 use crate::config::model::Secret;
+use crate::config::units::parse_duration;
+use crate::drill::{self, Fault};
 use crate::metrics::{Metrics, Readings};
 use crate::purge::Receipt;
 use crate::purge::order::Order;
@@ -206,7 +208,11 @@ impl Admin {
         if path == SESSION_VALUE {
             return self.value(&parts, body).await;
         }
-        let endpoint = ENDPOINTS.iter().find(|(known, ..)| *known == path);
+        let is_asked = |(known, method, _): &&(&str, Method, bool)| {
+            *known == path && (path != DRILL || *method == parts.method)
+        };
+        let known = |(known, ..): &&(&str, Method, bool)| *known == path;
+        let endpoint = ENDPOINTS.iter().find(is_asked).or_else(|| ENDPOINTS.iter().find(known));
         let Some((_, method, open)) = endpoint else {
             let known = ENDPOINTS.map(|(path, ..)| path).join(", ");
             return problem(StatusCode::NOT_FOUND, "no such endpoint", &format!("there are {known}"));
@@ -227,6 +233,8 @@ impl Admin {
             "/metrics" => self.metrics_page(),
             "/status" => self.status(),
             "/purge" => self.purge(&parts.uri, body).await,
+            DRILL if parts.method == Method::POST => drill(&parts.uri, peer),
+            DRILL => json_answer(StatusCode::OK, &drill::report()),
             "/sessions" => self.sessions(&parts.uri, false).await,
             "/sessions/kill" => self.sessions(&parts.uri, true).await,
             _ => self.reload().await,
@@ -446,7 +454,7 @@ const SESSION_VALUE: &str = "/session/value";
 const VALUE_BYTES_MAX: usize = 16 << 20;
 
 /// Path, method, and whether it is answered without a token.
-const ENDPOINTS: [(&str, Method, bool); 8] = [
+const ENDPOINTS: [(&str, Method, bool); 10] = [
     ("/healthz", Method::GET, true),
     ("/readyz", Method::GET, true),
     ("/metrics", Method::GET, false),
@@ -455,7 +463,40 @@ const ENDPOINTS: [(&str, Method, bool); 8] = [
     ("/sessions", Method::GET, false),
     ("/sessions/kill", Method::POST, false),
     ("/reload", Method::POST, false),
+    // What is known of a drill, and its beginning.
+    (DRILL, Method::GET, false),
+    (DRILL, Method::POST, false),
 ];
+
+const DRILL: &str = "/drill";
+
+/// Begins a drill, or ends it.
+fn drill(uri: &Uri, peer: SocketAddr) -> Answered {
+    let query = uri.query().unwrap_or_default();
+    let value = |name: &str| {
+        let pairs = query.split('&').filter_map(|pair| pair.split_once('='));
+        pairs.filter(|(key, _)| *key == name).map(|(_, value)| decoded(value)).next()
+    };
+    let fault = value("fault").unwrap_or_default();
+    if fault == "stop" {
+        drill::stop(peer);
+        return json_answer(StatusCode::OK, &drill::report());
+    }
+    let Some(fault) = Fault::parse(&fault) else {
+        let known = Fault::ALL.map(Fault::name).join("`, `");
+        return problem(StatusCode::BAD_REQUEST, "which fault?", &format!("there are `{known}` and `stop`"));
+    };
+    let lasts = parse_duration(value("for").as_deref().unwrap_or("30s"));
+    let (least, most) = drill::LASTS;
+    let Some(lasts) = lasts.ok().filter(|lasts| (least..=most).contains(lasts)) else {
+        let detail = "`for` is a duration from `1s` to `10m`";
+        return problem(StatusCode::BAD_REQUEST, "how long?", detail);
+    };
+    match drill::begin(fault, lasts, peer) {
+        Ok(_) => json_answer(StatusCode::ACCEPTED, &drill::report()),
+        Err(under_way) => problem(StatusCode::CONFLICT, "one at a time", &under_way.to_string()),
+    }
+}
 
 /// A value of a query, percent-decoded.
 fn decoded(text: &str) -> String {

@@ -14,6 +14,7 @@ pub mod content;
 pub mod control;
 pub mod cookies;
 pub mod demo;
+pub mod drill;
 pub mod durable;
 pub mod error;
 pub mod fill;

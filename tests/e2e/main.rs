@@ -8,6 +8,7 @@ mod caching;
 mod configuration;
 mod cookies;
 mod django;
+mod drills;
 mod durable;
 mod faults;
 mod first_steps;

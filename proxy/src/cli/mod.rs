@@ -3,6 +3,7 @@
 
 mod check;
 mod doctor;
+mod drill;
 mod init;
 mod plugin;
 mod purge;
@@ -72,6 +73,8 @@ enum Command {
     Config(show::Config),
     /// Drop what is stored: for a URL, a tag, a path, or all of it
     Purge(Box<purge::Arguments>),
+    /// Practise a fault at a running proxy, and see what becomes of its requests
+    Drill(drill::Arguments),
     /// Look at sessions, and end them
     Session(session::Arguments),
     /// Look after the embedded store: check it, compact it, clear it
@@ -117,6 +120,7 @@ pub fn main() -> ExitCode {
         (Some(Command::Config(what)), _) => show::config(&what, &mut io::stdout().lock()),
         (Some(Command::Purge(arguments)), _) => purge::purge(&arguments, &mut io::stdout().lock()),
         (Some(Command::Doctor(what)), _) => doctor::doctor(&what, &mut io::stdout().lock()),
+        (Some(Command::Drill(arguments)), _) => drill::drill(&arguments, &mut io::stdout().lock()),
         (Some(Command::Session(arguments)), _) => session::session(&arguments, &mut io::stdout().lock()),
         (Some(Command::Store(arguments)), _) => store::store(&arguments, &mut io::stdout().lock()),
         (Some(Command::Plugin(what)), _) => plugin::plugin(&what, &mut io::stdout().lock()),

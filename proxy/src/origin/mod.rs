@@ -44,6 +44,7 @@ pub use metrics::{OriginMetrics, OriginStatus};
 
 use crate::body::Body;
 use crate::config::model::{self, OriginAddress, OriginProtocol};
+use crate::drill::{self, Fault};
 use crate::gate::{self, Asked, Authority, WebSocketAsk};
 use crate::incoming::OnUpgrade;
 use crate::limit::{Held, Meter};
@@ -245,7 +246,10 @@ impl Origin {
         self.metrics.requests.fetch_add(1, Ordering::Relaxed);
         self.budget.pay();
         let Outgoing { head, body } = outgoing;
-        let outcome = if head.websocket.is_some() {
+        let outcome = if drill::is(Fault::OriginDown) {
+            // Of the servers this says nothing: they are well when it is over.
+            Err(OriginFailure::Refused.into())
+        } else if head.websocket.is_some() {
             // Boxed: it is rare, and larger than all the rest of this future.
             Box::pin(self.upgrade(worker, head)).await
         } else {

@@ -1,6 +1,7 @@
 //! The end of a request: counted, and logged where somebody reads.
 
 use super::*;
+use crate::drill;
 
 /// What an access line says of a request.
 pub(super) struct Asked<'r> {
@@ -64,7 +65,12 @@ impl Worker {
             route: request.route.map(|route| route.name.clone()),
             origin: request.server.clone(),
         });
-        Ending { worker: self.clone(), method, status, now: request.now, record, held: Vec::new() }
+        let drilled = request.route.filter(|_| drill::is_on()).map(|route| {
+            // RFC 9211 §2.1: who has answered from what is stored says so in the last member, and that is us.
+            let is_hit = cache_status.is_some_and(|value| value.as_bytes().starts_with(b"weir; hit"));
+            (route.name.clone(), is_hit)
+        });
+        Ending { worker: self.clone(), method, status, now: request.now, record, drilled, held: Vec::new() }
     }
 }
 
@@ -75,6 +81,8 @@ pub(super) struct Ending {
     status: StatusCode,
     now: Now,
     record: Option<AccessRecord>,
+    /// For the report of a drill: the route, and whether the cache has answered.
+    drilled: Option<(Arc<str>, bool)>,
     /// Places that are free when the answer has gone.
     pub(super) held: Vec<Held>,
 }
@@ -83,6 +91,9 @@ impl Ending {
     pub(super) fn end(self, bytes: u64, complete: bool) {
         let duration = self.worker.proxy.clock.since(self.now);
         self.worker.metrics.request(self.method, self.status, duration);
+        if let Some((route, from_cache)) = &self.drilled {
+            drill::note(route, self.status, *from_cache, duration);
+        }
         if let Some(record) = self.record {
             self.worker.access.record(AccessRecord { bytes, complete, duration, ..record });
         }

@@ -26,6 +26,7 @@ use super::metrics::Counted;
 use super::stream::{StreamId, head_command, head_of};
 use super::url::Place;
 use crate::config::model;
+use crate::drill::{self, Fault};
 use crate::server_url::HostPort;
 
 pub use super::metrics::Operation;
@@ -437,8 +438,8 @@ impl Link {
         budget: Duration,
     ) -> Result<(Option<Bytes>, StreamId), RedisError> {
         if let Some(lane) = lane::of(self) {
-            let asking =
-                self.over_lane(&lane, budget, lane.ask_with_head(key, log), self.value_with_head(key, log));
+            let asking = as_drilled(lane.ask_with_head(key, log));
+            let asking = self.over_lane(&lane, budget, asking, as_drilled(self.value_with_head(key, log)));
             let (value, head) = self.counted_as(Operation::Get, Ask::Read, key, asking).await?;
             return Ok((value.bytes()?, head_of(head)?));
         }
@@ -658,7 +659,8 @@ impl Link {
     ) -> Result<Reply, RedisError> {
         match (lane::of(self), ask) {
             (Some(lane), Ask::Read) => {
-                let asking = self.over_lane(&lane, budget, lane.ask(command), self.fast.call(command));
+                let asking = as_drilled(lane.ask(command));
+                let asking = self.over_lane(&lane, budget, asking, as_drilled(self.fast.call(command)));
                 self.counted_as(operation, ask, key, asking).await
             }
             // What writes may have been done although its answer was lost.
@@ -676,7 +678,7 @@ impl Link {
         budget: Duration,
         asking: impl Future<Output = Result<T, RedisError>>,
     ) -> Result<T, RedisError> {
-        self.counted_as(operation, ask, key, client::within(budget, asking)).await
+        self.counted_as(operation, ask, key, client::within(budget, as_drilled(asking))).await
     }
 
     /// Likewise, where the asking has a budget of its own.
@@ -696,7 +698,10 @@ impl Link {
             }
         };
         shard.in_flight.fetch_add(1, Ordering::Relaxed);
-        let answered = {
+        let answered = if ask == Ask::Write && drill::is(Fault::RedisOom) {
+            drop(UnderWay(&shard));
+            Err(RedisError::NoWrites { code: "OOM".to_owned() })
+        } else {
             let _under_way = UnderWay(&shard);
             asking.await
         };
@@ -750,6 +755,14 @@ impl std::fmt::Debug for Link {
             .field("alive", &self.is_alive())
             .finish_non_exhaustive()
     }
+}
+
+/// In a drill that slows Redis, its answers come later.
+async fn as_drilled<T>(asking: impl Future<Output = Result<T, RedisError>>) -> Result<T, RedisError> {
+    if drill::is(Fault::RedisSlow) {
+        tokio::time::sleep(drill::LATER_BY).await;
+    }
+    asking.await
 }
 
 fn set(key: &[u8], value: &[u8], ttl: Duration) -> Command {

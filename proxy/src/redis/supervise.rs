@@ -15,6 +15,7 @@ use super::link::{Endpoint, Link, Made, Shards, info_value};
 use super::url::Place;
 use super::{Part, Shared, TELL_EVERY};
 use crate::config::model;
+use crate::drill::{self, Fault};
 use crate::server_url::HostPort;
 
 /// Between two attempts at first, and at most.
@@ -146,6 +147,12 @@ impl Shared {
 
 async fn connect(shared: &Arc<Shared>) -> Result<Arc<Link>, RedisError> {
     let spec = &shared.spec;
+    if drill::is(Fault::RedisDown) {
+        return Err(drilled());
+    }
+    if drill::is(Fault::RedisSlow) {
+        return Err(RedisError::TimedOut { within: spec.connect_timeout });
+    }
     let made = match &spec.url.place {
         Place::Server(server) if shared.part == Part::Replica => {
             to_server(spec, Endpoint::Server(server.clone()), Accept::Replica).await?
@@ -163,6 +170,10 @@ async fn connect(shared: &Arc<Shared>) -> Result<Arc<Link>, RedisError> {
     let number = *shared.number.borrow() + 1;
     let (background, counted) = (shared.background.clone(), shared.counted.clone());
     Ok(Arc::new_cyclic(|me| Link::new(me.clone(), number, spec.clone(), background, counted, made)))
+}
+
+fn drilled() -> RedisError {
+    RedisError::Lost { detail: "a drill is under way".to_owned() }
 }
 
 /// What a server has to be.
@@ -311,6 +322,7 @@ async fn watch(shared: &Shared, link: &Link) {
     let spec = &shared.spec;
     tokio::select! {
         () = link.ended() => {}
+        () = drill::begun(Fault::RedisDown) => link.give_up(drilled()),
         () = async {
             match &spec.url.place {
                 Place::Server(_) | Place::Unix(_) if shared.part == Part::Primary => look_after_server(spec, link).await,
