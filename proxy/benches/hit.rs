@@ -79,6 +79,8 @@ fn main() -> io::Result<()> {
         bindings: Bindings::default(),
         shape: None,
         content: None,
+        session: &[],
+        cookie_stays: false,
     };
     let mut scratch = Scratch::default();
     row(

@@ -32,6 +32,7 @@ use crate::plugin::{Asked, Judged};
 use crate::proxy::{PlanCache, Snapshot};
 use crate::purge::{FillStamp, Labels};
 use crate::request_key::PresentedFields;
+use crate::session;
 use crate::store::shared::Lease;
 use crate::store::{Origins, StoredResponse};
 
@@ -69,6 +70,13 @@ pub struct Fill {
     pub token: Option<FillToken<Outcome>>,
     /// The stamp of the fetch.
     pub stamp: FillStamp,
+}
+
+/// What an origin says of a session is for nobody else: it is not stored, and nothing of it is done where an answer may be.
+fn without_session(headers: &mut HeaderMap) {
+    for name in &session::FIELDS {
+        headers.remove(name);
+    }
 }
 
 /// What a fill sends: all that is needed to make the request, and to make it again without conditions.
@@ -242,7 +250,9 @@ impl Fill {
         let mut answered = origin.forward(self.worker.index, &mut outgoing).await?;
         self.worker.metrics.origin_request(answered.response.status(), answered.head_after);
         let now = self.now();
-        self.snapshot.cookies.received(answered.response.headers_mut(), self.takes_secure_cookies, now);
+        let headers = answered.response.headers_mut();
+        self.snapshot.cookies.received(headers, self.takes_secure_cookies, now);
+        without_session(headers);
         Ok(answered)
     }
 
@@ -373,7 +383,8 @@ impl Fill {
     }
 
     /// Takes over an answer that was fetched for another reason, to store it.
-    pub async fn take_over(self, answered: Answered, requested: Now) -> Told {
+    pub async fn take_over(self, mut answered: Answered, requested: Now) -> Told {
+        without_session(answered.response.headers_mut());
         Self::pumped(self.received(answered, requested)).await
     }
 
@@ -433,6 +444,11 @@ impl Fill {
             // Whoever gets this one has to know that others will get it encoded.
             negotiate::vary_on_encoding(&mut headers);
             negotiate::vary_on_encoding(&mut as_received);
+        }
+        if !self.snapshot.plans[self.plan].key.session().is_empty() {
+            // A cache before this one knows of no session: only the cookie tells it who is not to share.
+            negotiate::vary_on_cookie(&mut headers);
+            negotiate::vary_on_cookie(&mut as_received);
         }
         let arriving = Arc::new(Arriving { status: parts.status, headers, terms, origins, content });
         Headed::Arriving(Box::new(Arrival {

@@ -331,6 +331,11 @@ fn serve(
     }
 
     // The key, and what is stored under it.
+    let keyed_session = plan.key.session();
+    let in_session = match &ready.session {
+        Some(opened) if !keyed_session.is_empty() => session::values(opened, keyed_session, now),
+        _ => Vec::new(),
+    };
     let presented = Presented {
         scheme: scheme.as_str(),
         authority: gated.authority.as_str(),
@@ -344,6 +349,8 @@ fn serve(
         content: content_class
             .zip(ready.facts.as_deref())
             .map(|(class, content)| PresentedContent { class, digest: content.digest() }),
+        session: &in_session,
+        cookie_stays: ready.session.is_some() && names_only_its_session(snapshot, &parts.headers),
     };
     let looked_up = SCRATCH.with_borrow_mut(|scratch| {
         let step = match because {
@@ -355,9 +362,7 @@ fn serve(
             }
             None => {
                 let cache = plan.cache.as_ref().expect("`bypass` says so where a route does not cache");
-                let undeclared = plan.key.key(&presented, scratch)
-                    // The cookie of its session goes no further than here.
-                    && !(ready.session.is_some() && names_only_its_session(snapshot, &parts.headers));
+                let undeclared = plan.key.key(&presented, scratch);
                 let mut facts = RequestFacts::of(&parts.method, &parts.headers, undeclared);
                 if content_class.is_some() {
                     facts.method = MethodClass::Content;
@@ -405,8 +410,16 @@ fn serve(
     let hears_more = plan.plugins.as_ref().is_some_and(|plugins| plugins.hear_more(class));
     let client = about.client;
     let is_cached = matches!(step, Step::Cached { .. });
-    let told = by_plugins.as_mut().filter(|_| is_cached);
-    let told = told.map(|by_plugins| std::mem::take(&mut by_plugins.told));
+    let told = by_plugins.as_mut().map(|by_plugins| std::mem::take(&mut by_plugins.told));
+    let told = match told {
+        _ if !is_cached => None,
+        None if keyed_session.is_empty() => None,
+        told => {
+            let mut told = told.unwrap_or_default();
+            told.extend_from_slice(keyed_session);
+            Some(told)
+        }
+    };
     let Ready { session_charged, content, facts, session, attributes, charges, recording, .. } = ready;
     let Received { mut parts, content: incoming, upgrade } = std::mem::take(request);
     let content = content.unwrap_or(RequestContent::Unread(incoming));
@@ -536,7 +549,7 @@ struct Exchange {
     jars: Option<Box<Jars>>,
     /// What it costs by its session has been charged.
     session_charged: bool,
-    /// Where plugins are asked about the cache: the attributes of its session that are in the key. An origin is told of no others.
+    /// Where the cache is asked, and attributes of its session or plugins make the key: the attributes that are in it. An origin is told of no others.
     told: Option<Vec<Box<str>>>,
     /// What plugins say that it costs.
     charges: Option<Arc<[Charge]>>,

@@ -26,6 +26,8 @@ pub struct KeyRule {
     version: u64,
     query: QueryRule,
     cookies: CookieRule,
+    /// Attributes of the client's session.
+    session: Vec<Box<str>>,
     rewrite: Rewrite,
 }
 
@@ -50,6 +52,10 @@ pub struct Presented<'r> {
     pub shape: Option<&'r Shape>,
     /// Its content, where that tells requests apart.
     pub content: Option<PresentedContent<'r>>,
+    /// Attributes of its session, each with its value as it is told to an origin: those of [`KeyRule::session`] that there are.
+    pub session: &'r [(&'r str, &'r [u8])],
+    /// The only cookie that it carries is that of its session, which goes no further than here.
+    pub cookie_stays: bool,
 }
 
 /// Content that is part of a key.
@@ -189,7 +195,13 @@ impl KeyRule {
         let ignore = ignore.iter().map(|glob| Glob::new(glob.as_str())).collect();
         let query = QueryRule { ignore, sort: cache.is_some_and(|cache| cache.sort_query) };
         let cookies = CookieRule::declaring(names.iter().map(String::as_str));
-        Self { origin, version, query, cookies, rewrite }
+        let session = cache.map_or_else(Vec::new, |cache| cache.session.clone());
+        Self { origin, version, query, cookies, session, rewrite }
+    }
+
+    /// The attributes of the client's session that are in the key: an origin may be told of them.
+    pub fn session(&self) -> &[Box<str>] {
+        &self.session
     }
 
     /// Puts the key into `scratch.key`. Returns whether the origin sees cookies that are not in the key.
@@ -216,6 +228,13 @@ impl KeyRule {
                 key.part("content", content.digest.as_bytes());
             }
         }
+        for name in &self.session {
+            key.part("session", name.as_bytes());
+            // One that is not there is not one that is empty.
+            if let Some((_, value)) = request.session.iter().find(|(known, _)| **known == **name) {
+                key.part("is", value);
+            }
+        }
         if let Some(shape) = request.shape.filter(|shape| !shape.part.is_empty()) {
             key.part("plugins", &shape.part);
         }
@@ -233,6 +252,7 @@ impl KeyRule {
     fn filter_cookies(&self, request: &Presented<'_>, out: &mut Vec<u8>) -> bool {
         let own = Some(&self.cookies).filter(|rule| rule.declares_any());
         match request.shaped_cookies() {
+            _ if request.cookie_stays => out.clear(),
             Some((_, [])) => out.clear(),
             Some((_, rules)) => {
                 CookieRule::common(rules.iter().map(|rule| &**rule).chain(own), request.headers, out);
@@ -290,6 +310,8 @@ impl KeyRule {
             bindings,
             shape: None,
             content: None,
+            session: &[],
+            cookie_stays: false,
         };
         self.target(&request, &mut Scratch::default()).as_str().to_owned()
     }
@@ -331,6 +353,7 @@ mod tests {
             version: 0,
             query: QueryRule { ignore: ignore.iter().map(|glob| Glob::new(glob)).collect(), sort: false },
             cookies: CookieRule::declaring(cookies.iter().copied()),
+            session: Vec::new(),
             rewrite,
         }
     }
@@ -347,6 +370,8 @@ mod tests {
             bindings,
             shape: None,
             content: None,
+            session: &[],
+            cookie_stays: false,
         }
     }
 
@@ -426,6 +451,54 @@ mod tests {
         // Cookies that nobody has looked at count as undeclared.
         let unread = Shape { cookies: rules(&["sid"]), undeclared: true, ..Shape::default() };
         assert!(route.key(&Presented { shape: Some(&unread), ..plain }, &mut scratch));
+    }
+
+    #[test]
+    fn attributes_of_a_session_are_told_apart_and_from_none() {
+        let rule = |names: &[&str]| KeyRule {
+            session: names.iter().map(|name| (*name).into()).collect(),
+            ..rule(Rewrite::default(), &[], &[])
+        };
+        let headers = HeaderMap::new();
+        let of = |names: &[&str], session: &[(&str, &[u8])]| {
+            key_of(&rule(names), &Presented { session, ..presented("/", None, &headers) })
+        };
+        let both = ["beta", "tier"];
+        let keys = [
+            of(&[], &[]),
+            of(&["tier"], &[]),
+            of(&both, &[]),
+            of(&both, &[("tier", b"")]),
+            of(&both, &[("beta", b"")]),
+            of(&both, &[("beta", b""), ("tier", b"")]),
+            of(&both, &[("tier", b"\"gold\"")]),
+            of(&both, &[("tier", b"gold")]),
+            of(&both, &[("beta", b"\"gold\"")]),
+            of(&both, &[("beta", b"go"), ("tier", b"ld")]),
+            of(&both, &[("beta", b"gold"), ("tier", b"")]),
+            of(&both, &[("beta", b"gold\x06\x07session\x06\x04tier\x07\x02is")]),
+        ];
+        let distinct: std::collections::HashSet<_> = keys.iter().collect();
+        assert_eq!(distinct.len(), keys.len());
+        // What is not declared does not count, nor the order in which it comes.
+        assert_eq!(of(&["tier"], &[("tier", b"1"), ("cart", b"2")]), of(&["tier"], &[("tier", b"1")]));
+        assert_eq!(
+            of(&both, &[("tier", b"1"), ("beta", b"2")]),
+            of(&both, &[("beta", b"2"), ("tier", b"1")])
+        );
+    }
+
+    #[test]
+    fn the_cookie_of_a_session_that_is_in_the_key_goes_no_further() {
+        let mut headers = HeaderMap::new();
+        headers.insert("cookie", HeaderValue::from_static("__Host-sid=1"));
+        let rule = rule(Rewrite::default(), &[], &[]);
+        let stays = Presented { cookie_stays: true, ..presented("/", None, &headers) };
+        let mut scratch = Scratch::default();
+        assert!(!rule.key(&stays, &mut scratch), "the origin sees none");
+        assert!(scratch.filters_cookies && scratch.cookies.is_empty(), "nor does it count for `Vary`");
+        assert_eq!(rule.forwarded(&stays, &mut scratch).cookie, ForwardedCookie::None);
+        assert!(rule.key(&presented("/", None, &headers), &mut scratch));
     }
 
     #[test]

@@ -28,6 +28,7 @@ mod redis;
 mod replicas;
 mod resources;
 mod routes;
+mod session_keys;
 mod sessions;
 mod sessions_postgres;
 mod the_harness;

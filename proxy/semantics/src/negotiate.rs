@@ -365,14 +365,23 @@ pub fn mark_encoded(headers: &mut HeaderMap, coding: Coding) {
 
 /// Adds `Accept-Encoding` to `Vary` where it is not there yet: every variant of an encoded response must say so, the plain one too.
 pub fn vary_on_encoding(headers: &mut HeaderMap) {
+    vary_on("accept-encoding", headers);
+}
+
+/// Says that others may get another answer by their cookies, where the answer does not say so itself.
+pub fn vary_on_cookie(headers: &mut HeaderMap) {
+    vary_on("cookie", headers);
+}
+
+fn vary_on(field: &'static str, headers: &mut HeaderMap) {
     let present = headers.get_all(header::VARY).iter().any(|line| {
         line.as_bytes().split(|byte| *byte == b',').any(|name| {
             let name = name.trim_ascii();
-            name == b"*" || name.eq_ignore_ascii_case(b"accept-encoding")
+            name == b"*" || name.eq_ignore_ascii_case(field.as_bytes())
         })
     });
     if !present {
-        headers.append(header::VARY, HeaderValue::from_static("accept-encoding"));
+        headers.append(header::VARY, HeaderValue::from_static(field));
     }
 }
 

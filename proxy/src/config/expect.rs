@@ -9,12 +9,13 @@ use cache_semantics::key::KeyPart;
 use http::uri::{PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
-use super::decode::{At, Field, Reader, Text};
+use super::decode::{At, Field, Named, OneOrMany, Reader, Text};
 use super::mistake::{Mistake, Span};
 use super::model::{Action, Cache, Config, Route};
 use super::schema;
 use crate::request_key::{KeyRule, Presented, Scratch};
 use crate::routes::{Bindings, NoRoute, RequestView, Routes};
+use crate::session::spec::Use;
 
 /// One `[[test]]`, its requests parsed.
 #[derive(Debug)]
@@ -41,7 +42,11 @@ struct Asked {
     target: PathAndQuery,
     headers: HeaderMap,
     client: IpAddr,
+    session: Option<Attributes>,
 }
+
+/// Attributes of a session that is only thought of.
+type Attributes = Vec<(String, Text)>;
 
 /// What would be done with a request.
 struct Fate<'r> {
@@ -62,13 +67,8 @@ impl Expectation {
             let help = "add `request = \"GET /\"`";
             reader.report(Mistake::new(test.span.clone(), "this test asks for nothing").help(help));
         }
-        let mut headers = HeaderMap::new();
-        for (name, at) in test.headers.value().iter().flat_map(|named| &named.0) {
-            match (HeaderName::from_bytes(name.value.as_bytes()), HeaderValue::from_str(&at.value.value)) {
-                (Ok(name), Ok(value)) => drop(headers.append(name, value)),
-                _ => reader.report(Mistake::new(name.span.clone(), "this is not a field")),
-            }
-        }
+        let headers = fields(&test.headers, reader).unwrap_or_default();
+        let session = attributes(&test.session, reader);
         let client = match test.client.get() {
             None => Some(IpAddr::from([127, 0, 0, 1])),
             Some(at) => {
@@ -80,14 +80,27 @@ impl Expectation {
                 address
             }
         };
-        let asked = |at: &At<Text>| Asked::parse(at, &headers, client?, reader);
-        let list = |field: &Field<super::decode::OneOrMany<Text>>| {
-            let texts = field.value().into_iter().flat_map(|many| &many.0);
-            texts.map(asked).collect::<Vec<_>>().into_iter().collect::<Option<Vec<_>>>()
+        let request = test
+            .request
+            .get()
+            .and_then(|at| Asked::parse(at, headers.clone(), client?, session.clone(), reader));
+        let other = |at: &At<schema::OtherValue>| {
+            let other = &at.value.0;
+            // What is wrong with the test itself has been told.
+            request.as_ref()?;
+            let headers = fields(&other.headers, reader).unwrap_or_else(|| headers.clone());
+            let session = attributes(&other.session, reader).or_else(|| session.clone());
+            let text = other.request.get().or_else(|| test.request.get())?;
+            let asked = Asked::parse(text, headers, client?, session, reader)?;
+            Some(Asked { span: at.span.clone(), ..asked })
+        };
+        let list = |field: &Field<OneOrMany<schema::OtherValue>>| {
+            let others = field.value().into_iter().flat_map(|many| &many.0);
+            others.map(other).collect::<Vec<_>>().into_iter().collect::<Option<Vec<_>>>()
         };
         let (same, different) = (list(&test.same_key_as), list(&test.different_key_from));
         Some(Self {
-            request: asked(test.request.get()?)?,
+            request: request?,
             route: test.route.get().cloned(),
             forwarded: test.forwarded.get().cloned(),
             same_key_as: same?,
@@ -188,6 +201,37 @@ impl Expectation {
     }
 }
 
+/// Fields of a request; `None`: none are given.
+fn fields(field: &Field<Named<Text>>, reader: &Reader<'_>) -> Option<HeaderMap> {
+    let mut headers = HeaderMap::new();
+    for (name, at) in &field.value()?.0 {
+        match (HeaderName::from_bytes(name.value.as_bytes()), HeaderValue::from_str(&at.value.value)) {
+            (Ok(name), Ok(value)) => drop(headers.append(name, value)),
+            _ => reader.report(Mistake::new(name.span.clone(), "this is not a field")),
+        }
+    }
+    Some(headers)
+}
+
+/// Attributes of a session; `None`: there is none.
+fn attributes(field: &Field<Named<Text>>, reader: &Reader<'_>) -> Option<Attributes> {
+    let mut attributes = Vec::new();
+    for (name, at) in &field.value()?.0 {
+        if !session_state::protocol::is_name(&name.value) {
+            let message = format!("`{}` is not the name of an attribute", name.value.escape_debug());
+            reader.report(Mistake::new(name.span.clone(), message));
+        }
+        attributes.push((name.value.clone(), at.value.clone()));
+    }
+    Some(attributes)
+}
+
+fn shown(session: &Attributes) -> String {
+    let attributes: Vec<String> =
+        session.iter().map(|(name, value)| format!("{name} = {}", value.shown)).collect();
+    if attributes.is_empty() { "no attributes".to_owned() } else { attributes.join(", ") }
+}
+
 fn name_of(route: Result<&Arc<Route>, NoRoute>) -> String {
     match route {
         Ok(route) => format!("route `{}` (line {})", route.name, route.place.line),
@@ -213,7 +257,13 @@ fn difference((one, store): &(Vec<u8>, &str), (other, other_store): &(Vec<u8>, &
 }
 
 impl Asked {
-    fn parse(at: &At<Text>, headers: &HeaderMap, client: IpAddr, reader: &Reader<'_>) -> Option<Self> {
+    fn parse(
+        at: &At<Text>,
+        headers: HeaderMap,
+        client: IpAddr,
+        session: Option<Attributes>,
+        reader: &Reader<'_>,
+    ) -> Option<Self> {
         let wrong = |help: &str| {
             let message = format!("`{}` is not a request", at.value.shown);
             reader.report(Mistake::new(at.span.clone(), message).help(help));
@@ -252,13 +302,17 @@ impl Asked {
         };
         Some(Self {
             span: at.span.clone(),
-            shown: at.value.shown.clone(),
+            shown: match &session {
+                None => at.value.shown.clone(),
+                Some(session) => format!("{} ({})", at.value.shown, shown(session)),
+            },
             method,
             scheme,
             authority,
             target,
-            headers: headers.clone(),
+            headers,
             client,
+            session,
         })
     }
 
@@ -317,6 +371,9 @@ impl Asked {
         let store = self.store(route, config);
         let version = store.map_or(0, |store| store.version);
         let rule = KeyRule::new(Arc::clone(origin), route.rewrite.clone(), route.cache.as_ref(), version);
+        let session = self.session.iter().flatten();
+        let session: Vec<(&str, &[u8])> =
+            session.map(|(name, value)| (name.as_str(), value.value.as_bytes())).collect();
         let presented = Presented {
             scheme: self.scheme.as_str(),
             authority: &self.authority,
@@ -327,6 +384,8 @@ impl Asked {
             bindings: fate.bindings,
             shape: None,
             content: None,
+            session: &session,
+            cookie_stays: false,
         };
         let mut scratch = Scratch::default();
         fate.forwarded = Some(rule.target(&presented, &mut scratch).as_str().to_owned());
@@ -352,6 +411,17 @@ impl Asked {
         };
         if !cache.methods.contains(&self.method) {
             return Some(format!("{} is never answered from a cache", self.method));
+        }
+        let keeps_apart = !(cache.session.is_empty() && route.plugins.is_empty());
+        match route.session {
+            Use::Write => return Some(format!("route `{}` writes sessions", route.name)),
+            Use::Read if self.session.is_some() && !keeps_apart => {
+                return Some(format!(
+                    "it has a session, and route `{}` has no attribute of it in its key",
+                    route.name
+                ));
+            }
+            Use::Read | Use::Off => {}
         }
         let store = config.caches.get(&cache.store)?;
         (!store.enabled).then(|| format!("cache `{}` is of `kind = \"none\"`", store.name))

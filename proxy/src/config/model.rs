@@ -744,6 +744,8 @@ pub struct RouteCache {
     pub sort_query: bool,
     /// Cookies in the key; a fill forwards these and no others. Empty: none declared.
     pub cookies: Vec<String>,
+    /// Attributes of the client's session in the key; a fill tells the origin of these and of no others. Sorted, each once.
+    pub session: Vec<Box<str>>,
     /// Surrogate tags, templates with the names that the path template binds.
     pub tags: Vec<Template>,
     /// Methods that may be answered from the cache: GET and HEAD; QUERY and POST by their content.

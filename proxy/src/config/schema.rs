@@ -10,8 +10,8 @@ use ipnet::IpNet;
 
 pub(super) use self::values::{
     AccessLog, CacheKind, Condition, HostChoice, Json, Listener, OnInvalidateFailure, OnRedisError,
-    OnResponseFailure, OriginRef, OriginServer, PluginFailure, Redirect, RedisAddress, RouteCache,
-    SchemeWord, Unverified, Workers,
+    OnResponseFailure, OriginRef, OriginServer, OtherValue, PluginFailure, Redirect, RedisAddress,
+    RouteCache, SchemeWord, Unverified, Workers,
 };
 use super::cookies::{CookieRuleTable, VaultTable};
 use super::decode::{ByteSize, Lifetime, Named, OneOrMany, Secret, Share, Table, Text, Whole, table};
@@ -408,8 +408,8 @@ table! {
         limits: OneOrMany<RouteLimitValue> = "none",
         /// Plugins by their names. Keys: what each says is part of the key. Storing: the strictest of them counts. Purges: those of all.
         plugins: OneOrMany<Text> = "none",
-        /// `"read"`: the origin is told of the client's session. `"write"`: and its answers change it. What depends on a session is never stored: requests that carry one pass the cache by,
-        /// and a route that writes sessions does not cache.
+        /// `"read"`: the origin is told of the client's session. `"write"`: and its answers change it. What depends on a session is not stored: requests that carry one pass the cache by,
+        /// unless attributes of it are part of the key (`cache = { session = ["tier"] }`, or by a plugin), and a route that writes sessions does not cache.
         session: Use = "\"off\"",
     }
 }
@@ -470,6 +470,9 @@ table! {
         sort_query: bool = "false",
         /// Cookies that do matter: they are part of the key, and the only ones that the origin sees when something is fetched for the cache.
         cookies: OneOrMany<Text> = "none",
+        /// Attributes of the client's session that do matter: each is part of the key by its value, or by not being there, and the origin is told of no others when something is
+        /// fetched for the cache. The route needs `session = "read"`; what has the same values is then shared, between people who are logged in and those who are not.
+        session: OneOrMany<Text> = "none",
         /// Tags that what is stored belongs to: `"posts"`, `"post:{id}"` with a name from the path. A purge of the tag reaches it.
         tags: OneOrMany<Text> = "none",
     }
@@ -642,16 +645,30 @@ table! {
         route: Text = "not checked",
         /// What the origin is asked for: path and query.
         forwarded: Text = "not checked",
-        /// Requests that share a stored response with it (headers and client as here).
-        same_key_as: OneOrMany<Text> = "not checked",
+        /// Attributes of its session, `session = { tier = "gold" }`; an empty table is a session that has none.
+        session: Named<Text> = "no session",
+        /// Requests that share a stored response with it, each as above, or a table with what differs from it.
+        same_key_as: OneOrMany<OtherValue> = "not checked",
         /// Requests that must not.
-        different_key_from: OneOrMany<Text> = "not checked",
+        different_key_from: OneOrMany<OtherValue> = "not checked",
         /// Whether the cache is consulted at all.
         cache: bool = "not checked",
         /// The status of a redirect, of `respond`, or of a refusal (400, 404).
         status: Whole<200, 599> = "not checked",
         /// Where a redirect leads.
         location: Text = "not checked",
+    }
+}
+
+table! {
+    /// Another request than that of a test. What is not given is as there.
+    Other in "same_key_as = { … }" {
+        /// As in `[[test]]`.
+        request: Text = "that of the test",
+        /// Fields of the request, in place of those of the test.
+        headers: Named<Text> = "those of the test",
+        /// Attributes of its session, in place of those of the test.
+        session: Named<Text> = "those of the test",
     }
 }
 
@@ -753,5 +770,6 @@ pub(super) fn tables() -> Vec<(&'static str, &'static [&'static str], &'static [
         of::<Admin>(),
         of::<Log>(),
         of::<Test>(),
+        of::<Other>(),
     ]
 }

@@ -287,6 +287,50 @@ impl Resolver<'_> {
         }
     }
 
+    /// Attributes of sessions that are part of a key.
+    pub(super) fn attribute_names(&self, field: &Field<OneOrMany<Text>>) -> Vec<Box<str>> {
+        let mut names: Vec<Box<str>> = Vec::new();
+        for at in many(field) {
+            let name = at.value.value.as_str();
+            if !session_state::protocol::is_name(name) {
+                self.wrong_with_help(
+                    &at.span,
+                    format!("`{}` is not the name of an attribute", at.value.shown.escape_debug()),
+                    "a name has at most 64 lower-case letters, digits, `_`, `-`, `.` and `*`, and begins with a letter or `*`, as in \"tier\"",
+                );
+            } else if names.iter().any(|known| **known == *name) {
+                self.wrong(&at.span, format!("`{name}` stands here twice"));
+            } else {
+                names.push(name.into());
+            }
+        }
+        names.sort();
+        names
+    }
+
+    /// Attributes that are part of a route's key have to be read, and may not change.
+    pub(super) fn session_in_key(&self, route: &schema::Route, used: Use, file: &schema::File) {
+        let Some(schema::RouteCache::Table(table)) = route.cache.value() else { return };
+        let Some(span) = table.session.span() else { return };
+        match used {
+            Use::Read => {}
+            Use::Off if route.session.is_absent() && file.session.is_absent() => {
+                let help = "add `[session]`, and to this route `session = \"read\"`";
+                self.wrong_with_help(&span, "there are no sessions", help);
+            }
+            Use::Off => self.wrong_with_help(
+                &span,
+                "this route does not read sessions",
+                "add `session = \"read\"` to the route",
+            ),
+            Use::Write => self.wrong_with_help(
+                &span,
+                "a route that writes sessions does not cache",
+                "write `session = \"read\"`, and let what changes sessions have a route of its own",
+            ),
+        }
+    }
+
     pub(super) fn session_of_route(&self, field: &Field<Use>, file: &schema::File) -> Use {
         let used = field.or(Use::Off);
         if let (Some(at), true) = (field.get(), used != Use::Off && file.session.is_absent()) {

@@ -107,7 +107,10 @@ impl Exchange {
             for (name, value) in told {
                 fields.set(name, value);
             }
-            if let Some(token) = sessions.token(opened, self.route().session, self.now) {
+            // With a token, an origin could read what is not in the key.
+            if self.told.is_none()
+                && let Some(token) = sessions.token(opened, self.route().session, self.now)
+            {
                 fields.set(session::TOKEN, token);
             }
         }

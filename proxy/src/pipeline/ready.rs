@@ -16,9 +16,9 @@ pub(super) struct Ready {
     pub(super) content: Option<RequestContent>,
     /// What is known of all of it.
     pub(super) facts: Option<Arc<plugin::Content>>,
-    /// Its session, where plugins want to know of it.
+    /// Its session, where plugins want to know of it, or it is part of the key.
     pub(super) session: Option<Opened>,
-    /// The attributes of it that they read.
+    /// The attributes of it that plugins read.
     pub(super) attributes: Vec<(String, String)>,
     /// What plugins say that it costs, and that has been paid.
     pub(super) charges: Option<Arc<[Charge]>>,
@@ -33,7 +33,8 @@ impl Ready {
     pub(super) fn wants(&self, snapshot: &Snapshot, plan: &Plan, parts: &Parts, gated: &Gated) -> Wants {
         let by_content = plan.content_class(&parts.method).is_some();
         let plugins = plan.plugins.as_ref();
-        if (plugins.is_none() && !by_content) || gated.websocket.is_some() {
+        let keyed_session = !plan.key.session().is_empty();
+        if (plugins.is_none() && !by_content && !keyed_session) || gated.websocket.is_some() {
             return Wants::default();
         }
         let looked_up = plan.answers_from_cache(&parts.method) && (by_content || !gated.has_body);
@@ -43,7 +44,9 @@ impl Ready {
             || snapshot.sessions.as_ref().is_some_and(|sessions| sessions.is_named(&parts.headers));
         Wants {
             content: (wanted.content || by_content) && gated.has_body && self.content.is_none(),
-            session: wanted.session && self.session.is_none() && names_session(),
+            session: (wanted.session || (keyed_session && looked_up))
+                && self.session.is_none()
+                && names_session(),
         }
     }
 
@@ -52,7 +55,7 @@ impl Ready {
         let by_session = match &self.session {
             // Nobody can tell who it is.
             Some(Opened::Unknown) => true,
-            // Plugins keep apart who is not to share.
+            // Plugins, or attributes in the key, keep apart who is not to share.
             Some(Opened::None { .. } | Opened::Some(_)) => plan.route.session == Use::Write,
             None => has_session,
         };
@@ -121,10 +124,12 @@ impl Waiting {
 
     async fn open_session(&mut self) -> Result<(), ProxyError> {
         let plan = &self.snapshot.plans[self.plan];
-        let (Some(sessions), Some(plugins)) = (&self.snapshot.sessions, &plan.plugins) else { return Ok(()) };
+        let Some(sessions) = &self.snapshot.sessions else { return Ok(()) };
         let headers = &self.request.parts.headers;
         let opened = sessions.of_request(headers, self.now).await;
-        self.ready.attributes = session::attributes(&opened, plugins.session(), self.now);
+        if let Some(plugins) = &plan.plugins {
+            self.ready.attributes = session::attributes(&opened, plugins.session(), self.now);
+        }
         if !plan.limits.is_empty() {
             let trusted = &self.snapshot.config.server.trusted_proxies;
             let mut asking = asking(identity::of(&self.connection, headers, trusted), headers, &plan.route);

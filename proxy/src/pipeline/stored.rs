@@ -201,6 +201,8 @@ impl Exchange {
             bindings: self.route().matcher.bindings(self.parts.uri.path()),
             shape: None,
             content: None,
+            session: &[],
+            cookie_stays: false,
         };
         self.plan().key.key(&presented, &mut scratch);
         let key: Box<[u8]> = scratch.key.as_slice().into();

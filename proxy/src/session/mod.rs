@@ -8,7 +8,8 @@
 //! `vault.rs` keeps the cookies of applications that have sessions of their own, in the same stores.
 //!
 //! What a session is and how copies of it become one is in the crate `session-state`. `cookie.rs`: its name; `store.rs`: both stores together; `redis.rs`, `durable.rs` (`disk.rs` or `postgres/`): each; `seal.rs`:
-//! values as stores see them. Nothing that depends on a session is stored in a shared cache: a request that carries one is not looked up, and a route that writes sessions does not cache.
+//! values as stores see them. Nothing that depends on a session is stored in a shared cache: a request that carries one is not looked up, unless
+//! what the origin is told of it is in the key, and a route that writes sessions does not cache.
 
 pub mod cookie;
 mod disk;
@@ -110,6 +111,12 @@ pub fn attributes(opened: &Opened, names: &[Box<str>], now: Now) -> Vec<(String,
     let Opened::Some(found) = opened else { return Vec::new() };
     let live = found.1.live(millis(now)).filter(|(name, _)| names.iter().any(|wanted| **wanted == **name));
     live.filter_map(|(name, value)| Some((name.to_owned(), protocol::text(value)?))).collect()
+}
+
+/// These attributes of a session, those that there are, each with the value that an origin is told.
+pub fn values<'o>(opened: &'o Opened, names: &[Box<str>], now: Now) -> Vec<(&'o str, &'o [u8])> {
+    let Opened::Some(found) = opened else { return Vec::new() };
+    found.1.live(millis(now)).filter(|(name, _)| names.iter().any(|wanted| **wanted == **name)).collect()
 }
 
 /// What an origin is told of a session, where it may know of these attributes and of nothing else.

@@ -64,6 +64,7 @@ impl Resolver<'_> {
             resolved.limits = self.limits_of_route(&route.limits, file, limits);
             resolved.plugins = self.plugins_of_route(route, &plugins);
             resolved.session = self.session_of_route(&route.session, file);
+            self.session_in_key(route, resolved.session, file);
             routes.push(Arc::new(resolved));
         }
         routes
@@ -516,6 +517,7 @@ impl Resolver<'_> {
             ignore_query: many(&table.ignore_query).map(|at| Glob::new(&at.value.value)).collect(),
             sort_query: table.sort_query.or(false),
             cookies: many(&table.cookies).filter_map(|at| self.cookie_name(at)).collect(),
+            session: self.attribute_names(&table.session),
             tags: many(&table.tags).filter_map(|at| self.tag(at, bound)).collect(),
             methods: self.cached_methods(&table.methods),
         })

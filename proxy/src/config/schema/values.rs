@@ -2,7 +2,7 @@
 
 use toml::de::DeValue;
 
-use super::{ListenerTable, OriginServerTable, PluginFailureTable, RedirectTable, RouteCacheTable};
+use super::{ListenerTable, OriginServerTable, Other, PluginFailureTable, RedirectTable, RouteCacheTable};
 use crate::config::decode::{At, Decode, Field, Node, Reader, Text, Whole, words};
 use crate::config::mistake::Mistake;
 use crate::config::model::{
@@ -414,5 +414,23 @@ impl Decode for PluginFailure {
                 None
             }
         }
+    }
+}
+
+/// Another request of a test: its text, or a table.
+#[derive(Debug, Clone)]
+pub(in crate::config) struct OtherValue(pub(in crate::config) Other);
+
+impl Decode for OtherValue {
+    const EXPECTS: &'static str =
+        "a request, as \"GET /\", or a table: `different_key_from = { session = { tier = \"gold\" } }`";
+
+    fn decode(node: &Node<'_>, reader: &Reader<'_>) -> Option<Self> {
+        if let DeValue::Table(table) = node.get_ref() {
+            return Some(Self(Other::from_table(table, node.span(), reader)));
+        }
+        let value = reader.text(node, Self::EXPECTS)?;
+        let request = Field::Given(At { value, span: node.span() });
+        Some(Self(Other { span: node.span(), request, ..Other::default() }))
     }
 }
