@@ -31,4 +31,5 @@ mod routes;
 mod session_keys;
 mod sessions;
 mod sessions_postgres;
+mod sessions_together;
 mod the_harness;

@@ -420,7 +420,8 @@ fn a_redis_that_comes_back_with_an_old_file_brings_nobody_back() {
     let old = |key: &String| redis.says(&["HGET", key, "a:n"]).ends_with("=1");
     let keys: Vec<String> =
         redis.keys().into_iter().filter(|key| key.starts_with("weir-session:s:")).collect();
-    assert!(keys.len() == 2 && keys.iter().all(old), "it has read its file: {keys:?}");
+    // Of the end it may have been told again by now.
+    assert!(keys.len() == 2 && keys.iter().any(old), "it has read its file: {keys:?}");
     // The first of them may find the connection lost that was there before.
     eventually("it has learnt what it had forgotten", || {
         // Who is told that it is over has no cookie any more.

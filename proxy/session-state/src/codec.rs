@@ -9,6 +9,9 @@ pub struct Damaged;
 
 const MAGIC: &[u8] = b"WS1";
 
+/// Where the byte lies that says whether a session was ended: 1, or 0. A store may look there without reading the rest.
+pub const ENDED_AT: usize = MAGIC.len() + 3 * size_of::<u64>();
+
 impl Session {
     /// Writes it down.
     pub fn encode(&self) -> Vec<u8> {

@@ -21,5 +21,5 @@ mod model;
 pub mod protocol;
 mod state;
 
-pub use codec::Damaged;
+pub use codec::{Damaged, ENDED_AT};
 pub use state::{Attribute, Clock, Declined, Lifetimes, MARKS_MS, Session, Standing, Version, version_at};

@@ -60,6 +60,7 @@ proptest! {
 
     #[test]
     fn what_was_written_is_read_back(session in sessions()) {
+        prop_assert_eq!(session.encode()[crate::ENDED_AT], u8::from(session.ended));
         prop_assert_eq!(Session::decode(&session.encode()), Ok(session));
     }
 
@@ -135,4 +136,209 @@ fn fifty_writes_at_once_are_all_there() {
         session.merge(change);
     }
     assert_eq!(session.live(8).count(), 50);
+}
+
+/// Three proxies with a disk each, and the Redis that they share: who knows what of one session, and who believes in it.
+#[derive(Clone, Default)]
+struct Shared {
+    redis: Store,
+    /// What the log in Redis has: who said it, and what ended.
+    log: Vec<(usize, Ended)>,
+    /// An old file of it.
+    file: (Store, Vec<(usize, Ended)>),
+    /// How often it became another than it was.
+    history: usize,
+    disks: [Store; 3],
+    heard: [usize; 3],
+    reminded: [usize; 3],
+    /// Who has ended it, or heard that it is over.
+    knows: [bool; 3],
+    over: bool,
+}
+
+/// What a store has: the session, and until which version all of its user's are over.
+#[derive(Clone, Default)]
+struct Store {
+    session: Session,
+    logged_out: u64,
+}
+
+/// What has ended: the session, or all of the user's.
+#[derive(Clone, Copy, PartialEq)]
+enum Ended {
+    Session,
+    User,
+}
+
+/// What may happen at one of the proxies, or to Redis.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Happens {
+    Used(usize),
+    Read(usize),
+    Destroyed(usize),
+    LoggedOut(usize),
+    Hears(usize),
+    Reminds(usize),
+    Saved,
+    Emptied,
+    ReadsItsFile,
+}
+
+/// Rules that can be taken away, to see that each is needed.
+#[derive(Debug, Clone, Copy)]
+struct Rules {
+    hear: bool,
+    remind: bool,
+}
+
+const ALL: Rules = Rules { hear: true, remind: true };
+
+impl Store {
+    fn take(&mut self, what: Ended) {
+        match what {
+            Ended::Session => self.session.merge(&begun().ending()),
+            Ended::User => self.logged_out = 1,
+        }
+    }
+
+    fn knows(&self, what: Ended) -> bool {
+        match what {
+            Ended::Session => self.session.ended,
+            Ended::User => self.logged_out == 1,
+        }
+    }
+}
+
+fn begun() -> Session {
+    Session {
+        created_ms: 1,
+        ends_ms: 1_000,
+        seen_ms: 1,
+        subject: Some((1, "ada".to_owned())),
+        ..Session::default()
+    }
+}
+
+impl Shared {
+    /// Whether a proxy believes in the session: both stores are asked, and Redis is told what it has forgotten.
+    fn believes(&mut self, at: usize) -> bool {
+        // Where that is its end, the log has it, too.
+        if self.disks[at].session.ended {
+            self.tell(at, Ended::Session);
+        }
+        let (redis, disk) = (&mut self.redis, &self.disks[at]);
+        redis.session.merge(&disk.session);
+        let found = redis.session.created_ms != 0 && !redis.session.ended;
+        found && redis.logged_out.max(disk.logged_out) < 1
+    }
+
+    fn end(&mut self, at: usize, what: Ended) {
+        self.over = true;
+        self.knows[at] = true;
+        self.disks[at].take(what);
+        self.tell(at, what);
+    }
+
+    /// Redis is told; the log has what was news to it.
+    fn tell(&mut self, by: usize, what: Ended) {
+        if !self.redis.knows(what) {
+            self.redis.take(what);
+            self.log.push((by, what));
+        }
+    }
+
+    fn happen(&mut self, happens: Happens, rules: Rules) {
+        match happens {
+            Happens::Used(at) => {
+                if self.believes(at) {
+                    self.disks[at].session.merge(&begun());
+                }
+            }
+            Happens::Read(at) => drop(self.believes(at)),
+            Happens::Destroyed(at) => self.end(at, Ended::Session),
+            Happens::LoggedOut(at) => self.end(at, Ended::User),
+            Happens::Hears(at) if rules.hear => {
+                for (_, what) in self.log.iter().skip(self.heard[at]) {
+                    self.disks[at].take(*what);
+                    self.knows[at] = true;
+                }
+                self.heard[at] = self.log.len();
+            }
+            Happens::Reminds(at) if rules.remind && self.reminded[at] != self.history => {
+                for what in [Ended::Session, Ended::User] {
+                    if self.disks[at].knows(what) {
+                        self.tell(at, what);
+                    }
+                }
+                self.reminded[at] = self.history;
+                self.heard[at] = 0;
+            }
+            Happens::Hears(_) | Happens::Reminds(_) => {}
+            Happens::Saved => self.file = (self.redis.clone(), self.log.clone()),
+            Happens::Emptied => {
+                (self.redis, self.log) = Default::default();
+                self.history += 1;
+            }
+            Happens::ReadsItsFile => {
+                (self.redis, self.log) = self.file.clone();
+                self.history += 1;
+            }
+        }
+    }
+
+    /// Nobody who knows that it is over ever believes in it; and when all have come to rest, nobody does.
+    fn run(all: &[Happens], rules: Rules) -> Result<(), String> {
+        let mut shared = Self::default();
+        shared.redis.session = begun();
+        shared.disks[0].session = begun();
+        for (step, happens) in all.iter().enumerate() {
+            shared.happen(*happens, rules);
+            for at in 0..3 {
+                if shared.knows[at] && shared.clone().believes(at) {
+                    return Err(format!("{at} knows that it is over, and believes in it after step {step}"));
+                }
+            }
+        }
+        for happens in (0..3).map(Happens::Reminds).chain((0..3).map(Happens::Hears)) {
+            shared.happen(happens, rules);
+        }
+        // Whatever Redis forgets from here on.
+        shared.happen(Happens::Emptied, rules);
+        match (0..3).find(|at| shared.over && shared.believes(*at)) {
+            Some(at) => Err(format!("{at} believes in it in the end")),
+            None => Ok(()),
+        }
+    }
+}
+
+fn happenings() -> impl Strategy<Value = Vec<Happens>> {
+    let at = 0..3_usize;
+    let one = prop_oneof![
+        4 => at.clone().prop_map(Happens::Used),
+        2 => at.clone().prop_map(Happens::Read),
+        1 => at.clone().prop_map(Happens::Destroyed),
+        1 => at.clone().prop_map(Happens::LoggedOut),
+        3 => at.clone().prop_map(Happens::Hears),
+        3 => at.prop_map(Happens::Reminds),
+        1 => Just(Happens::Saved),
+        1 => Just(Happens::Emptied),
+        1 => Just(Happens::ReadsItsFile),
+    ];
+    prop::collection::vec(one, 1..60)
+}
+
+#[test]
+fn no_disk_brings_back_what_was_ended_elsewhere() {
+    use proptest::test_runner::{Config, TestCaseError, TestRunner};
+    let holds = |rules: Rules| {
+        let config = Config { failure_persistence: None, ..Config::with_cases(4_000) };
+        let algorithm = proptest::test_runner::RngAlgorithm::ChaCha;
+        let random = proptest::test_runner::TestRng::deterministic_rng(algorithm);
+        let mut runner = TestRunner::new_with_rng(config, random);
+        runner.run(&happenings(), |all| Shared::run(&all, rules).map_err(TestCaseError::fail))
+    };
+    assert_eq!(holds(ALL), Ok(()));
+    for without in [Rules { hear: false, ..ALL }, Rules { remind: false, ..ALL }] {
+        assert!(holds(without).is_err(), "{without:?} is not needed");
+    }
 }

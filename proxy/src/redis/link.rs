@@ -329,7 +329,8 @@ impl Link {
         &self.spec
     }
 
-    pub(super) fn run_id(&self) -> Option<&str> {
+    /// Which process of Redis it goes to, where that is one.
+    pub fn run_id(&self) -> Option<&str> {
         self.run_id.as_deref()
     }
 

@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::cookie::Handle;
 use super::durable::{Merging, Sent, ToldOf, Unsent};
+use super::ends::End;
 use super::store::{Stored, Trouble, Written};
 use crate::durable::{Safety, StoreError, open};
 
@@ -20,12 +21,18 @@ CREATE TABLE IF NOT EXISTS session (
 CREATE INDEX IF NOT EXISTS session_user ON session (user);
 CREATE INDEX IF NOT EXISTS session_ends ON session (ends_ms);
 CREATE INDEX IF NOT EXISTS session_unsent ON session (unsent) WHERE unsent = 1;
+CREATE INDEX IF NOT EXISTS session_ended ON session (handle) WHERE substr(state, 28, 1) = x'01';
 CREATE TABLE IF NOT EXISTS logout (user BLOB PRIMARY KEY, version INTEGER NOT NULL, ends_ms INTEGER NOT NULL, unsent INTEGER NOT NULL);";
+
+// The schema and `ends` look at the byte that says whether a session was ended; SQLite counts from 1.
+const _: () = assert!(session_state::ENDED_AT + 1 == 28, "the byte has moved: so must the index");
 
 /// Requests to the thread that may wait.
 const QUEUE_MAX: usize = 4_096;
 /// Requests in one commit.
 const COMMIT_MAX: usize = 256;
+/// Ends that are read at once.
+const ENDS_MAX: i64 = 1_000;
 /// Commits between two looks for what has ended.
 const SWEEP_EVERY: u64 = 1_024;
 
@@ -43,6 +50,8 @@ enum Ask {
     List(Option<[u8; 32]>, u64, oneshot::Sender<Answer>),
     Unsent(oneshot::Sender<Answer>),
     Sent(Vec<Sent>, Vec<ToldOf>),
+    Ends(Option<End>, u64, oneshot::Sender<Answer>),
+    Heard(Vec<End>, oneshot::Sender<Answer>),
 }
 
 /// What it answers.
@@ -53,6 +62,7 @@ enum Answer {
     Version(u64),
     List(Vec<(Handle, Session)>),
     Unsent(Unsent),
+    Ends(Vec<End>),
 }
 
 impl Disk {
@@ -153,6 +163,23 @@ impl Disk {
         .await
     }
 
+    /// Ends that are to be remembered still, in an order of their own: those after the given one.
+    pub(super) async fn ends(&self, after: Option<End>, now_ms: u64) -> Result<Vec<End>, Trouble> {
+        self.ask(
+            |tell| Ask::Ends(after, now_ms, tell),
+            |answer| match answer {
+                Answer::Ends(ends) => Some(ends),
+                _ => None,
+            },
+        )
+        .await
+    }
+
+    /// Others have ended this: what is known of it here is over, too.
+    pub(super) async fn heard(&self, ends: Vec<End>) -> Result<(), Trouble> {
+        self.ask(|tell| Ask::Heard(ends, tell), |_| Some(())).await
+    }
+
     /// Redis has these, in these versions.
     pub(super) async fn sent(&self, sessions: Vec<Sent>, logouts: Vec<ToldOf>) {
         let _ = self.0.send(Ask::Sent(sessions, logouts)).await;
@@ -204,12 +231,23 @@ fn serve(store: &Transaction<'_>, ask: Ask, answers: &mut Answers) -> Result<(),
             answers.push((tell, Answer::Written(written)));
         }
         Ask::LogOut(user, version, ends_ms, unsent, tell) => {
-            store.prepare_cached(
-                "INSERT INTO logout VALUES (?1, ?2, ?3, ?4) ON CONFLICT (user) DO UPDATE SET
-                 version = max(version, excluded.version), ends_ms = max(ends_ms, excluded.ends_ms), unsent = max(unsent, excluded.unsent)",
-            )?
-            .execute(params![user, signed(version), signed(ends_ms), unsent])?;
+            log_out(store, &user, version, ends_ms, unsent)?;
             answers.push((tell, Answer::Version(version)));
+        }
+        Ask::Ends(after, now_ms, tell) => answers.push((tell, Answer::Ends(ends(store, after, now_ms)?))),
+        Ask::Heard(ends, tell) => {
+            for end in ends {
+                match end {
+                    // One that was never here, too: a Redis that reads an old file may have it.
+                    End::Session { handle, created_ms, ends_ms } => {
+                        // It is over, whatever the time.
+                        let how = Merging { now_ms: 0, if_version: None, unsent: false, user: None };
+                        merge(store, &handle, &End::change(created_ms, ends_ms), how)?;
+                    }
+                    End::User { user, version, ends_ms } => log_out(store, &user, version, ends_ms, false)?,
+                }
+            }
+            answers.push((tell, Answer::Ends(Vec::new())));
         }
         Ask::LogOutOf(user, tell) => {
             let mut query = store.prepare_cached("SELECT version FROM logout WHERE user = ?1")?;
@@ -257,6 +295,57 @@ fn serve(store: &Transaction<'_>, ask: Ask, answers: &mut Answers) -> Result<(),
         }
     }
     Ok(())
+}
+
+/// Sessions of which the end is known, by their handles, and then users by their digests.
+fn ends(store: &Transaction<'_>, after: Option<End>, now_ms: u64) -> Result<Vec<End>, rusqlite::Error> {
+    let (sessions_after, users_after): (Option<&[u8]>, &[u8]) = match &after {
+        None => (Some(&[]), &[]),
+        Some(End::Session { handle, .. }) => (Some(&handle.0), &[]),
+        Some(End::User { user, .. }) => (None, user),
+    };
+    let mut found = Vec::new();
+    if let Some(after) = sessions_after {
+        // The condition is that of the index, word for word.
+        let mut query = store.prepare_cached(
+            "SELECT handle, state FROM session WHERE substr(state, 28, 1) = x'01' AND handle > ?1 AND ends_ms > ?2 ORDER BY handle LIMIT ?3",
+        )?;
+        let rows = query.query_map(params![after, signed(now_ms), ENDS_MAX], row)?;
+        for (handle, session) in rows.collect::<Result<Vec<_>, _>>()?.into_iter().flatten() {
+            let (created_ms, ends_ms) = (session.created_ms, session.ends_ms);
+            found.push(End::Session { handle, created_ms, ends_ms });
+        }
+    }
+    if found.is_empty() {
+        let mut query = store.prepare_cached(
+            "SELECT user, version, ends_ms FROM logout WHERE user > ?1 AND ends_ms > ?2 ORDER BY user LIMIT ?3",
+        )?;
+        let users = query.query_map(params![users_after, signed(now_ms), ENDS_MAX], |row| {
+            let (version, ends_ms): (i64, i64) = (row.get(1)?, row.get(2)?);
+            Ok(End::User {
+                user: row.get(0)?,
+                version: version.unsigned_abs(),
+                ends_ms: ends_ms.unsigned_abs(),
+            })
+        })?;
+        found = users.collect::<Result<_, _>>()?;
+    }
+    Ok(found)
+}
+
+fn log_out(
+    store: &Transaction<'_>,
+    user: &[u8; 32],
+    version: u64,
+    ends_ms: u64,
+    unsent: bool,
+) -> Result<(), rusqlite::Error> {
+    store.prepare_cached(
+        "INSERT INTO logout VALUES (?1, ?2, ?3, ?4) ON CONFLICT (user) DO UPDATE SET
+         version = max(version, excluded.version), ends_ms = max(ends_ms, excluded.ends_ms), unsent = max(unsent, excluded.unsent)",
+    )?
+    .execute(params![user, signed(version), signed(ends_ms), unsent])
+    .map(drop)
 }
 
 fn row(row: &rusqlite::Row<'_>) -> Result<Option<(Handle, Session)>, rusqlite::Error> {

@@ -9,6 +9,7 @@ use session_state::Session;
 
 use super::cookie::Handle;
 use super::disk::Disk;
+use super::ends::End;
 #[cfg(feature = "postgres")]
 use super::postgres::Postgres;
 use super::store::{Stored, Trouble, Written};
@@ -113,6 +114,24 @@ impl Durable {
         max: u64,
     ) -> Result<Vec<(Handle, Session)>, Trouble> {
         ask!(self, store => store.list(user, max))
+    }
+
+    /// Ends that are known here and to be remembered still, some of them: those after the given one. Of a store that is shared, nobody has to be told.
+    pub(super) async fn ends(&self, after: Option<End>, now_ms: u64) -> Result<Vec<End>, Trouble> {
+        match self {
+            Self::Disk(disk) => disk.ends(after, now_ms).await,
+            #[cfg(feature = "postgres")]
+            Self::Postgres(_) => Ok(Vec::new()),
+        }
+    }
+
+    /// Others have ended this.
+    pub(super) async fn heard(&self, ends: Vec<End>) -> Result<(), Trouble> {
+        match self {
+            Self::Disk(disk) => disk.heard(ends).await,
+            #[cfg(feature = "postgres")]
+            Self::Postgres(_) => Ok(()),
+        }
     }
 
     /// What Redis has not taken, [`UNSENT_MAX`] sessions at most.

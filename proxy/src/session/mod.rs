@@ -7,13 +7,14 @@
 //!
 //! `vault.rs` keeps the cookies of applications that have sessions of their own, in the same stores.
 //!
-//! What a session is and how copies of it become one is in the crate `session-state`. `cookie.rs`: its name; `store.rs`: both stores together; `redis.rs`, `durable.rs` (`disk.rs` or `postgres/`): each; `seal.rs`:
+//! What a session is and how copies of it become one is in the crate `session-state`. `cookie.rs`: its name; `store.rs`: both stores together; `ends.rs`: what no store may bring back; `redis.rs`, `durable.rs` (`disk.rs` or `postgres/`): each; `seal.rs`:
 //! values as stores see them. Nothing that depends on a session is stored in a shared cache: a request that carries one is not looked up, unless
 //! what the origin is told of it is in the key, and a route that writes sessions does not cache.
 
 pub mod cookie;
 mod disk;
 mod durable;
+mod ends;
 pub mod mac;
 mod owed;
 pub mod postgres;
@@ -191,8 +192,10 @@ impl Sessions {
         clock: &Arc<dyn Clock>,
         background: &Runtime,
     ) -> Arc<Self> {
-        let in_redis = redis.map(|redis| InRedis::new(redis, spec.prefix.clone(), spec.budget, spec.hold_ms));
         let durable = durable_store(&spec, folder, clock, background);
+        let tells_ends = durable.as_ref().is_some_and(|durable| !durable.is_shared());
+        let in_redis = redis
+            .map(|redis| InRedis::new(redis, spec.prefix.clone(), spec.budget, spec.hold_ms, tells_ends));
         let stores = Arc::new(Stores::new(in_redis, durable.map(Arc::new)));
         let task = stores
             .redis
@@ -574,7 +577,7 @@ impl Sessions {
             ("trouble", &counted.trouble),
         ]
         .map(|(word, counter)| (word, counter.load(Ordering::Relaxed)));
-        own.into_iter().chain(counted.vault.all())
+        own.into_iter().chain(self.stores.counts()).chain(counted.vault.all())
     }
 }
 
@@ -630,7 +633,7 @@ async fn keep_both_up_to_date(stores: Arc<Stores>, clock: Arc<dyn Clock>) {
     tokio::join!(keep_sending(stores.clone(), clock.clone()), paying);
 }
 
-/// As soon as Redis is there, it is sent what it has not taken; again, if it did not take all.
+/// As soon as Redis is there, it is sent what it has not taken, and told of all ends that it may have forgotten; again, if it did not take all. And this disk hears what others have ended.
 async fn keep_sending(stores: Arc<Stores>, clock: Arc<dyn Clock>) {
     let Some(redis) = stores.redis.as_ref().map(|redis| redis.redis.clone()) else { return };
     let mut number = 0;
@@ -638,9 +641,21 @@ async fn keep_sending(stores: Arc<Stores>, clock: Arc<dyn Clock>) {
         let link = redis.next_link(number).await;
         number = link.number();
         loop {
-            stores.send(millis(clock.now())).await;
+            let now_ms = millis(clock.now());
+            stores.send(now_ms).await;
+            if let Some(anew) = stores.remind(now_ms).await {
+                if anew {
+                    stores.send(now_ms).await;
+                }
+                stores.hear().await;
+            }
+            let suspected = async {
+                tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+                stores.suspected().await;
+            };
             tokio::select! {
                 () = tokio::time::sleep(std::time::Duration::from_secs(1)) => {}
+                () = suspected => {}
                 () = link.ended() => break,
             }
         }

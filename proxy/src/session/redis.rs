@@ -2,7 +2,7 @@
 //!
 //! `PREFIX:s:HANDLE` has `_c` (begun), `_x` (ends), `_a` (last used), `_d` (ended), `_v` (latest version), `_u` (whom it belongs to) and `a:NAME`. What has a version begins with it,
 //! in sixteen hexadecimal digits, so that the later one is the greater text. `PREFIX:ul:USER` says until which version all sessions of somebody are over;
-//! `PREFIX:su:USER` lists them, for people.
+//! `PREFIX:su:USER` lists them, for people. `PREFIX:history` is a name for all that this Redis has been told since it was empty, and `PREFIX:ends` a log of what has ended, for the disks of other proxies.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +10,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use session_state::{Attribute, Session};
 
-use super::cookie::Handle;
+use super::cookie::{Handle, new_secret};
+use super::ends::End;
 use super::store::{Stored, Trouble, Written};
 use crate::redis::{Redis, Reply, Script};
 
@@ -26,7 +27,7 @@ if ARGV[5] == '1' then
   redis.call('DEL', key)
   redis.call('HSET', key, '_d', '1', '_c', ARGV[2], '_x', ARGV[3])
   redis.call('PEXPIREAT', key, ARGV[3])
-  return { 'over' }
+  return { 'over', 'news' }
 end
 if ARGV[7] ~= '' and (redis.call('HGET', key, '_v') or '0') ~= ARGV[7] then return { 'conflict' } end
 local function raise(field, value)
@@ -59,12 +60,15 @@ return { 'done', all }";
 
 const READ: &str = "return redis.call('HGETALL', KEYS[1])";
 
-/// Notes until which version somebody's sessions are over.
+/// Notes until which version somebody's sessions are over. 1: that was news.
 const LOG_OUT: &str = "\
-local known = redis.call('GET', KEYS[1])
-if not known or known + 0 < ARGV[1] + 0 then redis.call('SET', KEYS[1], ARGV[1]) end
+local known, news = redis.call('GET', KEYS[1]), 0
+if not known or known + 0 < ARGV[1] + 0 then
+  redis.call('SET', KEYS[1], ARGV[1])
+  news = 1
+end
 redis.call('PEXPIREAT', KEYS[1], ARGV[2])
-return 1";
+return news";
 
 const LOGGED_OUT: &str = "return redis.call('GET', KEYS[1])";
 
@@ -73,6 +77,25 @@ redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', ARGV[3])
 redis.call('ZADD', KEYS[1], ARGV[2], ARGV[1])
 redis.call('PEXPIREAT', KEYS[1], ARGV[2])
 return 1";
+
+/// The name of what Redis has been told since it was empty; the given one, where it is.
+const HISTORY: &str = "\
+local known = redis.call('GET', KEYS[1])
+if known then return known end
+redis.call('SET', KEYS[1], ARGV[1])
+return ARGV[1]";
+
+/// Puts something that has ended into the log. Arguments: how long the log may become, who says it, and what ended.
+const TELL: &str =
+    "return redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[1], '*', 'by', ARGV[2], 'end', ARGV[3])";
+
+/// What has ended since a position. Arguments: the position, how many at most.
+const HEAR: &str = "return redis.call('XRANGE', KEYS[1], ARGV[1], '+', 'COUNT', ARGV[2])";
+
+/// Ends that the log holds, about.
+const ENDS_MAX: usize = 65_536;
+/// Ends that are read at once.
+pub(super) const HEARD_MAX: usize = 1_000;
 
 const LIST: &str = "return redis.call('ZRANGE', KEYS[1], 0, ARGV[1])";
 
@@ -88,13 +111,49 @@ pub(super) struct InRedis {
     logged_out: Script,
     note: Script,
     list: Script,
+    history: Script,
+    tell: Script,
+    hear: Script,
+    /// Who tells of ends here; `None`: nobody has to.
+    me: Option<String>,
+}
+
+/// Ends that were read of the log: those of others, where it was read to, and whether there may be more.
+#[derive(Debug)]
+pub(super) struct Heard {
+    pub(super) ends: Vec<End>,
+    pub(super) upto: Option<String>,
+    pub(super) more: bool,
 }
 
 impl InRedis {
-    pub(super) fn new(redis: Arc<Redis>, prefix: Arc<str>, budget: Duration, idle_ms: u64) -> Self {
-        let [merge, read, log_out, logged_out, note, list] =
-            [MERGE, READ, LOG_OUT, LOGGED_OUT, NOTE, LIST].map(Script::new);
-        Self { redis, prefix, budget, idle_ms, merge, read, log_out, logged_out, note, list }
+    /// `tells`: ends are put into the log.
+    pub(super) fn new(
+        redis: Arc<Redis>,
+        prefix: Arc<str>,
+        budget: Duration,
+        idle_ms: u64,
+        tells: bool,
+    ) -> Self {
+        let [merge, read, log_out, logged_out, note, list, history, tell, hear] =
+            [MERGE, READ, LOG_OUT, LOGGED_OUT, NOTE, LIST, HISTORY, TELL, HEAR].map(Script::new);
+        let me = tells.then(|| new_secret().unwrap_or_default());
+        Self {
+            redis,
+            prefix,
+            budget,
+            idle_ms,
+            merge,
+            read,
+            log_out,
+            logged_out,
+            note,
+            list,
+            history,
+            tell,
+            hear,
+            me,
+        }
     }
 
     /// The number of the connection that there is.
@@ -165,14 +224,73 @@ impl InRedis {
                 Ok(session.map_or(Written::Over, Written::Done))
             }
             Some("conflict") => Ok(Written::Conflict),
-            Some("over") => Ok(Written::Over),
+            Some("over") => {
+                if parts.next().is_some() {
+                    self.tell(&End::Session {
+                        handle: *handle,
+                        created_ms: change.created_ms,
+                        ends_ms: change.ends_ms,
+                    })
+                    .await;
+                }
+                Ok(Written::Over)
+            }
             _ => Err(Trouble::Redis),
         }
     }
 
     pub(super) async fn log_out(&self, user: &[u8; 32], version: u64, ends_ms: u64) -> Result<(), Trouble> {
         let arguments = [version.to_string().into_bytes(), ends_ms.to_string().into_bytes()];
-        self.ask(&self.log_out, &self.key("ul", user), &arguments).await.map(drop)
+        let news = self.ask(&self.log_out, &self.key("ul", user), &arguments).await?;
+        if news.int().is_ok_and(|news| news == 1) {
+            self.tell(&End::User { user: *user, version, ends_ms }).await;
+        }
+        Ok(())
+    }
+
+    /// Tells the others. Whoever does not hear of it finds it in Redis, as long as that remembers; and when it has forgotten, it is told again.
+    async fn tell(&self, end: &End) {
+        let Some(me) = self.me.clone() else { return };
+        let arguments = [ENDS_MAX.to_string(), me, end.to_string()].map(String::into_bytes);
+        let _ = self.ask(&self.tell, &format!("{}:ends", self.prefix), &arguments).await;
+    }
+
+    /// What others have ended since a position of the log.
+    pub(super) async fn hear(&self, since: Option<&str>) -> Result<Heard, Trouble> {
+        let from = since.unwrap_or("-").to_owned();
+        let arguments = [from, HEARD_MAX.to_string()].map(String::into_bytes);
+        let reply = self.ask(&self.hear, &format!("{}:ends", self.prefix), &arguments).await?;
+        let entries = reply.list().map_err(|_| Trouble::Redis)?;
+        let mut heard = Heard { ends: Vec::new(), upto: None, more: entries.len() >= HEARD_MAX };
+        for entry in entries {
+            let mut entry = entry.list().map_err(|_| Trouble::Redis)?.into_iter();
+            let position =
+                entry.next().and_then(|id| Some(id.text().ok()?.to_owned())).ok_or(Trouble::Redis)?;
+            if since == Some(&*position) {
+                continue;
+            }
+            heard.upto = Some(position);
+            let fields = entry.next().and_then(|fields| fields.list().ok()).unwrap_or_default();
+            // What a later Weir may say in another way is passed over.
+            if let [_, by, _, end] = &fields[..]
+                && by.text().ok() != self.me.as_deref()
+                && let Some(end) = end.text().ok().and_then(|end| end.parse().ok())
+            {
+                heard.ends.push(end);
+            }
+        }
+        Ok(heard)
+    }
+
+    /// A name for what Redis knows: another one when it has been emptied, or when it is another process, which may have read an old file.
+    pub(super) async fn history(&self) -> Result<String, Trouble> {
+        let link = self.redis.link().map_err(|_| Trouble::Redis)?;
+        let process = link.run_id().map_or_else(|| link.number().to_string(), str::to_owned);
+        let proposed = new_secret().ok_or(Trouble::Redis)?;
+        let reply =
+            self.ask(&self.history, &format!("{}:history", self.prefix), &[proposed.into_bytes()]).await?;
+        let known = reply.text().map_err(|_| Trouble::Redis)?;
+        Ok(format!("{process} {known}"))
     }
 
     /// Until which version all sessions of somebody are over.

@@ -4,16 +4,22 @@
 //! until it has all of it, reads ask both. What the durable store has not taken is kept in memory (`owed.rs`) and handed over later. Trouble is no answer: only a store that says so makes a session
 //! be over.
 //!
+//! Where the durable store is this machine's alone, it hears what other proxies have ended ([`Stores::hear`]), and a Redis that has forgotten is told again of every end that it knows ([`Stores::remind`]): otherwise
+//! one disk would bring back what was ended by another proxy.
+//!
 //! With a PostgreSQL, the marks of other proxies count too: after each new connection to Redis, and once a second, it is asked whether anything is marked. Until that is known, reads ask both.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use parking_lot::Mutex;
 use quick_cache::sync::Cache;
 use session_state::{Declined, Session};
+use tokio::sync::Notify;
 
 use super::cookie::Handle;
 use super::durable::{Durable, Merging, UNSENT_MAX};
+use super::ends::End;
 use super::owed::Owed;
 use super::redis::InRedis;
 
@@ -64,6 +70,22 @@ pub(super) struct Stores {
     owed: Owed,
     /// Sessions of which both stores were compared, by the connection to Redis over which that was done. A Redis that comes back may have read an old file, in which sessions live that were ended since.
     compared: Cache<Handle, u64>,
+    /// What Redis has been told since this is its name, it knows all ends of that this disk does.
+    reminded: Mutex<Option<String>>,
+    /// Up to where ends of others were heard.
+    heard: Mutex<Option<String>>,
+    /// Somebody has met what looks like a Redis that has forgotten.
+    suspicion: Notify,
+    counted: Counted,
+}
+
+/// What is counted.
+#[derive(Debug, Default)]
+struct Counted {
+    /// Ends that others have told of.
+    heard: AtomicU64,
+    /// Ends of which Redis was told again.
+    reminded: AtomicU64,
 }
 
 /// Sessions that are known to be the same in both stores; of others, both are asked.
@@ -81,7 +103,18 @@ impl Stores {
             settled: AtomicU64::new(0),
             owed: Owed::default(),
             compared: Cache::new(COMPARED_MAX),
+            reminded: Mutex::default(),
+            heard: Mutex::default(),
+            suspicion: Notify::new(),
+            counted: Counted::default(),
         }
+    }
+
+    /// What was counted.
+    pub(super) fn counts(&self) -> [(&'static str, u64); 2] {
+        let Counted { heard, reminded } = &self.counted;
+        [("ends-heard", heard), ("ends-told-again", reminded)]
+            .map(|(word, counter)| (word, counter.load(Ordering::Relaxed)))
     }
 
     /// What there is of a session; `Ok(None)`: nothing, and that is sure.
@@ -104,6 +137,11 @@ impl Stores {
             (found, owed) => found.or(owed),
         });
         let both_say = second.is_ok();
+        if let (Ok(None), Ok(Some(other))) = (&first, &second)
+            && !other.ended
+        {
+            self.suspicion.notify_one();
+        }
         let found = match (first.clone(), second) {
             (Ok(Some(mut session)), Ok(Some(other))) => {
                 session.merge(&other);
@@ -277,6 +315,71 @@ impl Stores {
             }
             if !all || is_last {
                 return all;
+            }
+        }
+    }
+
+    /// Waits until somebody meets what looks like a Redis that has forgotten.
+    pub(super) async fn suspected(&self) {
+        self.suspicion.notified().await;
+    }
+
+    /// Tells a Redis that was emptied, or that is another process than the one that was told, of all ends that this disk knows. Whether it was: `None` is not done yet, and to be tried again.
+    pub(super) async fn remind(&self, now_ms: u64) -> Option<bool> {
+        let (Some(redis), Some(durable)) = (&self.redis, &self.durable) else { return Some(false) };
+        // One that is shared is asked by all.
+        if durable.is_shared() {
+            return Some(false);
+        }
+        let Ok(history) = redis.history().await else { return None };
+        if self.reminded.lock().as_ref() == Some(&history) {
+            return Some(false);
+        }
+        // Until it knows, reads ask both; and what was compared before was compared with another.
+        self.mark(true);
+        self.compared.clear();
+        *self.heard.lock() = None;
+        let mut after = None;
+        loop {
+            let Ok(ends) = durable.ends(after.take(), now_ms).await else { return None };
+            let Some(last) = ends.last().cloned() else { break };
+            for end in ends {
+                let told = match end {
+                    End::Session { handle, created_ms, ends_ms } => {
+                        redis.merge(&handle, &End::change(created_ms, ends_ms), now_ms, None).await.map(drop)
+                    }
+                    End::User { user, version, ends_ms } => redis.log_out(&user, version, ends_ms).await,
+                };
+                if told.is_err() {
+                    return None;
+                }
+                self.counted.reminded.fetch_add(1, Ordering::Relaxed);
+            }
+            after = Some(last);
+        }
+        *self.reminded.lock() = Some(history);
+        Some(true)
+    }
+
+    /// Takes in what others have ended, so that this disk does not bring it back when Redis has forgotten.
+    pub(super) async fn hear(&self) {
+        let (Some(redis), Some(durable)) = (&self.redis, &self.durable) else { return };
+        if durable.is_shared() {
+            return;
+        }
+        loop {
+            let since = self.heard.lock().clone();
+            let Ok(heard) = redis.hear(since.as_deref()).await else { return };
+            let count = heard.ends.len() as u64;
+            if count > 0 && durable.heard(heard.ends).await.is_err() {
+                return;
+            }
+            self.counted.heard.fetch_add(count, Ordering::Relaxed);
+            if heard.upto.is_some() {
+                *self.heard.lock() = heard.upto;
+            }
+            if !heard.more {
+                return;
             }
         }
     }
