@@ -365,10 +365,18 @@ fn merge(
     change: &Session,
     how: Merging,
 ) -> Result<Written, rusqlite::Error> {
-    let session = match Session::taken_in(read(store, handle)?, change, how.now_ms, how.if_version) {
+    let mut query = store.prepare_cached("SELECT state, unsent FROM session WHERE handle = ?1")?;
+    let row = query.query_row([handle.0], |row| Ok((row.get::<_, Vec<u8>>(0)?, row.get(1)?))).optional()?;
+    let is_unsent = how.unsent || row.as_ref().is_some_and(|(_, unsent)| *unsent);
+    let known = row.and_then(|(state, _)| Session::decode(&state).ok());
+    let mut session = match Session::taken_in(known, change, how.now_ms, how.if_version) {
         Ok(session) => session,
         Err(declined) => return Ok(declined.into()),
     };
+    // What Redis has not heard of yet is not forgotten before it has.
+    if !is_unsent {
+        session.forget_marks(how.now_ms);
+    }
     store
         .prepare_cached(
             "INSERT INTO session VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT (handle) DO UPDATE SET
