@@ -174,6 +174,45 @@ fn without_postgresql_sessions_go_on_and_it_gets_what_it_missed() {
 }
 
 #[test]
+fn what_postgresql_has_missed_outlives_a_proxy_that_is_killed() {
+    let (origin, redis, mut postgres) = (application(), RedisServer::start(), PostgresServer::start());
+    let folder = tempfile::tempdir().unwrap();
+    let text = config(&origin, Some(&redis), &postgres, PATIENT)
+        .replace("budget = \"10s\"\n[[", "budget = \"100ms\"\n[[");
+    let text = format!("[data]\npath = \"{}\"\n{text}", folder.path().display());
+    let weir = Weir::with(&text);
+    up(&weir);
+    let (mut stays, mut leaves) = (Browser::new(), Browser::new());
+    stays.ask(&weir, "/", &[("X-Set", "n=1"), ("X-Control", "sub=\"user:1\"")]);
+    leaves.ask(&weir, "/", &[("X-Control", "sub=\"user:2\"")]);
+    eventually("it is in PostgreSQL", || {
+        postgres.ask("SELECT count(*) FROM weir_session WHERE owner IS NOT NULL") == "2"
+    });
+    postgres.kill();
+    let mut new = Browser::new();
+    let name = leaves.cookie.clone();
+    assert_eq!(stays.set(&weir, "n=2").status, 200);
+    assert_eq!(new.ask(&weir, "/", &[("X-Set", "n=0"), ("X-Control", "sub=\"user:3\"")]).status, 200);
+    assert_eq!(leaves.ask(&weir, "/", &[("X-Control", "logout-everywhere")]).status, 200);
+    let owed = weir.metric("sessions_owed", &[]);
+    assert!(owed >= 4.0, "{owed}");
+    // A process that is dropped is killed.
+    drop(weir);
+    let weir = Weir::with(&text);
+    assert_eq!(weir.metric("sessions_owed", &[]), owed);
+    postgres.restart();
+    up(&weir);
+    eventually("it has what it missed", || weir.metric("sessions_owed", &[]) == 0.0);
+    redis.ask(&["FLUSHALL"]);
+    assert_eq!((stays.data(&weir), new.data(&weir)), ("n=2".to_owned(), "n=0".to_owned()));
+    leaves.cookie = name;
+    assert_eq!(leaves.ask(&weir, "/", &[]).text(), "new=?1 | -", "a logout was among it");
+    drop(weir);
+    let weir = Weir::with(&text);
+    assert_eq!(weir.metric("sessions_owed", &[]), 0.0, "what is paid is not owed again");
+}
+
+#[test]
 fn with_postgresql_alone_fifty_writes_at_once_on_two_machines_are_all_there() {
     let (origin, postgres) = (application(), PostgresServer::start());
     let text = config(&origin, None, &postgres, "durability = \"durable\"");

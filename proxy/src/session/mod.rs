@@ -41,6 +41,7 @@ use tokio::task::AbortHandle;
 use self::cookie::Handle;
 use self::disk::Disk;
 use self::durable::Durable;
+use self::owed::Owed;
 use self::redis::InRedis;
 use self::seal::Keys;
 use self::store::{Stores, Trouble, Written};
@@ -196,7 +197,9 @@ impl Sessions {
         let tells_ends = durable.as_ref().is_some_and(|durable| !durable.is_shared());
         let in_redis = redis
             .map(|redis| InRedis::new(redis, spec.prefix.clone(), spec.budget, spec.hold_ms, tells_ends));
-        let stores = Arc::new(Stores::new(in_redis, durable.map(Arc::new)));
+        // What a PostgreSQL misses is kept on this machine's own disk, where there is one.
+        let owed = Owed::open(folder.filter(|_| durable.as_ref().is_some_and(Durable::is_shared)));
+        let stores = Arc::new(Stores::new(in_redis, durable.map(Arc::new), owed));
         let task = stores
             .redis
             .is_some()

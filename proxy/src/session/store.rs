@@ -1,7 +1,7 @@
 //! Sessions in both stores: Redis, which all proxies share, and the durable one, which outlives everything: SQLite on this machine, or a PostgreSQL that all machines share.
 //!
 //! A change goes to both, in the same words, and each merges it: neither is ever overwritten with what the other has. What Redis has not taken is marked in the durable store and sent later;
-//! until it has all of it, reads ask both. What the durable store has not taken is kept in memory (`owed.rs`) and handed over later. Trouble is no answer: only a store that says so makes a session
+//! until it has all of it, reads ask both. What the durable store has not taken is kept here (`owed.rs`) and handed over later. Trouble is no answer: only a store that says so makes a session
 //! be over.
 //!
 //! Where the durable store is this machine's alone, it hears what other proxies have ended ([`Stores::hear`]), and a Redis that has forgotten is told again of every end that it knows ([`Stores::remind`]): otherwise
@@ -92,7 +92,7 @@ struct Counted {
 const COMPARED_MAX: usize = 65_536;
 
 impl Stores {
-    pub(super) fn new(redis: Option<InRedis>, durable: Option<Arc<Durable>>) -> Self {
+    pub(super) fn new(redis: Option<InRedis>, durable: Option<Arc<Durable>>, owed: Owed) -> Self {
         // What an earlier process has left is not known before it was looked for.
         let marks = AtomicU64::new(u64::from(redis.is_some() && durable.is_some()));
         Self {
@@ -101,7 +101,7 @@ impl Stores {
             marks,
             sent: AtomicU64::new(0),
             settled: AtomicU64::new(0),
-            owed: Owed::default(),
+            owed,
             compared: Cache::new(COMPARED_MAX),
             reminded: Mutex::default(),
             heard: Mutex::default(),
@@ -215,7 +215,7 @@ impl Stores {
             // What only Redis has taken is handed over later.
             (Ok(written), Err(_)) => {
                 let change = if written == Written::Over { change.ending() } else { whole };
-                self.owed.note(handle, change, user);
+                self.owed.note(handle, change, user).await;
                 Ok(written)
             }
             (Err(_), second) => second,
@@ -243,22 +243,24 @@ impl Stores {
     pub(super) async fn pay(&self, now_ms: u64) {
         let Some(durable) = self.durable.as_ref().filter(|durable| durable.is_up()) else { return };
         while self.owed.len() > 0 {
-            let (sessions, users) = self.owed.take(UNSENT_MAX);
-            let mut refused = false;
-            for (handle, (change, user)) in sessions {
-                let how = Merging { now_ms, if_version: None, unsent: false, user };
-                if refused || durable.merge(handle, change.clone(), how).await.is_err() {
-                    refused = true;
-                    self.owed.note(handle, change, user);
+            let (sessions, users) = self.owed.some(UNSENT_MAX);
+            let (all, (mut paid, mut paid_users)) = (sessions.len() + users.len(), (Vec::new(), Vec::new()));
+            for owed in sessions {
+                let how = Merging { now_ms, if_version: None, unsent: false, user: owed.user };
+                if durable.merge(owed.handle, owed.change.clone(), how).await.is_err() {
+                    break;
                 }
+                paid.push(owed);
             }
-            for (user, (version, ends_ms)) in users {
-                if refused || durable.log_out(user, version, ends_ms, false).await.is_err() {
-                    refused = true;
-                    self.owed.note_user(user, version, ends_ms);
+            for owed in users {
+                if durable.log_out(owed.user, owed.version, owed.ends_ms, false).await.is_err() {
+                    break;
                 }
+                paid_users.push(owed);
             }
-            if refused {
+            let is_done = paid.len() + paid_users.len() == all;
+            self.owed.paid(paid, paid_users).await;
+            if !is_done {
                 return;
             }
         }
@@ -396,7 +398,7 @@ impl Stores {
         let second = durable.log_out(user, version, ends_ms, unsent).await;
         self.mark(unsent);
         if first.is_ok() && second.is_err() {
-            self.owed.note_user(user, version, ends_ms);
+            self.owed.note_user(user, version, ends_ms).await;
         }
         first.or(second)
     }
