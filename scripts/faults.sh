@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The faults of Redis, of the disk and of the process at full length, with a table of how long things took, which is held to limits: on a machine that does nothing else. About half an hour.
+# The faults of Redis, of the disk and of the process at full length, and sessions that are ended, with a table of how long things took, which is held to limits: on a machine that does nothing else. About half an hour.
 #
 #   scripts/faults.sh             all of it
 #   scripts/faults.sh FILTER      only the tests whose name contains FILTER
@@ -14,5 +14,5 @@ need redis-server redis-server
 weir_binary
 export WEIR_FAULT_SECONDS=${WEIR_FAULT_SECONDS:-10} WEIR_KILLS=${WEIR_KILLS:-50}
 export WEIR_WRITE_SECONDS=${WEIR_WRITE_SECONDS:-600} WEIR_CHURN=${WEIR_CHURN:-800000}
-export WEIR_FAULT_LIMITS=${WEIR_FAULT_LIMITS:-1}
+export WEIR_SESSION_KILLS=${WEIR_SESSION_KILLS:-50} WEIR_FAULT_LIMITS=${WEIR_FAULT_LIMITS:-1}
 cargo test --locked --profile ci -p e2e --test e2e -- --nocapture --test-threads 1 "faults::${1:-}"

@@ -6,6 +6,7 @@
 //! - `WEIR_FAULT_SECONDS`: how long each fault lasts (1)
 //! - `WEIR_KILLS`: how often the proxy is killed under load (5)
 //! - `WEIR_WRITE_SECONDS`: how long a thousand unsafe requests a second come (2)
+//! - `WEIR_SESSION_KILLS`: how many sessions are ended by an operator (5); the limit for each is 100 ms until it is over everywhere
 //! - `WEIR_CHURN`: how many pages are stored and purged while nothing may grow (20,000); from 300,000 on the log of purges reaches its bound
 
 use std::io::Write as _;
@@ -577,4 +578,62 @@ fn pages_that_come_and_go_leave_nothing_behind() {
         assert!(redis_after < redis_before + (4 << 20), "{redis_before} then {redis_after}");
     }
     assert!(weir_after < weir_before + (32 << 20), "{weir_before} then {weir_after}");
+}
+
+// ---------------------------------------------------------------- sessions
+
+/// An operator ends a session: the next request is anonymous, at whichever proxy it arrives.
+#[test]
+fn a_session_that_is_ended_is_over_on_all_proxies_at_the_next_request() {
+    let kills = from_environment("WEIR_SESSION_KILLS", 5);
+    let (origin, redis) = (crate::sessions::application(), RedisServer::start());
+    let text = format!(
+        "[redis.main]\nurl = \"{}\"\nhealth_interval = \"100ms\"\n[data]\npath = \"{{DIR}}/data\"\n\
+         [session]\nredis_budget = \"10s\"\n[[route]]\norigin = \"{}\"\nsession = \"write\"\n",
+        redis.url(),
+        origin.url()
+    );
+    let proxies = [Weir::with(&text), Weir::with(&text), Weir::with(&text)];
+    for weir in &proxies {
+        eventually("it is connected", || weir.metric("redis_up", &["main"]) == 1.0);
+    }
+    let mut clients: Vec<Conn> = proxies.iter().map(Weir::client).collect();
+    let mut took = Vec::new();
+    for number in 0..kills {
+        let user = format!("user {number}");
+        let mut browser = crate::sessions::Browser::new();
+        browser.ask(&proxies[0], "/", &[("X-Set", "n=1"), ("X-Control", &format!("sub=\"{user}\""))]);
+        let request = browser.request("/", &[]);
+        let mut is_known = || {
+            let asked = clients.iter_mut().map(|client| {
+                client.send(&request);
+                client.expect_response("GET").text().contains(&user)
+            });
+            asked.collect::<Vec<_>>()
+        };
+        assert_eq!(is_known(), [true; 3]);
+        let operator = proxies[1].admin_address().to_string();
+        let run = |arguments: &[&str]| {
+            let all = [&["session"], arguments, &["--admin", &operator]].concat();
+            String::from_utf8(harness::weir::run(&all).stdout).unwrap()
+        };
+        // The operator's own proxy has it on no disk; another one's Redis and disk do.
+        let shown = proxies[0].admin("GET", &format!("/sessions?user={}", user.replace(' ', "%20"))).text();
+        let shown: serde_json::Value = serde_json::from_str(&shown).unwrap();
+        let handle = shown["sessions"][0]["handle"].as_str().unwrap_or_else(|| panic!("{shown}")).to_owned();
+        let begun = Instant::now();
+        assert_eq!(run(&["kill", &handle]), "ended\n");
+        let killed = Instant::now();
+        assert_eq!(is_known(), [false; 3], "at the next request, without waiting for anything");
+        took.push((begun.elapsed(), killed.elapsed()));
+    }
+    took.sort();
+    let (worst, after) = took.last().copied().unwrap_or_default();
+    print(&format!(
+        "{kills} sessions ended: over on three proxies {:.1} ms after the command was begun at most (median {:.1} ms); {:.1} ms of that were their requests",
+        worst.as_secs_f64() * 1e3,
+        took[took.len() / 2].0.as_secs_f64() * 1e3,
+        after.as_secs_f64() * 1e3
+    ));
+    assert!(!has_limits() || worst < Duration::from_millis(100), "{worst:?}");
 }

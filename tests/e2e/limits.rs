@@ -295,6 +295,39 @@ fn requests_at_once_wait_in_a_short_queue() {
 }
 
 #[test]
+fn who_has_waited_long_enough_is_refused_and_told_when_to_come_back() {
+    let gate = Gate::new();
+    let opened = gate.clone();
+    let origin = Origin::start(move |request| {
+        if request.path() == "/slow" {
+            opened.wait();
+        }
+        Reply::ok("done").header("Cache-Control", "no-store")
+    });
+    let limit = "in_flight = 1\nqueue = { length = 2, time = \"300ms\" }";
+    let weir = Weir::with(&config(&origin, limit, ""));
+    let (mut first, mut second, mut third) = (weir.client(), weir.client(), weir.client());
+    first.send(request_bytes("GET", "/slow", &[], b""));
+    origin.wait_for(1);
+    let begun = Instant::now();
+    for waiting in [&mut second, &mut third] {
+        waiting.send(request_bytes("GET", "/page", &[], b""));
+    }
+    for waiting in [&mut second, &mut third] {
+        let refused = waiting.expect_response("GET");
+        assert_eq!((refused.status, refused.header("retry-after")), (503, Some("1")));
+        assert_eq!(refused.header("content-type"), Some("application/problem+json"));
+    }
+    assert!(begun.elapsed() >= Duration::from_millis(300), "not before its time: {:?}", begun.elapsed());
+    assert_eq!(origin.count(), 1, "nobody has asked the application");
+    assert_eq!(weir.metric("limit_requests_waiting", &["api"]), 0.0);
+    // Who has left the queue has taken no place with him, and the connection goes on.
+    gate.open();
+    assert_eq!(first.expect_response("GET").status, 200);
+    assert_eq!(second.get("/page").status, 200);
+}
+
+#[test]
 fn websockets_and_their_messages_are_counted() {
     let origin = Origin::start(|request| {
         if !request.headers.lists("upgrade", "websocket") {

@@ -127,6 +127,25 @@ fn requests_at_once_are_counted_over_all_proxies_and_wait_for_each_other() {
 }
 
 #[test]
+fn who_waits_too_long_for_a_place_that_is_held_elsewhere_is_refused() {
+    let gate = Gate::new();
+    let (origin, redis) = (origin(&gate), RedisServer::start());
+    let [one, two] =
+        proxies(&config(&origin, &redis, "in_flight = 1\nqueue = { length = 1, time = \"300ms\" }"));
+    let mut slow = one.client();
+    slow.send(request_bytes("GET", "/slow", &[], b""));
+    origin.wait_for(1);
+    let begun = Instant::now();
+    let refused = two.get("/page");
+    assert_eq!((refused.status, refused.header("retry-after")), (503, Some("1")));
+    assert!(begun.elapsed() >= Duration::from_millis(300), "not before its time: {:?}", begun.elapsed());
+    assert_eq!(two.metric("limit_requests_waiting", &["chat"]), 0.0);
+    gate.open();
+    assert_eq!(slow.expect_response("GET").status, 200);
+    eventually("the place is free", || two.get("/page").status == 200);
+}
+
+#[test]
 fn without_redis_each_proxy_has_its_share_of_the_places() {
     for (mode, each) in [("share", 2), ("full", 4), ("open", 6), ("closed", 0)] {
         let (origin, mut redis) = (origin(&Gate::new()), RedisServer::start());

@@ -252,6 +252,34 @@ fn sessions_only_in_redis_and_only_on_disk() {
 }
 
 #[test]
+fn a_session_ends_when_nobody_uses_it_and_after_its_time_in_any_case() {
+    let (origin, redis) = (application(), RedisServer::start());
+    let session = format!("durability = \"redis\"\nidle = \"1h\"\nabsolute = \"3h\"\n{PATIENT}");
+    let text = config(&origin, &redis.url(), "", &session);
+    let later = |minutes: u32| {
+        let weir = Weir::with_clock_ahead(&text, 60 * minutes);
+        connected(&weir);
+        weir
+    };
+    let now = later(0);
+    let (mut used, mut unused) = (Browser::new(), Browser::new());
+    for browser in [&mut used, &mut unused] {
+        let set = browser.set(&now, "n=1");
+        assert!(set.header("set-cookie").unwrap().contains("Max-Age=10800"));
+    }
+    for minutes in [55, 110, 165, 179] {
+        assert_eq!(
+            used.data(&later(minutes)),
+            "n=1",
+            "who comes again within the hour stays, after {minutes} minutes"
+        );
+    }
+    assert_eq!(unused.data(&later(61)), "-", "nobody came for an hour");
+    assert!(unused.cookie.is_none(), "and the browser is told to forget it");
+    assert_eq!(used.data(&later(181)), "-", "three hours are over");
+}
+
+#[test]
 fn trouble_is_no_logout() {
     let (origin, mut redis) = (application(), RedisServer::start());
     let weir = Weir::with(&config(&origin, &redis.url(), "", &format!("durability = \"redis\"\n{PATIENT}")));

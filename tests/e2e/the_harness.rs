@@ -160,3 +160,24 @@ fn a_websocket_echoes() {
     let mut rest = Vec::new();
     client.read_to_end(&mut rest).expect("an orderly end");
 }
+
+/// `tests/README.md` says which test shows what: each of them is there.
+#[test]
+fn every_test_that_the_readme_names_is_there() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let readme = std::fs::read_to_string(folder.join("README.md")).unwrap();
+    let mut seen = 0;
+    for name in readme.split('`').skip(1).step_by(2) {
+        let Some((file, test)) = name.split_once("::") else { continue };
+        let is_name = |text: &str| text.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_'));
+        if !is_name(file) || !(test == "*" || is_name(test)) {
+            continue;
+        }
+        let Ok(source) = std::fs::read_to_string(folder.join(format!("e2e/{file}.rs"))) else {
+            panic!("{name}: there is no such file");
+        };
+        assert!(test == "*" || source.contains(&format!("fn {test}()")), "{name}: there is no such test");
+        seen += 1;
+    }
+    assert!(seen > 30, "{seen}");
+}
