@@ -126,7 +126,7 @@ fn people_of_one_tier_share_and_those_of_another_do_not() {
     // Who has logged out is nobody.
     let old = Browser { cookie: bob.cookie.clone() };
     bob.ask(&one, "/account", &[("X-Set", "tier=\"gold\"")]);
-    assert_eq!(ask(&bob, &two, "GET", "/page").text(), first.text());
+    assert_eq!(told(&ask(&bob, &two, "GET", "/page")), told(&first));
     bob.ask(&two, "/account", &[("X-Control", "destroy")]);
     for weir in [&one, &two] {
         assert_eq!(told(&ask(&old, weir, "GET", "/page")), "- | - | -");
