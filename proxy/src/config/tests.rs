@@ -372,6 +372,8 @@ fn no_value_panics_and_none_from_outside_is_shown() {
                         "[origin.a]"
                     } else if written.starts_with("[redis") {
                         "[redis.a]"
+                    } else if written.starts_with("same_key_as") {
+                        "[[route]]\norigin = \"http://a\"\n[[test]]\nrequest = \"GET /\""
                     } else {
                         "[[route]]\norigin = \"http://a\""
                     };
