@@ -253,9 +253,24 @@ mod tests {
     }
 
     #[test]
-    fn a_plan_costs_less_than_a_call() {
-        let (wasm, tests) = plugin("query-normalize");
+    fn of_a_plan_nothing_else_is_measured() {
+        assert_eq!(measured("query-normalize"), ["plan"]);
+    }
+
+    #[test]
+    fn each_hook_is_measured_that_a_test_asks_for() {
+        assert_eq!(
+            measured("cookie-allowlist"),
+            ["request hook", "response hook", "request hook, remembered"]
+        );
+        assert_eq!(measured("model-invalidation"), ["invalidate hook"]);
+        assert_eq!(measured("cost-rate"), ["rate hook", "rate hook, remembered"]);
+    }
+
+    fn measured(name: &str) -> Vec<&'static str> {
+        let (wasm, tests) = plugin(name);
         let cost = Trial::new(&wasm).unwrap().cost(&tests, 100).unwrap();
-        assert!(cost.plan.is_some() && cost.request.is_none(), "{cost:?}");
+        assert!(cost.calls.iter().all(|(_, nanos)| *nanos > 0.0), "{cost:?}");
+        cost.calls.into_iter().map(|(what, _)| what).collect()
     }
 }

@@ -66,12 +66,8 @@ pub(super) fn bench(directory: &Path, out: &mut impl Write) -> Result<(), Failed
         cost.requests,
         cost.stats.memory_bytes / 1024
     )?;
-    for (what, each) in
-        [("plan", cost.plan), ("request hook", cost.request), ("request hook, remembered", cost.remembered)]
-    {
-        if let Some(each) = each {
-            writeln!(out, "{each:>8.0} ns  {what}")?;
-        }
+    for (what, each) in &cost.calls {
+        writeln!(out, "{each:>8.0} ns  {what}")?;
     }
     let (hits, misses) = (cost.stats.memo_hits, cost.stats.memo_misses);
     if hits + misses > 0 {
