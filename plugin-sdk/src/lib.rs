@@ -73,6 +73,8 @@
 //! 4. **Keep nothing between calls.** Instances are many and short-lived. [`RequestDecision::carry`] links the hooks of one request, [`state`] links requests.
 //! 5. **A panic is an error** with its text in the log, and costs a new instance. Return [`Error`] instead.
 
+#[cfg(any(test, all(target_arch = "wasm32", feature = "arena")))]
+mod arena;
 mod decision;
 mod error;
 mod manifest;

@@ -38,13 +38,25 @@ pub enum Input {
 /// assert!(filter.lets_through("wordpress_logged_in_5f4d"));
 /// assert!(!filter.lets_through("theme"));
 /// ```
+#[derive(Debug, Clone, Default)]
+pub struct NameFilter(Rc<Names>);
+
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct NameFilter {
+struct Names {
     /// The names that are let through; all of them, where this is empty.
-    pub only: Vec<String>,
+    only: Vec<String>,
     /// The names that are not.
-    pub except: Vec<String>,
+    except: Vec<String>,
 }
+
+impl PartialEq for NameFilter {
+    /// Each request compares the filter that the plugin keeps with the declared one, which is a clone of it: nothing has to be read then.
+    fn eq(&self, other: &Self) -> bool {
+        Rc::ptr_eq(&self.0, &other.0) || self.0 == other.0
+    }
+}
+
+impl Eq for NameFilter {}
 
 impl NameFilter {
     /// Every name.
@@ -54,20 +66,30 @@ impl NameFilter {
 
     /// The names that match one of these patterns.
     pub fn only<T: Into<String>>(patterns: impl IntoIterator<Item = T>) -> Self {
-        Self { only: patterns.into_iter().map(Into::into).collect(), except: Vec::new() }
+        Self(Rc::new(Names { only: patterns.into_iter().map(Into::into).collect(), except: Vec::new() }))
     }
 
     /// None of the names that match one of these patterns.
     #[must_use]
     pub fn except<T: Into<String>>(mut self, patterns: impl IntoIterator<Item = T>) -> Self {
-        self.except.extend(patterns.into_iter().map(Into::into));
+        Rc::make_mut(&mut self.0).except.extend(patterns.into_iter().map(Into::into));
         self
+    }
+
+    /// The patterns one of which a name has to match; none: it need not.
+    pub fn patterns(&self) -> &[String] {
+        &self.0.only
+    }
+
+    /// The patterns none of which a name may match.
+    pub fn exceptions(&self) -> &[String] {
+        &self.0.except
     }
 
     /// Whether a name passes.
     pub fn lets_through(&self, name: &str) -> bool {
         let any = |patterns: &[String]| patterns.iter().any(|pattern| crate::glob::matches(pattern, name));
-        (self.only.is_empty() || any(&self.only)) && !any(&self.except)
+        (self.0.only.is_empty() || any(&self.0.only)) && !any(&self.0.except)
     }
 }
 

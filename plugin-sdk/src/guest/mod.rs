@@ -9,7 +9,7 @@ pub(crate) mod calls;
 
 use std::time::Duration;
 
-use crate::manifest::{Declared, Input, Manifest, NameFilter};
+use crate::manifest::{Declared, Input, Manifest};
 use crate::request::Parts;
 use crate::{
     CacheMode, Charge, Error, ForwardCookies, ForwardQuery, InvalidateHook, KeyPlan, PlanHook, Plugin, Purge,
@@ -128,8 +128,20 @@ pub fn charge<E: Exported<Plugin: RateHook>>(given: wire::Request) -> Result<Vec
 fn configured<E: Exported, T>(
     act: impl FnOnce(&Configured<E::Plugin>) -> Result<T, Error>,
 ) -> Result<T, Error> {
-    E::with(|cell| act(cell.get().ok_or("called before it was configured")?))
+    let said = E::with(|cell| act(cell.get().ok_or("called before it was configured")?));
+    // From the second call on: what the first one has made for good lies where things stay.
+    #[cfg(feature = "arena")]
+    ALLOCATOR.begin(ARENA_BYTES);
+    said
 }
+
+/// More than a call takes with fields and cookies as they are; what does not fit is allocated as ever.
+#[cfg(feature = "arena")]
+const ARENA_BYTES: usize = 32 * 1024;
+
+#[cfg(feature = "arena")]
+#[global_allocator]
+static ALLOCATOR: crate::arena::Arena<std::alloc::System> = crate::arena::Arena::new(std::alloc::System);
 
 fn request<P>(configured: &Configured<P>, given: wire::Request) -> crate::Request {
     let wire::Request { method, scheme, authority, path, query, route, inputs } = given;
@@ -144,9 +156,10 @@ fn input(input: Input) -> wire::Input {
     match input {
         Input::Header(name) => wire::Input::Header(name),
         Input::Cookie(name) => wire::Input::Cookie(name),
-        Input::CookieNames(NameFilter { only, except }) => {
-            wire::Input::CookieNames(wire::NameFilter { only, except })
-        }
+        Input::CookieNames(filter) => wire::Input::CookieNames(wire::NameFilter {
+            only: filter.patterns().to_vec(),
+            except: filter.exceptions().to_vec(),
+        }),
         Input::QueryParam(name) => wire::Input::QueryParam(name),
         Input::Session(name) => wire::Input::Session(name),
         Input::ClientIp => wire::Input::ClientIp,

@@ -12,6 +12,7 @@ macro_rules! files {
 /// The crate for plugins in Rust.
 pub(crate) const RUST: &[File] = files![
     "Cargo.toml",
+    "src/arena.rs",
     "src/config.rs",
     "src/control.rs",
     "src/decision.rs",
