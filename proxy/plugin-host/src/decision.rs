@@ -5,10 +5,13 @@ use std::time::Duration;
 
 use cache_semantics::cookies::CookieRule;
 use http::HeaderName;
+pub use plugin_inputs::NAMES_MAX;
+pub use plugin_inputs::plan::ForwardCookies;
+use plugin_inputs::plan::is_cookie_name;
+use plugin_inputs::request::{Input, from_isomorphic};
 
 use crate::bindings::weir::policy::types as wit;
 use crate::error::CallError;
-use crate::request::{Input, from_isomorphic};
 
 /// The longest key.
 pub const KEY_BYTES_MAX: usize = 4096;
@@ -18,8 +21,6 @@ pub const VARIANTS_MAX: usize = 32;
 pub const CARRY_BYTES_MAX: usize = 4096;
 /// The longest query that is forwarded.
 pub const QUERY_BYTES_MAX: usize = 8192;
-/// The most names in a list: cookies, fields.
-pub const NAMES_MAX: usize = 64;
 /// The most tags.
 pub const TAGS_MAX: usize = 128;
 /// The longest tag, bucket or name.
@@ -72,23 +73,6 @@ pub enum ForwardQuery {
     AsRouted,
     /// This one.
     Exactly(Option<Box<str>>),
-}
-
-/// The cookies to forward.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub enum ForwardCookies {
-    /// As the route has it.
-    #[default]
-    AsRouted,
-    /// None.
-    None,
-    /// These.
-    Only {
-        /// Which.
-        rule: Arc<CookieRule>,
-        /// The plugin has looked at each of them, so that what of them matters is in the key.
-        all_read: bool,
-    },
 }
 
 /// What the response hook says about storing.
@@ -166,7 +150,10 @@ fn at_most(what: &str, count: usize, max: usize) -> Result<(), CallError> {
 }
 
 fn text(what: &str, text: String, max: usize) -> Result<Box<str>, CallError> {
-    at_most(&format!("bytes of {what}"), text.len(), max)?;
+    // Nothing is written for what fits: each call passes here several times.
+    if text.len() > max {
+        return invalid(format!("{} bytes of {what}, and at most {max} are taken", text.len()));
+    }
     Ok(text.into())
 }
 
@@ -201,18 +188,15 @@ fn is_target(text: &[u8]) -> bool {
     text.iter().all(|byte| matches!(byte, 0x21..=0x7e) && *byte != b'#')
 }
 
-/// A token (RFC 9110 §5.6.2), which names of cookies are, and what applications use beside.
-fn is_cookie_name(name: &str) -> bool {
-    !name.is_empty() && name.bytes().all(|byte| matches!(byte, 0x21..=0x7e) && !b"=;,\"".contains(&byte))
-}
-
 /// Length-prefixed, with a mark for what is there.
 fn key_part(key: Option<&str>, variants: &[Box<str>]) -> Option<Box<[u8]>> {
     if key.is_none() && variants.is_empty() {
         return None;
     }
-    let mut part = vec![u8::from(key.is_some())];
-    for text in key.into_iter().chain(variants.iter().map(|variant| &**variant)) {
+    let texts = || key.into_iter().chain(variants.iter().map(|variant| &**variant));
+    let mut part = Vec::with_capacity(1 + texts().map(|text| 8 + text.len()).sum::<usize>());
+    part.push(u8::from(key.is_some()));
+    for text in texts() {
         part.extend_from_slice(&(text.len() as u64).to_le_bytes());
         part.extend_from_slice(text.as_bytes());
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::grants::Grant;
+use plugin_inputs::grants::Grant;
 
 /// The host itself cannot be set up.
 #[derive(Debug, thiserror::Error)]

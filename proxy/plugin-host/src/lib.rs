@@ -9,9 +9,7 @@
 //! | [`Host`] (`engine`) | one per process: the engine, its ticker, compiled code on disk; loads plugins |
 //! | [`Plugin`] (`plugin`) | one plugin with one configuration: its hooks, an instance for each worker, what it remembers |
 //! | [`decision`] | what a plugin may say, checked |
-//! | [`Request`] (`request`) | what a plugin may read, and how the declared part of it is gathered |
-//! | [`KeyPlan`] (`plan`) | keys that are made without a call |
-//! | [`Grants`] | what the operator lets a plugin read and do |
+//! | crate `plugin-inputs` | what a plugin may read of a [`Request`], its [`Grants`], and a [`KeyPlan`], with which it is not called |
 //! | `guest` | what a plugin may call; its limits |
 //! | `memo`, `breaker` | what it said before; when it is not asked any more |
 //!
@@ -28,24 +26,21 @@ mod compiled;
 pub mod decision;
 mod engine;
 mod error;
-mod grants;
 mod guest;
 mod inspect;
 mod memo;
-mod plan;
 mod plugin;
-mod request;
 mod state;
 mod ticker;
 
 pub use breaker::BreakerState;
 pub use engine::{Host, HostOptions};
 pub use error::{CallError, HostError, LoadError};
-pub use grants::{Grant, GrantError, Grants};
 pub use inspect::Inspection;
-pub use plan::{KeyPlan, Planned};
 pub use plugin::{Hook, HookStats, Hooks, Limits, Manifest, MemoLimits, Plugin, PluginSpec, Stats};
-pub use request::{Allowance, Content, Input, NameFilter, Request, Response};
+pub use plugin_inputs::grants::{Grant, GrantError, Grants};
+pub use plugin_inputs::plan::{KeyPlan, Planned};
+pub use plugin_inputs::request::{Allowance, Content, Input, NameFilter, Request, Response};
 pub use state::SharedState;
 
 /// How loud a line of a plugin is.

@@ -7,6 +7,9 @@ use std::time::{Duration, Instant};
 use cache_semantics::Now;
 use http::HeaderName;
 use parking_lot::Mutex;
+use plugin_inputs::grants::{Grant, Grants};
+use plugin_inputs::plan::{KeyPlan, SaidPlan};
+use plugin_inputs::request::{Allowance, Gathered, Input, NameFilter, Reads, Request, Response, isomorphic};
 use wasmtime::component::{Component, InstancePre};
 use wasmtime::{Store, Trap, WasmBacktrace};
 
@@ -18,12 +21,9 @@ use crate::breaker::{Breaker, BreakerState};
 use crate::decision::{HANDED_OVER_MAX, NAMES_MAX, Purge, RateCharge, RequestDecision, StoreDecision};
 use crate::engine::Host;
 use crate::error::{CallError, LoadError};
-use crate::grants::{Grant, Grants};
 use crate::guest::{Guest, Shared};
 use crate::inspect::{Inspection, SPOKEN};
 use crate::memo::{Memo, Remembered};
-use crate::plan::KeyPlan;
-use crate::request::{Allowance, Gathered, Input, NameFilter, Reads, Request, Response, isomorphic};
 use crate::state::SharedState;
 use crate::ticker::TICK;
 use crate::{Level, Sink};
@@ -243,7 +243,8 @@ struct Exports {
 
 /// What belongs to one worker: nobody else waits for it.
 struct Slot {
-    live: Option<Live>,
+    /// In a box: it is taken out for each call, and is gone if that does not come back.
+    live: Option<Box<Live>>,
     gathered: Gathered,
     requests: Memo<RequestDecision>,
     charges: Memo<Vec<RateCharge>>,
@@ -367,7 +368,7 @@ impl Plugin {
         let slots: Box<[_]> = slots.collect();
         if let Some(slot) = slots.first() {
             let mut slot = slot.lock();
-            slot.live = Some(live);
+            slot.live = Some(Box::new(live));
             slot.stats.instances = 1;
         }
         Ok(Self {
@@ -484,9 +485,9 @@ impl Plugin {
         slot.stats.memo_misses += u64::from(self.remembers && check.is_none());
         let said = self.call(slot, Hook::Request, request, |live, gathered| {
             let hook = live.bound.request.as_ref().ok_or(CallError::NoHook)?;
-            let values: Vec<Option<Cow<'_, str>>> = gathered.values(&self.reads).collect();
-            let inputs: Vec<Option<&str>> = values.iter().map(Option::as_deref).collect();
-            let said = hook.call_on_request(&mut live.store, self.lower(request, &inputs));
+            let said = gathered.with_values(&self.reads, |inputs| {
+                hook.call_on_request(&mut live.store, self.lower(request, inputs))
+            });
             Ok(said.map(|said| said.map(|said| RequestDecision::check(said, &self.manifest.inputs))))
         });
         let said = match slot.settle(said, check, RequestDecision::says_the_same)? {
@@ -516,9 +517,9 @@ impl Plugin {
         slot.stats.memo_misses += u64::from(self.remembers && check.is_none());
         let said = self.call(slot, Hook::Rate, request, |live, gathered| {
             let hook = live.bound.rate.as_ref().ok_or(CallError::NoHook)?;
-            let values: Vec<Option<Cow<'_, str>>> = gathered.values(&self.reads).collect();
-            let inputs: Vec<Option<&str>> = values.iter().map(Option::as_deref).collect();
-            let said = hook.call_charge(&mut live.store, self.lower(request, &inputs));
+            let said = gathered.with_values(&self.reads, |inputs| {
+                hook.call_charge(&mut live.store, self.lower(request, inputs))
+            });
             Ok(said.map(|said| said.map(|said| RateCharge::check_all(said, &self.manifest.buckets))))
         });
         let said = match slot.settle(said, check, Vec::eq)? {
@@ -544,12 +545,12 @@ impl Plugin {
         slot.gathered.read(&self.reads, request);
         self.call(slot, Hook::Response, request, |live, gathered| {
             let hook = live.bound.response.as_ref().ok_or(CallError::NoHook)?;
-            let values: Vec<Option<Cow<'_, str>>> = gathered.values(&self.reads).collect();
-            let inputs: Vec<Option<&str>> = values.iter().map(Option::as_deref).collect();
             let fields = self.response_fields(response);
             let fields: Vec<Option<&str>> = fields.iter().map(Option::as_deref).collect();
             let head = lower_response(response, &fields);
-            let said = hook.call_on_response(&mut live.store, self.lower(request, &inputs), carry, head);
+            let said = gathered.with_values(&self.reads, |inputs| {
+                hook.call_on_response(&mut live.store, self.lower(request, inputs), carry, head)
+            });
             Ok(said.map(|said| said.map(StoreDecision::check)))
         })
     }
@@ -567,12 +568,12 @@ impl Plugin {
         slot.gathered.read(&self.reads, request);
         self.call(slot, Hook::Invalidate, request, |live, gathered| {
             let hook = live.bound.invalidate.as_ref().ok_or(CallError::NoHook)?;
-            let values: Vec<Option<Cow<'_, str>>> = gathered.values(&self.reads).collect();
-            let inputs: Vec<Option<&str>> = values.iter().map(Option::as_deref).collect();
             let fields = self.response_fields(response);
             let fields: Vec<Option<&str>> = fields.iter().map(Option::as_deref).collect();
             let head = lower_response(response, &fields);
-            let said = hook.call_on_write(&mut live.store, self.lower(request, &inputs), carry, head);
+            let said = gathered.with_values(&self.reads, |inputs| {
+                hook.call_on_write(&mut live.store, self.lower(request, inputs), carry, head)
+            });
             Ok(said.map(|said| said.map(Purge::check_all)))
         })
     }
@@ -649,11 +650,10 @@ impl Plugin {
             return Err(CallError::Allowance);
         }
         let _running = self.host.ticker.run().ok_or(CallError::NoTicker)?;
-        let started = Instant::now();
-        let spent = Spent { started, of: request.allowance };
+        let mut spent = Spent { started: Instant::now(), took: None, of: request.allowance };
         let mut live = match slot.live.take() {
             Some(live) => live,
-            None => self.another(slot, now, left)?,
+            None => Box::new(self.another(slot, now, left)?),
         };
         let limit = self.limits.time.min(left);
         live.store.set_epoch_deadline(ticks(limit));
@@ -662,7 +662,7 @@ impl Plugin {
         let said = ask(&mut live, &slot.gathered)?;
         let stats = &mut slot.stats.hooks[hook as usize];
         stats.calls += 1;
-        stats.nanos += u64::try_from(spent.so_far().as_nanos()).unwrap_or(u64::MAX);
+        stats.nanos += u64::try_from(spent.end().as_nanos()).unwrap_or(u64::MAX);
         match said {
             Ok(said) => {
                 let leaks = live.store.data().limiter.memory > live.memory_soft_max;
@@ -706,19 +706,21 @@ impl Plugin {
 /// What a call takes, counted however it ends.
 struct Spent<'r> {
     started: Instant,
+    took: Option<Duration>,
     of: Option<&'r Allowance>,
 }
 
 impl Spent<'_> {
-    fn so_far(&self) -> Duration {
-        self.started.elapsed()
+    fn end(&mut self) -> Duration {
+        *self.took.get_or_insert_with(|| self.started.elapsed())
     }
 }
 
 impl Drop for Spent<'_> {
     fn drop(&mut self) {
+        let took = self.end();
         if let Some(allowance) = self.of {
-            allowance.spend(self.so_far());
+            allowance.spend(took);
         }
     }
 }
@@ -781,8 +783,17 @@ impl First<'_> {
         let said = hook.call_plan(&mut live.store);
         let said = said.map_err(|error| failed(&error, live.store.data_mut(), limit))?;
         let said = said.map_err(|message| CallError::Refused(cut(message)))?;
-        said.map(KeyPlan::check).transpose()
+        said.map(|said| KeyPlan::check(plan(said)))
+            .transpose()
+            .map_err(|error| CallError::Invalid(error.to_string()))
     }
+}
+
+/// A plan in the words of whoever checks it.
+fn plan(said: plan_hook::KeyPlan) -> SaidPlan {
+    let plan_hook::KeyPlan { lower_path, query, headers, cookies, session } = said;
+    let plan_hook::QueryPlan { keep, drop, sort } = query;
+    SaidPlan { lower_path, keep, drop, sort, headers, cookies, session }
 }
 
 fn ticks(limit: Duration) -> u64 {

@@ -73,7 +73,8 @@ impl Trial<'_> {
         let config = file.config.as_ref().map_or_else(|| "{}".to_owned(), ToString::to_string);
         let now = Now { wall: begin(), mono: Instant::now() };
         // One that keeps failing is not asked any more, which costs nothing.
-        let is_plain = |case: &&Case| case.config.is_none() && case.refused.is_none() && case.failed.is_none();
+        let is_plain =
+            |case: &&Case| case.config.is_none() && case.refused.is_none() && case.failed.is_none();
         let cases = file.test.iter().filter(is_plain);
         let mut presented: Vec<Presented> = cases.filter_map(Presented::of).collect();
         if presented.is_empty() {

@@ -219,17 +219,14 @@ mod tests {
 
     #[test]
     fn the_plugins_of_the_tree_pass_their_tests() {
-        let plugins = format!("{}/../../plugins", env!("CARGO_MANIFEST_DIR"));
-        let mut tried = 0;
-        for entry in std::fs::read_dir(plugins).unwrap() {
-            let folder = entry.unwrap().path();
-            let name = folder.file_name().unwrap().to_string_lossy().into_owned();
-            if folder.join(format!("{name}.wasm")).exists() && folder.join("tests.toml").exists() {
-                passes(&name);
-                tried += 1;
-            }
+        // Those that are committed: what somebody has built of the others takes minutes to compile.
+        let lock = format!("{}/../../plugins/built.json", env!("CARGO_MANIFEST_DIR"));
+        let lock: serde_json::Value = serde_json::from_slice(&std::fs::read(lock).unwrap()).unwrap();
+        let names: Vec<&String> = lock.as_object().unwrap().keys().collect();
+        for name in &names {
+            passes(name);
         }
-        assert!(tried >= 2, "{tried}");
+        assert!(names.len() >= 8, "{names:?}");
     }
 
     #[test]

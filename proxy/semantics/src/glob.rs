@@ -10,16 +10,28 @@ use std::str::FromStr;
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Glob {
     text: Box<str>,
-    /// Where the only `*` stands: nearly all globs have one, and need no search.
-    only_star: Option<usize>,
+    stars: Stars,
+}
+
+/// How many `*` there are: nearly all globs have none or one, and need no search.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Stars {
+    None,
+    /// It stands there.
+    One(usize),
+    Many,
 }
 
 impl Glob {
     /// The pattern; any text is one.
     #[must_use]
     pub fn new(pattern: &str) -> Glob {
-        let only_star = pattern.find('*').filter(|at| pattern.rfind('*') == Some(*at));
-        Glob { text: pattern.into(), only_star }
+        let stars = match (pattern.find('*'), pattern.rfind('*')) {
+            (Some(first), Some(last)) if first == last => Stars::One(first),
+            (Some(_), _) => Stars::Many,
+            (None, _) => Stars::None,
+        };
+        Glob { text: pattern.into(), stars }
     }
 
     /// As it was written.
@@ -31,18 +43,20 @@ impl Glob {
     /// Whether it has no `*`, so that it matches itself alone.
     #[must_use]
     pub fn is_literal(&self) -> bool {
-        !self.text.contains('*')
+        self.stars == Stars::None
     }
 
     /// Whether it matches `subject` as a whole. Takes time in proportion to the product of the lengths at worst.
     #[must_use]
     pub fn matches(&self, subject: impl AsRef<[u8]>) -> bool {
-        let subject = subject.as_ref();
-        if let Some(at) = self.only_star {
-            let (before, after) = (&self.text.as_bytes()[..at], &self.text.as_bytes()[at + 1..]);
-            return subject.strip_prefix(before).is_some_and(|rest| rest.ends_with(after));
+        let (text, subject) = (self.text.as_bytes(), subject.as_ref());
+        match self.stars {
+            Stars::None => text == subject,
+            Stars::One(at) => {
+                subject.strip_prefix(&text[..at]).is_some_and(|rest| rest.ends_with(&text[at + 1..]))
+            }
+            Stars::Many => matches(text, subject, |one, other| one == other),
         }
-        matches(self.text.as_bytes(), subject, |one, other| one == other)
     }
 
     /// As [`Self::matches`], ASCII letters of either case being equal.

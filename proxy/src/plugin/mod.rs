@@ -11,6 +11,9 @@ mod hooks;
 mod load;
 #[cfg(not(feature = "plugins"))]
 mod none;
+#[cfg(test)]
+#[cfg(feature = "plugins")]
+mod sharing;
 #[cfg(feature = "plugins")]
 mod sink;
 

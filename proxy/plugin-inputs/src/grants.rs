@@ -103,7 +103,8 @@ impl Grants {
 
     /// What an input needs and is not granted. Method, scheme, authority, path and query are every plugin's to read: they are in the
     /// host's own key.
-    pub(crate) fn missing(&self, input: &Input) -> Option<Grant> {
+    #[must_use]
+    pub fn missing(&self, input: &Input) -> Option<Grant> {
         let needed = match input {
             Input::QueryParam(_) => return None,
             Input::Header(name) => Grant::Header(name.as_str().to_owned()),

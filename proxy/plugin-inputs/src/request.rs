@@ -61,7 +61,8 @@ impl Allowance {
         Duration::from_nanos(self.0.load(Ordering::Relaxed))
     }
 
-    pub(crate) fn spend(&self, time: Duration) {
+    /// Takes this from it.
+    pub fn spend(&self, time: Duration) {
         let spent = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
         // The hooks of a request come one after the other.
         let left = self.0.load(Ordering::Relaxed).saturating_sub(spent);
@@ -200,14 +201,16 @@ pub(crate) fn parameters(query: Option<&str>) -> impl Iterator<Item = (&str, &st
 
 /// What a plugin reads.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Reads {
-    pub(crate) query: bool,
-    pub(crate) inputs: Vec<Input>,
+pub struct Reads {
+    /// Whether it reads the whole query.
+    pub query: bool,
+    /// What else, in its order.
+    pub inputs: Vec<Input>,
 }
 
-/// What it read of one request.
+/// What it read of one request; memory that is used again.
 #[derive(Debug, Default)]
-pub(crate) struct Gathered {
+pub struct Gathered {
     bytes: Vec<u8>,
     /// The start and the end of each part; `None`: there is none.
     parts: Vec<Option<(usize, usize)>>,
@@ -219,7 +222,7 @@ const FIXED: usize = 6;
 
 impl Gathered {
     /// Reads the declared parts of a request.
-    pub(crate) fn read(&mut self, reads: &Reads, request: &Request<'_>) {
+    pub fn read(&mut self, reads: &Reads, request: &Request<'_>) {
         self.bytes.clear();
         self.parts.clear();
         let fixed = [request.method, request.scheme, request.authority, request.path, request.route];
@@ -314,12 +317,32 @@ impl Gathered {
     }
 
     /// All of it: equal only for requests in which all that was declared is equal.
-    pub(crate) fn bytes(&self) -> &[u8] {
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
         &self.bytes
     }
 
+    /// Hands over the values of the inputs.
+    pub fn with_values<T>(&self, reads: &Reads, hand_over: impl FnOnce(&[Option<&str>]) -> T) -> T {
+        let count = reads.inputs.len();
+        if count > FEW {
+            let values: Vec<_> = self.values(reads).collect();
+            let values: Vec<_> = values.iter().map(Option::as_deref).collect();
+            return hand_over(&values);
+        }
+        let mut values: [Option<Cow<'_, str>>; FEW] = [const { None }; FEW];
+        for (value, place) in self.values(reads).zip(&mut values) {
+            *place = value;
+        }
+        let mut texts = [None; FEW];
+        for (value, place) in values.iter().zip(&mut texts) {
+            *place = value.as_deref();
+        }
+        hand_over(&texts[..count])
+    }
+
     /// The values of the inputs.
-    pub(crate) fn values<'g>(&'g self, reads: &'g Reads) -> impl Iterator<Item = Option<Cow<'g, str>>> {
+    fn values<'g>(&'g self, reads: &'g Reads) -> impl Iterator<Item = Option<Cow<'g, str>>> {
         let parts = self.parts.iter().skip(FIXED);
         parts.zip(&reads.inputs).map(|(part, input)| {
             let bytes = &self.bytes[part.as_ref().map(|(start, end)| *start..*end)?];
@@ -332,6 +355,9 @@ impl Gathered {
     }
 }
 
+/// So many inputs are handed over without an allocation.
+const FEW: usize = 16;
+
 fn put(out: &mut Vec<u8>, value: Option<&[u8]>) -> bool {
     if let Some(value) = value {
         out.extend_from_slice(value);
@@ -340,15 +366,18 @@ fn put(out: &mut Vec<u8>, value: Option<&[u8]>) -> bool {
 }
 
 /// Byte N becomes U+00NN.
-pub(crate) fn isomorphic(bytes: &[u8]) -> Cow<'_, str> {
+#[must_use]
+pub fn isomorphic(bytes: &[u8]) -> Cow<'_, str> {
+    // Nearly all of it is ASCII, which is read once.
     match std::str::from_utf8(bytes) {
-        Ok(text) if bytes.is_ascii() => Cow::Borrowed(text),
+        Ok(text) if text.is_ascii() => Cow::Borrowed(text),
         _ => Cow::Owned(bytes.iter().map(|byte| char::from(*byte)).collect()),
     }
 }
 
 /// The bytes that text stands for; `None` where it stands for none.
-pub(crate) fn from_isomorphic(text: &str) -> Option<Cow<'_, [u8]>> {
+#[must_use]
+pub fn from_isomorphic(text: &str) -> Option<Cow<'_, [u8]>> {
     if text.is_ascii() {
         return Some(Cow::Borrowed(text.as_bytes()));
     }

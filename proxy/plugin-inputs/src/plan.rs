@@ -1,15 +1,71 @@
 //! Keys that are made without a call: what a plugin's plan keeps of a request, as key and as what is forwarded.
 
+use std::sync::Arc;
+
 use cache_semantics::cookies::CookieRule;
 use cache_semantics::glob::Glob;
 use cache_semantics::query::QueryRule;
 use http::HeaderName;
 
-use crate::bindings::exports::weir::policy::plan_hook as wit;
-use crate::decision::{ForwardCookies, NAMES_MAX};
-use crate::error::CallError;
+use crate::NAMES_MAX;
 use crate::grants::{Grant, Grants};
 use crate::request::{Input, Request, cookies, parameters};
+
+/// The cookies to forward.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum ForwardCookies {
+    /// As the route has it.
+    #[default]
+    AsRouted,
+    /// None.
+    None,
+    /// These.
+    Only {
+        /// Which.
+        rule: Arc<CookieRule>,
+        /// The plugin has looked at each of them, so that what of them matters is in the key.
+        all_read: bool,
+    },
+}
+
+/// A plan as a plugin says it: nothing of it is checked.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SaidPlan {
+    /// The path in lower case.
+    pub lower_path: bool,
+    /// Only these parameters; `None` keeps all. In both lists, `*` stands for any text.
+    pub keep: Option<Vec<String>>,
+    /// Not these, even where `keep` names them.
+    pub drop: Vec<String>,
+    /// Parameters in the order of their names.
+    pub sort: bool,
+    /// Fields in the key.
+    pub headers: Vec<String>,
+    /// Only these cookies are forwarded, and they are in the key; `None` leaves cookies to the route.
+    pub cookies: Option<Vec<String>>,
+    /// Attributes of the session in the key.
+    pub session: Vec<String>,
+}
+
+/// A plan cannot be followed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PlanError {
+    /// A list is too long.
+    #[error("a list of its plan has more than {NAMES_MAX} names")]
+    TooLong,
+    /// A field cannot have this name.
+    #[error("{0:?} is no name of a field")]
+    Field(String),
+    /// A cookie cannot have this name.
+    #[error("{0:?} is no name of a cookie")]
+    Cookie(String),
+}
+
+/// What names of cookies are: a token (RFC 9110 §5.6.2), and what applications use beside.
+#[must_use]
+pub fn is_cookie_name(name: &str) -> bool {
+    !name.is_empty() && name.bytes().all(|byte| matches!(byte, 0x21..=0x7e) && !b"=;,\"".contains(&byte))
+}
 
 /// A plan: what of a request belongs to the key, beside scheme, authority, method class, route and plugin.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,22 +105,26 @@ impl Planned {
 }
 
 impl KeyPlan {
-    pub(crate) fn check(said: wit::KeyPlan) -> Result<Self, CallError> {
-        let lists = [&said.query.drop, &said.headers, &said.session];
-        let optional = [&said.query.keep, &said.cookies];
+    /// Checks what a plugin has said.
+    pub fn check(said: SaidPlan) -> Result<Self, PlanError> {
+        let lists = [&said.drop, &said.headers, &said.session];
+        let optional = [&said.keep, &said.cookies];
         let longest = lists.into_iter().chain(optional.into_iter().flatten()).map(Vec::len).max();
         if longest.is_some_and(|longest| longest > NAMES_MAX) {
-            return Err(CallError::Invalid(format!("a list of its plan has more than {NAMES_MAX} names")));
+            return Err(PlanError::TooLong);
+        }
+        if let Some(bad) = said.cookies.iter().flatten().find(|name| !is_cookie_name(name)) {
+            return Err(PlanError::Cookie(bad.chars().take(64).collect()));
         }
         let globs = |names: Vec<String>| names.iter().map(|name| Glob::new(name)).collect::<Vec<_>>();
         let header = |name: &String| {
             HeaderName::from_bytes(name.as_bytes())
-                .map_err(|_| CallError::Invalid(format!("{name:?} is no name of a field")))
+                .map_err(|_| PlanError::Field(name.chars().take(64).collect()))
         };
         Ok(Self {
             lower_path: said.lower_path,
-            keep: said.query.keep.map(globs),
-            query: QueryRule { ignore: globs(said.query.drop), sort: said.query.sort },
+            keep: said.keep.map(globs),
+            query: QueryRule { ignore: globs(said.drop), sort: said.sort },
             headers: said.headers.iter().map(header).collect::<Result<_, _>>()?,
             cookies: match said.cookies {
                 None => ForwardCookies::AsRouted,
@@ -78,7 +138,8 @@ impl KeyPlan {
     }
 
     /// What it reads and the operator does not grant.
-    pub(crate) fn missing(&self, grants: &Grants) -> Vec<Grant> {
+    #[must_use]
+    pub fn missing(&self, grants: &Grants) -> Vec<Grant> {
         let headers = self.headers.iter().cloned().map(Input::Header);
         let declared = match &self.cookies {
             ForwardCookies::Only { rule, .. } => rule.declared().map(str::to_owned).collect(),
