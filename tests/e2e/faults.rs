@@ -26,7 +26,7 @@ fn has_limits() -> bool {
 }
 
 /// For whoever runs this at full length.
-fn print(line: &str) {
+pub(crate) fn print(line: &str) {
     let _ = writeln!(std::io::stderr(), "{line}");
 }
 
