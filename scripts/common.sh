@@ -46,6 +46,14 @@ django_python() {
     export WEIR_DJANGO_PYTHON
 }
 
+# Sees to the library that plugins in Rust are built with, where rustup is there to bring it.
+wasm_target() {
+    local target=wasm32-unknown-unknown
+    [ -d "$(rustc --print sysroot)/lib/rustlib/$target" ] || rustup target add "$target" && return
+    echo "no library for $target: no plugin is built" >&2
+    return 1
+}
+
 # Sets WEIR_BIN to a binary of the ci profile, built now unless the environment names one.
 weir_binary() {
     if [ -z "${WEIR_BIN:-}" ]; then

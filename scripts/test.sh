@@ -15,6 +15,8 @@ need brotli brotli # the decoders that check what Weir compresses
 need zstd zstd
 need redis-server redis-server # the real thing: alone, with Sentinels, as a Cluster
 django_python                  # a real application that has sessions of its own
+need curl curl                 # what an author of plugins asks with
+wasm_target || true            # without it, one test says that it builds no plugin
 # Debian keeps the server where no PATH leads.
 compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || need initdb postgresql
 weir_binary

@@ -12,7 +12,7 @@ try:
         Manifest,
         Request,
         Response,
-        ResponseDecision,
+        StoreDecision,
         StoreDecision_Default,
         StoreDecision_Store,
         StorePolicy,
@@ -53,8 +53,8 @@ if exports:
             return Manifest("section-tags-python", "0.1.0", [], [], False, False, [])
 
     class ResponseHook(exports.ResponseHook):
-        def on_response(self, req: Request, carry: str | None, resp: Response) -> ResponseDecision:
+        def on_response(self, req: Request, carry: str | None, resp: Response) -> StoreDecision:
             if resp.status != 200:
-                return ResponseDecision(StoreDecision_Default(), [])
+                return StoreDecision_Default()
             policy = StorePolicy(None, None, None, tags(req.path, depth), [], [])
-            return ResponseDecision(StoreDecision_Store(policy), [])
+            return StoreDecision_Store(policy)

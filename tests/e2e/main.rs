@@ -19,6 +19,7 @@ mod limits;
 mod limits_together;
 mod names;
 mod operations;
+mod plugin_authors;
 mod plugin_faults;
 mod plugins;
 mod proxying;

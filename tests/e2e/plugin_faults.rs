@@ -260,7 +260,9 @@ fn others_go_on_while_plugins_fail() {
             done.store(true, Ordering::SeqCst);
             (failed, bad.join().unwrap())
         });
-        print(&format!("p99 of others: {calm:?}, and {failed:?} with {asked} requests of a plugin with the fault `{name}`"));
+        print(&format!(
+            "p99 of others: {calm:?}, and {failed:?} with {asked} requests of a plugin with the fault `{name}`"
+        ));
         assert!(asked > 0);
         assert!(!is_strict || failed < calm * 2, "{name}: {failed:?}, and {calm:?} before");
     }

@@ -279,7 +279,7 @@ fn plugins_are_reloaded_under_load_without_a_failed_request_and_memory_stays_fla
     // A generation that stays takes a MiB and more.
     assert!(grown < 24 << 20, "{rounds} reloads left {grown} bytes");
     for plugin in ["p", "q"] {
-        let live = weir.metric("plugin_instances_total", &[plugin]);
+        let live = weir.metric("plugin_instances_total", &[&format!("plugin=\"{plugin}\"")]);
         assert!((1.0..=2.0).contains(&live), "what was before is gone: {plugin} has {live} instances");
     }
 }

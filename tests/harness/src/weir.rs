@@ -127,6 +127,15 @@ impl Weir {
         Weir::start(folder, command, 1, true)
     }
 
+    /// `weir run` in a folder that has a `weir.toml` with one listener, and with these variables of the environment.
+    #[track_caller]
+    pub fn run_in(folder: &Path, variables: &[(&str, &str)]) -> Weir {
+        let mut command = Command::new(binary());
+        command.arg("run").current_dir(folder).envs(variables.iter().copied());
+        let own = tempfile::tempdir().expect("a folder can be made");
+        Weir::start(own, command, 1, false)
+    }
+
     /// As [`Weir::with`], where no file can grow beyond so many KiB: a write that would fails, as on a disk that is full.
     #[track_caller]
     pub fn with_small_files(config: &str, kib: u32) -> Weir {
@@ -170,8 +179,10 @@ impl Weir {
 
     #[track_caller]
     fn start(folder: tempfile::TempDir, mut command: Command, listeners: usize, admin: bool) -> Weir {
+        if command.get_current_dir().is_none() {
+            command.current_dir(folder.path());
+        }
         let mut child = command
-            .current_dir(folder.path())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

@@ -1,0 +1,163 @@
+//! What the author of a plugin does, as `docs/plugins.md` says it: from nothing to a plugin that changes a live key, in each language.
+//!
+//! A plugin in Rust is built here, where the compiler has its library for WebAssembly (`scripts/test.sh` sees to it where rustup can). Those in JavaScript
+//! and Python take a toolchain of hundreds of MB: `.ci/run plugins` builds them, and names them in `WEIR_PLUGIN_JS` and `WEIR_PLUGIN_PYTHON`.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use harness::{Conn, Origin, Reply, Weir};
+
+use crate::faults::print;
+
+/// A compiler takes as long as it takes.
+const PATIENCE: Duration = Duration::from_secs(240);
+
+/// What is not tried is said, for whoever reads the log.
+fn skipped(why: &str) {
+    print(&format!("SKIPPED: {why}"));
+}
+
+/// Counts its answers, which say nothing about caching.
+fn counting() -> Origin {
+    let count = AtomicUsize::new(0);
+    Origin::start(move |_| Reply::ok((count.fetch_add(1, Ordering::SeqCst) + 1).to_string()))
+}
+
+/// The first block of commands on the page.
+fn commands() -> Vec<String> {
+    let page = include_str!("../../docs/plugins.md");
+    let block = page.split("```sh\n").nth(1).and_then(|rest| rest.split("```").next());
+    let lines = block.expect("the page has a block of commands").lines();
+    lines.map(|line| line.split("  #").next().unwrap_or_default().trim().to_owned()).collect()
+}
+
+/// Runs a line as a person does in this folder, where `weir` is installed in `bin`.
+fn shell(line: &str, folder: &Path, bin: &Path) -> Output {
+    let path = std::env::var("PATH").unwrap_or_default();
+    let mut shell = Command::new("sh");
+    shell.args(["-c", line]).current_dir(folder).env("PATH", format!("{}:{path}", bin.display()));
+    shell.output().expect("there is a shell")
+}
+
+fn text(output: &Output) -> String {
+    let all = [output.stdout.as_slice(), &output.stderr].concat();
+    String::from_utf8_lossy(&all).into_owned()
+}
+
+#[test]
+fn five_commands_lead_to_a_plugin_that_changes_a_key() {
+    let lines = commands();
+    let [new, build, run, first, second] = lines.as_slice() else { panic!("five commands: {lines:?}") };
+    let folder = tempfile::tempdir().unwrap();
+    let bin = folder.path().join("bin");
+    std::fs::create_dir(&bin).unwrap();
+    std::os::unix::fs::symlink(harness::weir::binary(), bin.join("weir")).unwrap();
+
+    let made = shell(&format!("{new} && pwd"), folder.path(), &bin);
+    assert!(made.status.success(), "{new}: {}", text(&made));
+    let plugin = PathBuf::from(String::from_utf8_lossy(&made.stdout).lines().last().unwrap_or_default());
+    assert!(plugin.join("weir.toml").is_file(), "{}", text(&made));
+
+    let built = shell(build, &plugin, &bin);
+    if text(&built).contains("there is no Rust library for WebAssembly here") {
+        return skipped("rustup target add wasm32-unknown-unknown: without it no plugin is built");
+    }
+    assert!(built.status.success(), "{build}: {}", text(&built));
+    let tested = shell("weir plugin test", &plugin, &bin);
+    assert!(tested.status.success(), "{}", text(&tested));
+
+    // As it stands, but for the ports: others may have theirs here.
+    assert_eq!(run, "weir run &");
+    let origin = counting();
+    let config = std::fs::read_to_string(plugin.join("weir.toml")).unwrap();
+    std::fs::write(plugin.join("weir.toml"), config.replace("127.0.0.1:8080", "127.0.0.1:0")).unwrap();
+    let weir = Weir::run_in(&plugin, &[("WEIR_ORIGIN", &origin.url())]);
+    let ask = |line: &str| {
+        let line = line.replace("127.0.0.1:8080", &weir.address().to_string());
+        let asked = shell(&line, &plugin, &bin);
+        assert!(asked.status.success(), "{line}: {}", text(&asked));
+        text(&asked)
+    };
+    let said = ask(first);
+    assert!(said.contains("stored"), "{first}: {said}");
+    let said = ask(second);
+    assert!(said.contains("weir; hit"), "{second}: {said}");
+    assert_eq!(origin.count(), 1, "one page for two ways to ask for German");
+    let other = second.replace("Accept-Language: de", "Accept-Language: en");
+    assert_ne!(other, *second);
+    let said = ask(&other);
+    assert!(!said.contains("weir; hit") && origin.count() == 2, "{other}: {said}");
+}
+
+/// Weir in front of this origin, with a plugin that takes long to compile: it serves without it, then it is loaded.
+fn with_large(origin: &Origin, path: &Path, table: &str) -> Weir {
+    let url = origin.url();
+    let route = format!("[[route]]\norigin = \"{url}\"\ncache = {{ ttl = \"1m\" }}\n");
+    let weir = Weir::with(&route);
+    assert_eq!(weir.get("/before").status, 200);
+    weir.write_config(&format!(
+        "{route}plugins = [\"p\"]\n[plugin.p]\npath = \"{}\"\n{table}\n",
+        path.display()
+    ));
+    let address = weir.admin_address();
+    let mut admin = Conn::connect(address);
+    admin.limit_reads(PATIENCE);
+    let host = address.to_string();
+    let reloaded = admin.ask("POST", "/reload", &[("Host", &host), ("Weir-Admin", "1")], b"");
+    assert_eq!(reloaded.status, 200, "{}", reloaded.text());
+    weir
+}
+
+fn built_elsewhere(variable: &str) -> Option<PathBuf> {
+    let path = std::env::var_os(variable).map(PathBuf::from);
+    if path.is_none() {
+        skipped(&format!(
+            "{variable} names no component: `.ci/run plugins` builds one where its toolchain installs"
+        ));
+    }
+    path
+}
+
+#[test]
+fn a_plugin_in_javascript_answers_live_requests() {
+    let Some(path) = built_elsewhere("WEIR_PLUGIN_JS") else { return };
+    let origin = counting();
+    let weir = with_large(
+        &origin,
+        &path,
+        "config = { languages = [\"en\", \"de\"] }\ngrants = [\"header:accept-language\"]\n\
+         limits = { memory = \"64MiB\", time = \"5s\", configure = \"60s\" }",
+    );
+    let ask = |language: &str| weir.ask("GET", "/", &[("Accept-Language", language)], b"");
+    let first = ask("de-AT,de;q=0.9");
+    assert!(!first.is_hit(), "{}", first.cache_status());
+    let same = ask("fr, de;q=0.5");
+    assert!(same.is_hit() && same.text() == first.text(), "{}", same.cache_status());
+    let other = ask("en");
+    assert!(!other.is_hit() && other.text() != first.text(), "{}", other.cache_status());
+    assert!(weir.metric("plugin_calls_total", &["request"]) >= 3.0, "{}", weir.metrics());
+    assert_eq!(weir.metric("plugin_failures_total", &[]), 0.0, "{}", weir.metrics());
+}
+
+#[test]
+fn a_plugin_in_python_tags_live_responses() {
+    let Some(path) = built_elsewhere("WEIR_PLUGIN_PYTHON") else { return };
+    let origin = counting();
+    let weir = with_large(
+        &origin,
+        &path,
+        "config = { depth = 1 }\nlimits = { memory = \"128MiB\", time = \"5s\", configure = \"60s\" }",
+    );
+    let pages = ["/news/sport/7", "/weather/today"];
+    for page in pages {
+        assert!(!weir.get(page).is_hit());
+        assert!(weir.get(page).is_hit());
+    }
+    assert_eq!(weir.admin("POST", "/purge?tag=section:news").status, 200);
+    assert_eq!(pages.map(|page| weir.get(page).is_hit()), [false, true], "that section, and no other");
+    assert!(weir.metric("plugin_calls_total", &["response"]) >= 2.0, "{}", weir.metrics());
+    assert_eq!(weir.metric("plugin_failures_total", &[]), 0.0, "{}", weir.metrics());
+}
