@@ -75,7 +75,8 @@ struct Taken {
 /// Three visitors with a hundred requests a second each, for pages that memory has, for pages that nobody has, and for pages that no cache may have, until told to stop.
 fn visitors<T>(weir: &Weir, meanwhile: impl FnOnce() -> T) -> (T, Vec<Taken>) {
     let (stop, taken) = (AtomicBool::new(false), Mutex::new(Vec::new()));
-    let number = AtomicUsize::new(0);
+    // Never the same one twice in a test, or what nobody has would be what memory has.
+    static NUMBER: AtomicUsize = AtomicUsize::new(0);
     let outcome = std::thread::scope(|scope| {
         for _ in 0..3 {
             scope.spawn(|| {
@@ -84,7 +85,7 @@ fn visitors<T>(weir: &Weir, meanwhile: impl FnOnce() -> T) -> (T, Vec<Taken>) {
                 while !stop.load(Ordering::Relaxed) {
                     turn += Duration::from_millis(10);
                     std::thread::sleep(turn.saturating_duration_since(Instant::now()));
-                    let next = number.fetch_add(1, Ordering::Relaxed);
+                    let next = NUMBER.fetch_add(1, Ordering::Relaxed);
                     let (kind, path) = match next % 3 {
                         0 => (Kind::Known, format!("/known-{}", next % 20)),
                         1 => (Kind::New, format!("/new-{next}")),
