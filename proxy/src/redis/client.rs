@@ -151,10 +151,18 @@ pub(super) enum Wire {
 
 impl Wire {
     /// Asks, and waits for the answer. Dropping the future abandons the answer, not the connection.
+    ///
+    /// The library's futures are large. Here and below they are boxed: what waits for one of ours would carry the room, and be copied with it.
     pub(super) async fn call(&self, command: &Command) -> Result<Reply, RedisError> {
         let value = match self {
-            Self::Server(connection) => connection.clone().send_packed_command(&command.0).await,
-            Self::Cluster(connection) => connection.clone().req_packed_command(&command.0).await,
+            Self::Server(connection) => {
+                let mut connection = connection.clone();
+                Box::pin(async move { connection.send_packed_command(&command.0).await }).await
+            }
+            Self::Cluster(connection) => {
+                let mut connection = connection.clone();
+                Box::pin(async move { connection.req_packed_command(&command.0).await }).await
+            }
         };
         value.map_err(failed).and_then(|value| reply(value, 0))
     }
@@ -175,7 +183,8 @@ impl Wire {
         for command in commands {
             pipeline.add_command(command.0.clone());
         }
-        let values = connection.send_packed_commands(&pipeline, 0, commands.len()).await.map_err(failed)?;
+        let asking = async move { connection.send_packed_commands(&pipeline, 0, commands.len()).await };
+        let values = Box::pin(asking).await.map_err(failed)?;
         if values.len() != commands.len() {
             return Err(RedisError::Unexpected);
         }
@@ -189,8 +198,9 @@ impl Wire {
             Self::Cluster(connection) => {
                 let at = SingleNodeRoutingInfo::ByAddress { host: server.host.clone(), port: server.port };
                 let routing = RoutingInfo::SingleNode(at);
-                let value = connection.clone().route_command(command.0, routing).await;
-                value.map_err(failed).and_then(|value| reply(value, 0))
+                let mut connection = connection.clone();
+                let asking = async move { connection.route_command(command.0, routing).await };
+                Box::pin(asking).await.map_err(failed).and_then(|value| reply(value, 0))
             }
         }
     }

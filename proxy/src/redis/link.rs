@@ -7,7 +7,7 @@
 //! Two shared connections, because a large value holds up everything behind it: *fast* for what is small, *bulk* for bodies in pieces. The reader of a log
 //! has one of its own, since it waits at the server. Besides, each worker has a *lane* (`lane.rs`) for what its requests ask.
 
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
@@ -369,10 +369,9 @@ impl Link {
         &self,
         lane: &Lane,
         budget: Duration,
-        asking: impl Future<Output = Result<T, RedisError>>,
-        again: impl Future<Output = Result<T, RedisError>>,
+        mut asking: Pin<&mut impl Future<Output = Result<T, RedisError>>>,
+        mut again: Pin<&mut impl Future<Output = Result<T, RedisError>>>,
     ) -> Result<T, RedisError> {
-        let mut asking = pin!(asking);
         let half = budget / 2;
         let first = match tokio::time::timeout(half, &mut asking).await {
             Ok(Err(RedisError::Lost { .. } | RedisError::Unexpected)) if self.is_alive() => None,
@@ -382,7 +381,6 @@ impl Link {
         let rest = budget - half;
         let Some(mut asking) = first else { return client::within(rest, again).await };
         let Some(_second) = Second::of(self) else { return client::within(rest, asking).await };
-        let mut again = pin!(again);
         let answer = client::within(rest, async {
             tokio::select! {
                 biased;
@@ -431,6 +429,18 @@ impl Link {
         self.ask(Operation::Get, Ask::Read, key, budget, &command).await?.bytes()
     }
 
+    /// HGETALL of a session: names and values in turn. Asked as what writes is: once, and of a server that takes writes.
+    pub async fn fetch_session(&self, key: &[u8], budget: Duration) -> Result<Vec<Reply>, RedisError> {
+        let command = Command::new("HGETALL").arg(key);
+        self.ask(Operation::Session, Ask::Write, key, budget, &command).await?.list()
+    }
+
+    /// GET of a mark that decides about sessions, asked likewise.
+    pub async fn fetch_mark(&self, key: &[u8], budget: Duration) -> Result<Option<Bytes>, RedisError> {
+        let command = Command::new("GET").arg(key);
+        self.ask(Operation::Session, Ask::Write, key, budget, &command).await?.bytes()
+    }
+
     /// GET of a value, and in the same breath the head of a log: what the value must not be older than.
     pub async fn fetch_with_head(
         &self,
@@ -439,8 +449,9 @@ impl Link {
         budget: Duration,
     ) -> Result<(Option<Bytes>, StreamId), RedisError> {
         if let Some(lane) = lane::of(self) {
-            let asking = as_drilled(lane.ask_with_head(key, log));
-            let asking = self.over_lane(&lane, budget, asking, as_drilled(self.value_with_head(key, log)));
+            let asking = pin!(as_drilled(lane.ask_with_head(key, log)));
+            let again = pin!(as_drilled(self.value_with_head(key, log)));
+            let asking = pin!(self.over_lane(&lane, budget, asking, again));
             let (value, head) = self.counted_as(Operation::Get, Ask::Read, key, asking).await?;
             return Ok((value.bytes()?, head_of(head)?));
         }
@@ -448,12 +459,12 @@ impl Link {
             let get = Command::new("GET").arg(key);
             let head = head_command(log);
             let (value, head) = tokio::join!(
-                self.ask(Operation::Get, Ask::Read, key, budget, &get),
-                self.ask(Operation::Log, Ask::Read, log, budget, &head)
+                Box::pin(self.ask(Operation::Get, Ask::Read, key, budget, &get)),
+                Box::pin(self.ask(Operation::Log, Ask::Read, log, budget, &head))
             );
             return Ok((value?.bytes()?, head_of(head?)?));
         }
-        let asking = self.value_with_head(key, log);
+        let asking = pin!(self.value_with_head(key, log));
         let (value, head) = self.observed(Operation::Get, Ask::Read, key, budget, asking).await?;
         Ok((value.bytes()?, head_of(head)?))
     }
@@ -481,7 +492,7 @@ impl Link {
                 piece => piece,
             }
         };
-        self.observed(Operation::GetPiece, Ask::Read, key, budget, asking).await?.bytes()
+        self.observed(Operation::GetPiece, Ask::Read, key, budget, pin!(asking)).await?.bytes()
     }
 
     /// SET with a time to live.
@@ -509,7 +520,7 @@ impl Link {
             let _room = self.bulk_room.acquire().await.map_err(|_| RedisError::Unexpected)?;
             self.bulk.call(&command).await
         };
-        self.observed(Operation::SetPiece, Ask::Write, key, budget, asking).await.map(drop)
+        self.observed(Operation::SetPiece, Ask::Write, key, budget, pin!(asking)).await.map(drop)
     }
 
     /// SET NX PX: true if the key was free.
@@ -604,7 +615,7 @@ impl Link {
                 None => self.fast.call(&command).await,
             }
         };
-        let reply = self.observed(Operation::Log, Ask::Read, key, LOG_BUDGET, asking).await?;
+        let reply = self.observed(Operation::Log, Ask::Read, key, LOG_BUDGET, pin!(asking)).await?;
         info_value(reply.text()?, "master_replid").map(str::to_owned).ok_or(RedisError::Unexpected)
     }
 
@@ -660,13 +671,16 @@ impl Link {
     ) -> Result<Reply, RedisError> {
         match (lane::of(self), ask) {
             (Some(lane), Ask::Read) => {
-                let asking = as_drilled(lane.ask(command));
-                let asking = self.over_lane(&lane, budget, asking, as_drilled(self.fast.call(command)));
+                let asking = pin!(as_drilled(lane.ask(command)));
+                let again = pin!(as_drilled(self.fast.call(command)));
+                let asking = pin!(self.over_lane(&lane, budget, asking, again));
                 self.counted_as(operation, ask, key, asking).await
             }
             // What writes may have been done although its answer was lost.
-            (Some(lane), Ask::Write) => self.observed(operation, ask, key, budget, lane.ask(command)).await,
-            (None, _) => self.observed(operation, ask, key, budget, self.fast.call(command)).await,
+            (Some(lane), Ask::Write) => {
+                self.observed(operation, ask, key, budget, pin!(lane.ask(command))).await
+            }
+            (None, _) => self.observed(operation, ask, key, budget, pin!(self.fast.call(command))).await,
         }
     }
 
@@ -677,9 +691,10 @@ impl Link {
         ask: Ask,
         key: &[u8],
         budget: Duration,
-        asking: impl Future<Output = Result<T, RedisError>>,
+        asking: Pin<&mut impl Future<Output = Result<T, RedisError>>>,
     ) -> Result<T, RedisError> {
-        self.counted_as(operation, ask, key, client::within(budget, as_drilled(asking))).await
+        let asking = pin!(as_drilled(asking));
+        self.counted_as(operation, ask, key, pin!(client::within(budget, asking))).await
     }
 
     /// Likewise, where the asking has a budget of its own.
@@ -688,7 +703,7 @@ impl Link {
         operation: Operation,
         ask: Ask,
         key: &[u8],
-        asking: impl Future<Output = Result<T, RedisError>>,
+        asking: Pin<&mut impl Future<Output = Result<T, RedisError>>>,
     ) -> Result<T, RedisError> {
         let began = Instant::now();
         let shard = match self.admit(operation, ask, key, began) {

@@ -23,13 +23,15 @@ pub enum Operation {
     Lease,
     /// The log of invalidations.
     Log,
+    /// A session, or until when somebody's are over.
+    Session,
     /// A script.
     Script,
 }
 
 impl Operation {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Get,
         Self::GetPiece,
         Self::Set,
@@ -37,6 +39,7 @@ impl Operation {
         Self::Delete,
         Self::Lease,
         Self::Log,
+        Self::Session,
         Self::Script,
     ];
 
@@ -44,7 +47,7 @@ impl Operation {
     pub(super) const fn is_ramped(self) -> bool {
         match self {
             Self::Get | Self::GetPiece | Self::Set | Self::SetPiece | Self::Lease => true,
-            Self::Delete | Self::Log | Self::Script => false,
+            Self::Delete | Self::Log | Self::Session | Self::Script => false,
         }
     }
 
@@ -58,6 +61,7 @@ impl Operation {
             Self::Delete => "delete",
             Self::Lease => "lease",
             Self::Log => "log",
+            Self::Session => "session",
             Self::Script => "script",
         }
     }

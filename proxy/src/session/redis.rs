@@ -4,6 +4,7 @@
 //! in sixteen hexadecimal digits, so that the later one is the greater text. `PREFIX:ul:USER` says until which version all sessions of somebody are over;
 //! `PREFIX:su:USER` lists them, for people. `PREFIX:history` is a name for all that this Redis has been told since it was empty, and `PREFIX:ends` a log of what has ended, for the disks of other proxies.
 
+use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use session_state::{Attribute, Session};
 use super::cookie::{Handle, new_secret};
 use super::ends::End;
 use super::store::{Stored, Trouble, Written};
-use crate::redis::{Redis, Reply, Script};
+use crate::redis::{Redis, RedisError, Reply, Script};
 
 /// Takes in a change. Arguments: now, begun, ends, seen, ended, idle, only if of this version, the version, before which version and end marks are forgotten, then names and values.
 const MERGE: &str = "\
@@ -58,8 +59,6 @@ local last = math.min(redis.call('HGET', key, '_a') + ARGV[6], redis.call('HGET'
 redis.call('PEXPIREAT', key, string.format('%.0f', math.max(last, now + 1)))
 return { 'done', all }";
 
-const READ: &str = "return redis.call('HGETALL', KEYS[1])";
-
 /// Notes until which version somebody's sessions are over. 1: that was news.
 const LOG_OUT: &str = "\
 local known, news = redis.call('GET', KEYS[1]), 0
@@ -69,8 +68,6 @@ if not known or known + 0 < ARGV[1] + 0 then
 end
 redis.call('PEXPIREAT', KEYS[1], ARGV[2])
 return news";
-
-const LOGGED_OUT: &str = "return redis.call('GET', KEYS[1])";
 
 const NOTE: &str = "\
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', ARGV[3])
@@ -106,9 +103,7 @@ pub(super) struct InRedis {
     budget: Duration,
     idle_ms: u64,
     merge: Script,
-    read: Script,
     log_out: Script,
-    logged_out: Script,
     note: Script,
     list: Script,
     history: Script,
@@ -135,25 +130,10 @@ impl InRedis {
         idle_ms: u64,
         tells: bool,
     ) -> Self {
-        let [merge, read, log_out, logged_out, note, list, history, tell, hear] =
-            [MERGE, READ, LOG_OUT, LOGGED_OUT, NOTE, LIST, HISTORY, TELL, HEAR].map(Script::new);
+        let [merge, log_out, note, list, history, tell, hear] =
+            [MERGE, LOG_OUT, NOTE, LIST, HISTORY, TELL, HEAR].map(Script::new);
         let me = tells.then(|| new_secret().unwrap_or_default());
-        Self {
-            redis,
-            prefix,
-            budget,
-            idle_ms,
-            merge,
-            read,
-            log_out,
-            logged_out,
-            note,
-            list,
-            history,
-            tell,
-            hear,
-            me,
-        }
+        Self { redis, prefix, budget, idle_ms, merge, log_out, note, list, history, tell, hear, me }
     }
 
     /// The number of the connection that there is.
@@ -164,7 +144,7 @@ impl InRedis {
     fn key(&self, kind: &str, of: &[u8]) -> String {
         let mut key = format!("{}:{kind}:", self.prefix);
         for byte in of {
-            key.push_str(&format!("{byte:02x}"));
+            let _ = write!(key, "{byte:02x}");
         }
         key
     }
@@ -173,15 +153,13 @@ impl InRedis {
         let arguments: Vec<&[u8]> = arguments.iter().map(Vec::as_slice).collect();
         let link = self.redis.link().map_err(|_| Trouble::Redis)?;
         let asked = link.run(script, &[key.as_bytes()], &arguments, self.budget).await;
-        asked.map_err(|error| {
-            tracing::debug!(%error, "a session is looked for elsewhere");
-            Trouble::Redis
-        })
+        asked.map_err(|error| elsewhere(&error))
     }
 
     pub(super) async fn read(&self, handle: &Handle) -> Stored {
-        let reply = self.ask(&self.read, &self.key("s", &handle.0), &[]).await?;
-        session_of(reply)
+        let link = self.redis.link().map_err(|_| Trouble::Redis)?;
+        let found = link.fetch_session(self.key("s", &handle.0).as_bytes(), self.budget).await;
+        session_of(found.map_err(|error| elsewhere(&error))?)
     }
 
     pub(super) async fn merge(
@@ -220,7 +198,8 @@ impl InRedis {
         let mut parts = reply.list().map_err(|_| Trouble::Redis)?.into_iter();
         match parts.next().as_ref().and_then(|word| word.text().ok()) {
             Some("done") => {
-                let session = session_of(parts.next().ok_or(Trouble::Redis)?)?;
+                let session = parts.next().and_then(|session| session.list().ok()).ok_or(Trouble::Redis)?;
+                let session = session_of(session)?;
                 Ok(session.map_or(Written::Over, Written::Done))
             }
             Some("conflict") => Ok(Written::Conflict),
@@ -295,9 +274,9 @@ impl InRedis {
 
     /// Until which version all sessions of somebody are over.
     pub(super) async fn logged_out(&self, user: &[u8; 32]) -> Result<u64, Trouble> {
-        // Not a plain GET, of which some are held back when Redis has just come back: this one decides who is logged in.
-        let reply = self.ask(&self.logged_out, &self.key("ul", user), &[]).await?;
-        let found = reply.bytes().map_err(|_| Trouble::Redis)?;
+        let link = self.redis.link().map_err(|_| Trouble::Redis)?;
+        let found = link.fetch_mark(self.key("ul", user).as_bytes(), self.budget).await;
+        let found = found.map_err(|error| elsewhere(&error))?;
         Ok(found.and_then(|text| std::str::from_utf8(&text).ok()?.parse().ok()).unwrap_or_default())
     }
 
@@ -314,8 +293,12 @@ impl InRedis {
     }
 }
 
-fn session_of(reply: Reply) -> Stored {
-    let list = reply.list().map_err(|_| Trouble::Redis)?;
+fn elsewhere(error: &RedisError) -> Trouble {
+    tracing::debug!(%error, "a session is looked for elsewhere");
+    Trouble::Redis
+}
+
+fn session_of(list: Vec<Reply>) -> Stored {
     if list.is_empty() {
         return Ok(None);
     }

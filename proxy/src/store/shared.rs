@@ -262,8 +262,10 @@ impl SharedTier {
         if let (From::Any, Some(replica)) = (from, self.redis.replica(&link)) {
             let log = self.log.redis.link()?;
             // Half of the time: the rest is for the primary.
-            let (value, head) =
-                tokio::join!(replica.fetch(name, left() / 2), log.head_within(&self.log.stream, left()));
+            let both = async {
+                tokio::join!(replica.fetch(name, left() / 2), log.head_within(&self.log.stream, left()))
+            };
+            let (value, head) = Box::pin(both).await;
             let head = head?;
             if let Ok(value) = value {
                 return Ok((value, head, replica));
@@ -274,7 +276,9 @@ impl SharedTier {
             return Ok((value, head, link));
         }
         let log = self.log.redis.link()?;
-        let (value, head) = tokio::join!(link.fetch(name, left()), log.head_within(&self.log.stream, left()));
+        let both =
+            async { tokio::join!(link.fetch(name, left()), log.head_within(&self.log.stream, left())) };
+        let (value, head) = Box::pin(both).await;
         Ok((value?, head?, link))
     }
 
@@ -337,13 +341,15 @@ impl SharedTier {
             let is_wanted = read.variant.matches(wanted);
             let beside = match read.content.pieces() {
                 Some(_) if !is_wanted => continue,
-                Some((generation, count)) => match self.pieces(&link, key, generation, count).await? {
-                    Some(pieces) => pieces,
-                    None => {
-                        self.broken(key, Corrupt::Missing);
-                        return Ok(found);
+                Some((generation, count)) => {
+                    match Box::pin(self.pieces(&link, key, generation, count)).await? {
+                        Some(pieces) => pieces,
+                        None => {
+                            self.broken(key, Corrupt::Missing);
+                            return Ok(found);
+                        }
                     }
-                },
+                }
                 None => Vec::new(),
             };
             let response = match cache.revive(read, beside, (number, softened), now) {
