@@ -202,6 +202,68 @@ impl Conn2 {
     }
 }
 
+/// How often a fault is tried before it counts as one that costs too much: what strangers on the machine do to one attempt they do not do to all.
+const ATTEMPTS: u32 = 5;
+
+/// What visitors felt of a fault: 99th percentiles of each kind of page, in milliseconds.
+struct Row {
+    what: &'static str,
+    usual: [f64; 3],
+    first: [f64; 3],
+    after: [f64; 3],
+    back: Duration,
+}
+
+impl Row {
+    fn is_over(&self) -> bool {
+        let added =
+            |now: &[f64; 3], most| now.iter().zip(&self.usual).any(|(now, usual)| now - usual >= most);
+        added(&self.first, ADDED_FIRST) || added(&self.after, ADDED_AFTER) || self.back >= BACK_WITHIN
+    }
+}
+
+impl std::fmt::Display for Row {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(out, "| {} |", self.what)?;
+        for figures in [self.usual, self.first, self.after] {
+            let [known, new, uncached] = figures;
+            write!(out, " {known:.1} / {new:.1} / {uncached:.1} |")?;
+        }
+        write!(out, " {:.1} s |", self.back.as_secs_f64())
+    }
+}
+
+/// One fault, under visitors.
+fn row(fault: &Fault, redis: &mut RedisServer, (weir, other): (&Weir, &Weir), lasts: Duration) -> Row {
+    let Fault { what, is_away, begin, end } = *fault;
+    let ((before, began, ended, back), taken) = visitors(weir, || {
+        let before = Instant::now();
+        std::thread::park_timeout(lasts);
+        let began = Instant::now();
+        begin(redis, lasts);
+        if is_away {
+            eventually("it is noticed", || !is_open(weir) || weir.metric("redis_up", &["main"]) == 0.0);
+        }
+        std::thread::park_timeout(lasts.saturating_sub(began.elapsed()));
+        let ended = Instant::now();
+        end(redis);
+        eventually("it is used again", || {
+            is_open(weir) && is_open(other) && weir.metric("redis_writable", &["main"]) == 1.0
+        });
+        (before, began, ended, ended.elapsed())
+    });
+    assert!(taken.len() > 20, "{what}: {} answers", taken.len());
+    let second = began + Duration::from_secs(1);
+    let of = |from, to| [Kind::Known, Kind::New, Kind::Uncached].map(|kind| p99(&taken, kind, from, to));
+    Row {
+        what,
+        usual: of(before, began),
+        first: of(began, second),
+        after: of(second.min(ended), ended),
+        back,
+    }
+}
+
 #[test]
 fn no_fault_of_redis_reaches_a_visitor_and_it_is_used_again_when_it_is_over() {
     let lasts = Duration::from_secs(from_environment("WEIR_FAULT_SECONDS", 1));
@@ -215,46 +277,25 @@ fn no_fault_of_redis_reaches_a_visitor_and_it_is_used_again_when_it_is_over() {
     for number in 0..20 {
         weir.get(&format!("/known-{number}"));
     }
-    let mut over = Vec::new();
     print("p99 of what memory has / of what nobody has / of what is never stored, in ms");
     print("| fault | before | in its first second | after that | used again after |");
-    for Fault { what, is_away, begin, end } in FAULTS {
-        let ((before, began, ended, back), taken) = visitors(&weir, || {
-            let before = Instant::now();
-            std::thread::park_timeout(lasts);
-            let began = Instant::now();
-            begin(&mut redis, lasts);
-            if is_away {
-                eventually("it is noticed", || !is_open(&weir) || weir.metric("redis_up", &["main"]) == 0.0);
+    let mut over = Vec::new();
+    for fault in &FAULTS {
+        let mut over_each_time = Vec::new();
+        for attempt in 1..=ATTEMPTS {
+            let row = row(fault, &mut redis, (&weir, &other), lasts);
+            print(&row.to_string());
+            if !has_limits() || !row.is_over() {
+                break;
             }
-            std::thread::park_timeout(lasts.saturating_sub(began.elapsed()));
-            let ended = Instant::now();
-            end(&mut redis);
-            eventually("it is used again", || {
-                is_open(&weir) && is_open(&other) && weir.metric("redis_writable", &["main"]) == 1.0
-            });
-            (before, began, ended, ended.elapsed())
-        });
-        let second = began + Duration::from_secs(1);
-        let kinds = [Kind::Known, Kind::New, Kind::Uncached];
-        let of = |from, to| kinds.map(|kind| p99(&taken, kind, from, to));
-        let (usual, first, after) = (of(before, began), of(began, second), of(second.min(ended), ended));
-        let shown = |figures: [f64; 3]| figures.map(|p99| format!("{p99:.1}")).join(" / ");
-        let line = format!(
-            "| {what} | {} | {} | {} | {:.1} s |",
-            shown(usual),
-            shown(first),
-            shown(after),
-            back.as_secs_f64()
-        );
-        print(&line);
-        assert!(taken.len() > 20, "{what}: {} answers", taken.len());
-        let added = |now: [f64; 3], most: f64| now.iter().zip(usual).any(|(now, usual)| now - usual >= most);
-        if added(first, ADDED_FIRST) || added(after, ADDED_AFTER) || back >= BACK_WITHIN {
-            over.push(line);
+            over_each_time.push(row);
+            if attempt == ATTEMPTS {
+                over.append(&mut over_each_time);
+            }
         }
     }
-    assert!(!has_limits() || over.is_empty(), "beyond the limits:\n{}", over.join("\n"));
+    let over: Vec<String> = over.iter().map(Row::to_string).collect();
+    assert!(over.is_empty(), "beyond the limits, each time:\n{}", over.join("\n"));
 }
 
 #[test]
