@@ -350,7 +350,7 @@ pub(super) async fn dial(
         .set_connection_timeout(Some(spec.connect_timeout))
         .set_response_timeout((!blocking).then_some(RESPONSE_MAX))
         .set_pipeline_buffer_size(QUEUE_MAX);
-    let dialled = client.get_multiplexed_async_connection_with_config(&config);
+    let dialled = Box::pin(client.get_multiplexed_async_connection_with_config(&config));
     within(spec.connect_timeout, async { dialled.await.map_err(failed) }).await.map(Wire::Server)
 }
 
@@ -383,9 +383,8 @@ pub(super) async fn dial_cluster(
         builder = builder.certs(certificates(spec)?);
     }
     let client = builder.build().map_err(failed)?;
-    within(spec.connect_timeout, async { client.get_async_connection().await.map_err(failed) })
-        .await
-        .map(Wire::Cluster)
+    let dialled = Box::pin(client.get_async_connection());
+    within(spec.connect_timeout, async { dialled.await.map_err(failed) }).await.map(Wire::Cluster)
 }
 
 /// Subscribes to what a Sentinel says of a change of primaries: `changed` is told each time, and when the connection ends.
@@ -405,13 +404,13 @@ pub(super) async fn watch_sentinel(
             changed.notify_one();
             Ok(())
         });
-    within(spec.connect_timeout, async {
+    let watching = Box::pin(async {
         let mut connection =
             client.get_multiplexed_async_connection_with_config(&config).await.map_err(failed)?;
         connection.subscribe("+switch-master").await.map_err(failed)?;
         Ok(Wire::Server(connection))
-    })
-    .await
+    });
+    within(spec.connect_timeout, watching).await
 }
 
 /// A time limit around everything.
