@@ -397,6 +397,10 @@ impl Plugin {
         &self.name
     }
 
+    pub(crate) fn component(&self) -> &Component {
+        self.pre.component()
+    }
+
     /// What it says of itself.
     #[must_use]
     pub fn manifest(&self) -> &Manifest {

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use plugin_host::{CallError, Grants, Host, HostOptions, LoadError};
+use plugin_host::{CallError, Grants, Host, HostOptions, LoadError, PluginSpec};
 
 use crate::support::{Guest, component, host, spec, word};
 
@@ -124,12 +124,35 @@ fn compiled_code_is_taken_from_the_disk_the_second_time() {
     let home = tempfile::tempdir().unwrap();
     let directory = home.path().join("compiled");
     let wasm = Guest::of("cache-key").wasm();
-    for _ in 0..2 {
+    for compilations in [1, 0] {
         let host = Host::start(HostOptions { compiled: Some(directory.clone()) }).unwrap();
         assert!(host.keeps_compiled_code());
         host.load(&wasm, spec()).unwrap();
+        assert_eq!(host.compilations(), compilations);
         assert_eq!(fs::read_dir(&directory).unwrap().count(), 1);
     }
+}
+
+#[test]
+fn another_configuration_of_what_runs_is_not_compiled_again() {
+    let host = Host::start(HostOptions::default()).unwrap();
+    let sources: Vec<_> = ["cache-key", "rate-limit", "storing"].map(|world| Guest::of(world).wasm()).into();
+    let generation = |config: &str| -> Vec<_> {
+        let one =
+            |wasm: &Vec<u8>| host.load(wasm, PluginSpec { config: config.to_owned(), ..spec() }).unwrap();
+        sources.iter().map(one).collect()
+    };
+    let mut serving = generation("{}");
+    assert_eq!(host.compilations(), 3);
+    for number in 0..3 {
+        // As in a reload: the new ones are loaded beside those that serve, and replace them.
+        serving = generation(&format!("{{\"number\":{number}}}"));
+        assert_eq!(host.compilations(), 3, "reload {number}");
+    }
+    // Code is not kept for what might come: of what does not run any more, only the last is known, and soon that is another.
+    drop(serving);
+    generation("{}");
+    assert_eq!(host.compilations(), 6);
 }
 
 #[test]
