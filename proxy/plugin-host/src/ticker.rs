@@ -1,5 +1,8 @@
 //! The thread that enforces deadlines: while a call is under way, it moves the engine's epoch on each millisecond.
 //!
+//! Nearly every call is over after some microseconds, and a thread that wakes for each millisecond takes more of a core than it is worth. So it looks now and then
+//! whether a call is under way, and ticks by the millisecond from there on, until none is. A call never ends early, and later than it should by one look at most.
+//!
 //! It sleeps while nothing runs. A call is counted before the ticker looks whether to sleep, and looks whether it sleeps after it was
 //! counted, both in one order for all threads: so one of the two always sees the other.
 
@@ -12,8 +15,10 @@ use wasmtime::Engine;
 
 /// Between two ticks.
 pub(crate) const TICK: Duration = Duration::from_millis(1);
-/// Ticks without a call before it sleeps.
-const IDLE_TICKS: u32 = 32;
+/// Between two looks, as long as none finds a call under way.
+const LOOK: Duration = Duration::from_millis(5);
+/// Looks without a call before it sleeps.
+const IDLE_LOOKS: u32 = 6;
 
 #[derive(Debug, Default)]
 struct Shared {
@@ -68,18 +73,23 @@ impl Drop for Ticker {
 }
 
 fn tick(engine: &Engine, shared: &Shared) {
-    let mut idle = 0;
+    // How many looks have found no call.
+    let mut idle = 1;
     while !shared.end.load(Ordering::SeqCst) {
-        thread::sleep(TICK);
-        engine.increment_epoch();
-        idle = if shared.calls.load(Ordering::SeqCst) > 0 { 0 } else { idle + 1 };
-        if idle >= IDLE_TICKS {
+        thread::sleep(if idle == 0 { TICK } else { LOOK });
+        if shared.calls.load(Ordering::SeqCst) > 0 {
+            engine.increment_epoch();
+            idle = 0;
+        } else {
+            idle += 1;
+        }
+        if idle > IDLE_LOOKS {
             shared.asleep.store(true, Ordering::SeqCst);
             while shared.calls.load(Ordering::SeqCst) == 0 && !shared.end.load(Ordering::SeqCst) {
                 thread::park();
             }
             shared.asleep.store(false, Ordering::SeqCst);
-            idle = 0;
+            idle = 1;
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use http::HeaderMap;
-use plugin_host::{CallError, Limits, LoadError, Plugin, Response};
+use plugin_host::{CallError, Limits, LoadError, Plugin, PluginSpec, Request, Response};
 
 use crate::support::{DATA, Guest, ZEROS, now, request, word};
 
@@ -251,4 +251,24 @@ fn deadlines_hold_after_the_ticker_has_slept() {
         std::thread::yield_now();
     }
     assert!(matches!(call(&plugin, "cache-key"), Err(CallError::Deadline { .. })));
+}
+
+#[test]
+fn no_call_ends_before_its_time_whatever_the_ticker_does_when_it_begins() {
+    let limit = Duration::from_millis(5);
+    let load = |spec: &mut PluginSpec| spec.limits.time = limit;
+    let plugin = Guest::hook("cache-key", LOOP).load_with(load).unwrap();
+    let (headers, begin) = (HeaderMap::new(), now());
+    for number in 0..40 {
+        // Between two looks, shortly after one, and when it is asleep; for the breaker each is long after the one before.
+        let waited = Instant::now();
+        while waited.elapsed() < Duration::from_micros(number * number * 37) {
+            std::thread::yield_now();
+        }
+        let given =
+            Request { now: begin.after(Duration::from_secs(100 * number)), ..request("/", None, &headers) };
+        let started = Instant::now();
+        assert_eq!(plugin.on_request(0, &given).unwrap_err(), CallError::Deadline { limit });
+        assert!(started.elapsed() >= limit, "{number}: {:?}", started.elapsed());
+    }
 }
