@@ -139,20 +139,12 @@ fn public() -> Origin {
     })
 }
 
-/// The longest that a request of a plugin which never ends may take: what a busy machine needs, or what is asked for.
-fn limit() -> Duration {
-    let asked = std::env::var("WEIR_FAULT_MS").ok().and_then(|text| text.parse().ok());
-    asked.map_or(Duration::from_secs(10), Duration::from_millis)
-}
-
-#[test]
-fn each_fault_of_a_key_ends_its_request_past_the_cache_and_no_other() {
-    let origin = public();
+/// Weir with a route for each fault, and one without any, of which `/good` is stored. `time`: what a call may take whose fault is counted under this reason.
+fn beside_faults(origin: &Origin, time: impl Fn(&str) -> &'static str) -> Weir {
     let url = origin.url();
     let mut config = String::from("[server]\nworkers = 2\n");
     for (name, _, reason) in faults() {
-        // Who fails at once shall not fail by being late on a busy machine.
-        let time = if reason == "deadline" { "10ms" } else { "5s" };
+        let time = time(reason);
         write!(
             config,
             "[plugin.{name}]\npath = \"{name}.wasm\"\nlimits = {{ time = \"{time}\", configure = \"20s\" }}\n[[route]]\nmatch = {{ path = \"/{name}/**\" }}\norigin = \"{url}\"\nplugins = [\"{name}\"]\n"
@@ -166,6 +158,20 @@ fn each_fault_of_a_key_ends_its_request_past_the_cache_and_no_other() {
         }
     });
     weir.get("/good");
+    weir
+}
+
+/// The longest that a request of a plugin which never ends may take: what a busy machine needs, or what is asked for.
+fn limit() -> Duration {
+    let asked = std::env::var("WEIR_FAULT_MS").ok().and_then(|text| text.parse().ok());
+    asked.map_or(Duration::from_secs(10), Duration::from_millis)
+}
+
+#[test]
+fn each_fault_of_a_key_ends_its_request_past_the_cache_and_no_other() {
+    let origin = public();
+    // Who fails at once shall not fail by being late on a busy machine.
+    let weir = beside_faults(&origin, |reason| if reason == "deadline" { "10ms" } else { "5s" });
     let before = weir.resident_bytes();
     for (name, _, reason) in faults() {
         for round in 0..3 {
@@ -227,22 +233,7 @@ fn others_go_on_while_plugins_fail() {
     let time = Duration::from_secs(if is_strict { 20 } else { 1 });
     // Longer than any of this takes.
     let origin = Origin::start(|_| Reply::ok("page").header("Cache-Control", "public, max-age=86400"));
-    let url = origin.url();
-    let mut config = String::from("[server]\nworkers = 2\n");
-    for (name, _, _) in faults() {
-        write!(
-            config,
-            "[plugin.{name}]\npath = \"{name}.wasm\"\nlimits = {{ configure = \"20s\" }}\n[[route]]\nmatch = {{ path = \"/{name}/**\" }}\norigin = \"{url}\"\nplugins = [\"{name}\"]\n"
-        )
-        .unwrap();
-    }
-    write!(config, "[[route]]\norigin = \"{url}\"\n").unwrap();
-    let weir = Weir::with_files(&config, |folder| {
-        for (name, guest, _) in faults() {
-            std::fs::write(folder.join(format!("{name}.wasm")), guest.wasm("cache-key")).unwrap();
-        }
-    });
-    weir.get("/good");
+    let weir = beside_faults(&origin, |_| "10ms");
     let calm = p99_of_visitors(&weir, time);
     for (name, _, _) in faults() {
         let done = AtomicBool::new(false);
