@@ -11,6 +11,7 @@ use std::time::Duration;
 use harness::{Conn, Origin, Reply, Weir};
 
 use crate::faults::print;
+use crate::plugins::built;
 
 /// A compiler takes as long as it takes.
 const PATIENCE: Duration = Duration::from_secs(240);
@@ -90,6 +91,100 @@ fn five_commands_lead_to_a_plugin_that_changes_a_key() {
     assert_ne!(other, *second);
     let said = ask(&other);
     assert!(!said.contains("weir; hit") && origin.count() == 2, "{other}: {said}");
+}
+
+#[test]
+fn what_an_author_gets_wrong_is_told_with_what_to_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |path: &str, content: &[u8]| {
+        let path = folder.path().join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, content).unwrap();
+    };
+    let component = std::fs::read(built("query-normalize")).unwrap();
+    let test = b"[[test]]\nrequest = \"GET /\"\n";
+    std::fs::create_dir(folder.path().join("empty")).unwrap();
+    write("unbuilt/tests.toml", test);
+    for name in ["one", "other"] {
+        write(&format!("two/{name}.wasm"), &component);
+    }
+    write("two/tests.toml", test);
+    for (name, tests) in [
+        ("untested", &b"config = {}\n"[..]),
+        ("mistyped", b"[[test]]\nrequst = \"GET /\"\n"),
+        ("own", b"[[test]]\nrequest = \"GET /\"\nconfig = { sort = true }\n"),
+        ("wrong", b"config = { drop = 5 }\n[[test]]\nrequest = \"GET /\"\n"),
+    ] {
+        write(&format!("{name}/{name}.wasm"), &component);
+        write(&format!("{name}/tests.toml"), tests);
+    }
+    write("text.wasm", b"#!/bin/sh\n");
+    write("plugin.wasm", &component);
+    write("wrong.toml", b"drop = 5\n");
+    write("broken.toml", b"drop = \n");
+    let line = br#"{"at":1,"request":"GET http://a.test/","route":"r"}"#;
+    write("requests.log", line);
+    write("empty.log", b"");
+    write("broken.log", &[line.as_slice(), b"\n{\"at\":"].concat());
+
+    let bin = folder.path().join("bin");
+    std::fs::create_dir(&bin).unwrap();
+    std::os::unix::fs::symlink(harness::weir::binary(), bin.join("weir")).unwrap();
+    #[rustfmt::skip]
+    let cases = [
+        // command                                        what and where                                                    what to do
+        ("new By_Language",                               "`By_Language` is no name for a plugin",                          "weir plugin new by-language"),
+        ("new empty",                                     "`./empty` exists already",                                       "another name"),
+        ("build nowhere",                                 "`nowhere` holds no plugin",                                      "weir plugin new"),
+        ("build empty",                                   "holds no plugin: no Cargo.toml",                                 "weir plugin new"),
+        ("test nowhere",                                  "`nowhere` is no directory",                                      "tests.toml"),
+        ("test empty",                                    "cannot read `empty/tests.toml`",                                 "weir plugin new"),
+        ("test unbuilt",                                  "there is no component in `unbuilt`",                             "weir plugin build"),
+        ("test two",                                      "several components in `two`: one.wasm, other.wasm",              "`two.wasm`"),
+        ("test untested",                                 "`untested/tests.toml` has no `[[test]]`",                        "weir plugin new"),
+        ("test mistyped",                                 "`mistyped/tests.toml`: the tests are not understood: TOML parse error at line 2", "docs/plugins.md"),
+        ("test wrong",                                    "it is refused: `configure` failed: it says: config: `drop`",     "`config`"),
+        ("bench own",                                     "`own/tests.toml`: none of the tests has a request",              "no `config` of its own"),
+        ("bench wrong",                                   "the plugin is refused: `configure` failed: it says: config: `drop`", "`config`"),
+        ("inspect nowhere.wasm",                          "cannot read `nowhere.wasm`",                                     "weir plugin build"),
+        ("inspect text.wasm",                             "`text.wasm`: the plugin is refused: this is no WebAssembly",     "weir plugin build"),
+        ("inspect plugin.wasm --config wrong.toml",       "`plugin.wasm`: the plugin is refused: `configure` failed: it says: config: `drop`", "`config`"),
+        ("inspect plugin.wasm --config broken.toml",      "`broken.toml`: TOML parse error at line 1",                      "as TOML"),
+        ("inspect plugin.wasm --config nowhere.toml",     "cannot read `nowhere.toml`",                                     "as TOML"),
+        ("replay nowhere.log plugin.wasm plugin.wasm",    "cannot read `nowhere.log`",                                      "`[record]`"),
+        ("replay empty.log plugin.wasm plugin.wasm",      "`empty.log` holds no request",                                   "`[record]`"),
+        ("replay broken.log plugin.wasm plugin.wasm",     "`broken.log`: line 2: ",                                         "`[record]`"),
+        ("replay requests.log plugin.wasm text.wasm",     "`text.wasm`: the plugin is refused",                             "weir plugin build"),
+        ("replay requests.log plugin.wasm plugin.wasm --new-config wrong.toml", "`plugin.wasm`: the plugin is refused: `configure` failed", "`config`"),
+    ];
+    for (command, what, help) in cases {
+        let told = shell(&format!("weir plugin {command}"), folder.path(), &bin);
+        let said = text(&told);
+        assert_eq!(told.status.code(), Some(1), "{command}: {said}");
+        assert!(said.contains(what) && said.contains(help), "{command}: {said}");
+    }
+}
+
+#[test]
+fn what_a_component_has_to_be_granted_is_told_before_it_is_loaded() {
+    let folder = tempfile::tempdir().unwrap();
+    let bin = folder.path().join("bin");
+    std::fs::create_dir(&bin).unwrap();
+    std::os::unix::fs::symlink(harness::weir::binary(), bin.join("weir")).unwrap();
+    std::fs::write(folder.path().join("config.toml"), "preset = \"django\"\n").unwrap();
+    let inspect = |of: &str| {
+        let told = shell(&format!("weir plugin inspect {of}"), folder.path(), &bin);
+        assert!(told.status.success(), "{of}: {}", text(&told));
+        text(&told)
+    };
+    let path = built("cookie-allowlist");
+    let told = inspect(&path);
+    assert!(told.contains("grants    [\"cookie-names\", \"header:authorization\"]"), "{told}");
+    // What it reads hangs on its configuration.
+    let told = inspect(&format!("{path} --config config.toml"));
+    assert!(told.contains("\"cookie:django_language\""), "{told}");
+    let told = inspect(&built("user-or-tenant-key"));
+    assert!(told.contains("unknown without its configuration"), "{told}");
 }
 
 /// Weir in front of this origin, with a plugin that takes long to compile: it serves without it, then it is loaded.

@@ -66,8 +66,7 @@ impl BuildError {
 /// Builds the plugin in a directory into `NAME.wasm` beside its sources. What the tools say goes to standard error.
 pub fn build(directory: &Path) -> Result<Built, BuildError> {
     // An absolute path: each tool runs in the directory.
-    let directory =
-        &directory.canonicalize().map_err(|error| BuildError::File(directory.to_owned(), error))?;
+    let directory = &directory.canonicalize().map_err(|_| BuildError::NoPlugin(directory.to_owned()))?;
     if directory.join("Cargo.toml").is_file() {
         return rust(directory);
     }

@@ -32,6 +32,18 @@ pub enum CreateError {
     Write(PathBuf, #[source] io::Error),
 }
 
+impl CreateError {
+    /// What to do about it.
+    #[must_use]
+    pub fn help(&self) -> Option<&'static str> {
+        match self {
+            Self::Name(_) => Some("as in `weir plugin new by-language`"),
+            Self::Exists(_) => Some("give it another name, or remove what is there"),
+            Self::Write(..) => None,
+        }
+    }
+}
+
 macro_rules! template {
     ($($to:literal <- $from:literal),* $(,)?) => {
         &[$(($to, include_bytes!(concat!("../templates/", $from)))),*]

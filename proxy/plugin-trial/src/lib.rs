@@ -15,7 +15,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use cache_semantics::Now;
 use plugin_host::decision::Purge;
 use plugin_host::{
-    Grants, Host, HostError, HostOptions, Level, Limits, LoadError, MemoLimits, Plugin, PluginSpec,
+    Grant, Grants, Host, HostError, HostOptions, Level, Limits, LoadError, MemoLimits, Plugin, PluginSpec,
     SharedState, Sink,
 };
 
@@ -42,6 +42,19 @@ pub enum TrialError {
     /// The plugin is refused.
     #[error("the plugin is refused")]
     Load(#[from] LoadError),
+}
+
+/// What a plugin declares.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Declared {
+    /// Its own name.
+    pub name: String,
+    /// Its own version.
+    pub version: String,
+    /// Its inputs.
+    pub reads: Vec<String>,
+    /// What it has to be granted.
+    pub grants: Vec<String>,
 }
 
 /// What came of one test.
@@ -99,14 +112,27 @@ impl<'w> Trial<'w> {
         &self.host
     }
 
-    /// Its own name, its version and what it reads, with this configuration.
-    pub fn manifest(&self, config: &str) -> Result<(String, String, String), TrialError> {
+    /// What it declares with this configuration.
+    pub fn declared(&self, config: &str) -> Result<Declared, TrialError> {
         let now = Now { wall: begin(), mono: Instant::now() };
         let plugin =
             self.load(config, MemoLimits { entries: 0, bytes: 0 }, &Arc::new(Heard::default()), now)?;
         let manifest = plugin.manifest();
-        let inputs: Vec<String> = manifest.inputs.iter().map(ToString::to_string).collect();
-        Ok((manifest.name.clone(), manifest.version.clone(), inputs.join(", ")))
+        let reads = manifest.inputs.iter().map(ToString::to_string);
+        let nothing = Grants::default();
+        let inputs = manifest.inputs.iter().filter_map(|input| nothing.missing(input));
+        let planned = plugin.plan().into_iter().flat_map(|plan| plan.missing(&nothing));
+        let purges = self.host.inspect(self.wasm)?.imports_interface("control");
+        let grants = inputs.chain(planned).chain(purges.then_some(Grant::Control));
+        let mut grants: Vec<String> = grants.map(|grant| grant.to_string()).collect();
+        grants.sort();
+        grants.dedup();
+        Ok(Declared {
+            name: manifest.name.clone(),
+            version: manifest.version.clone(),
+            reads: manifest.query.then(|| "query".to_owned()).into_iter().chain(reads).collect(),
+            grants,
+        })
     }
 
     /// Runs the tests of a file.

@@ -22,11 +22,14 @@ pub(super) enum Plugin {
         #[arg(long, value_enum, default_value = "rust")]
         lang: Lang,
     },
-    /// Say what a component has and wants: hooks, imports, versions, what it reads
+    /// Say what a component has and wants: hooks, imports, versions, what it reads and has to be granted
     #[cfg(feature = "plugins")]
     Inspect {
-        /// The component
+        /// The component, or the plugin's directory
         file: PathBuf,
+        /// A TOML file with the plugin's configuration; without it, it has none
+        #[arg(long)]
+        config: Option<PathBuf>,
     },
     /// Run tests.toml beside a plugin in the real host, with a clock and a state of its own
     #[cfg(feature = "plugins")]
@@ -82,7 +85,7 @@ pub(super) fn plugin(what: &Plugin, out: &mut impl Write) -> Result<(), Failed> 
         Plugin::New { name, lang } => new(name, *lang, out),
         Plugin::Build { directory } => build(directory, out),
         #[cfg(feature = "plugins")]
-        Plugin::Inspect { file } => trying::inspect(file, out),
+        Plugin::Inspect { file, config } => trying::inspect(file, config.as_deref(), out),
         #[cfg(feature = "plugins")]
         Plugin::Test { directory } => trying::test(directory, out),
         #[cfg(feature = "plugins")]
@@ -101,7 +104,7 @@ fn new(name: &str, lang: Lang, out: &mut impl Write) -> Result<(), Failed> {
         Lang::Js => Language::JavaScript,
         Lang::Python => Language::Python,
     };
-    plugin_kit::create(Path::new("."), name, language).map_err(|error| Failed::Text(with_causes(&error)))?;
+    plugin_kit::create(Path::new("."), name, language).map_err(|error| advised(&error, error.help()))?;
     let (source, before) = match lang {
         Lang::Rust => ("src/lib.rs".to_owned(), "  cargo test\n"),
         Lang::C => (format!("src/{}.c", name.replace('-', "_")), ""),
@@ -118,16 +121,20 @@ fn new(name: &str, lang: Lang, out: &mut impl Write) -> Result<(), Failed> {
 }
 
 fn build(directory: &Path, out: &mut impl Write) -> Result<(), Failed> {
-    let built = plugin_kit::build(directory).map_err(|error| {
-        let text = with_causes(&error);
-        Failed::Text(match error.help() {
-            Some(help) => format!("{text}\n help: {help}"),
-            None => text,
-        })
-    })?;
+    let built = plugin_kit::build(directory).map_err(|error| advised(&error, error.help()))?;
     let name = built.path.file_name().unwrap_or(built.path.as_os_str()).to_string_lossy();
     writeln!(out, "{name}: {} KB, built with {}", built.bytes.div_ceil(1024), built.with)?;
     Ok(())
+}
+
+/// What is wrong, and what to do about it.
+fn wrong(what: impl std::fmt::Display, help: &str) -> Failed {
+    Failed::Text(format!("{what}\n help: {help}"))
+}
+
+fn advised(error: &dyn std::error::Error, help: Option<&str>) -> Failed {
+    let text = with_causes(error);
+    help.map_or_else(|| Failed::Text(text.clone()), |help| wrong(&text, help))
 }
 
 fn with_causes(error: &dyn std::error::Error) -> String {

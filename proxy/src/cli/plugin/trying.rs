@@ -5,18 +5,21 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use plugin_cases::record;
+use plugin_host::LoadError;
 use plugin_trial::{Trial, TrialError};
 
-use super::{Failed, with_causes};
+use super::{Failed, with_causes, wrong};
 
 /// Rounds over all requests of the tests.
 const ROUNDS: usize = 10_000;
 
-/// Prints what a component has and wants.
-pub(super) fn inspect(file: &Path, out: &mut impl Write) -> Result<(), Failed> {
-    let wasm = read(file)?;
-    let trial = Trial::new(&wasm).map_err(|error| failed(&error))?;
-    let found = trial.host().inspect(&wasm).map_err(|error| failed(&TrialError::Load(error)))?;
+/// Prints what a component has and wants. One that would be refused is an error, after all that is known of it.
+pub(super) fn inspect(file: &Path, config: Option<&Path>, out: &mut impl Write) -> Result<(), Failed> {
+    let component = if file.is_dir() { component_of(file)? } else { file.to_owned() };
+    let wasm = read_component(&component)?;
+    let trial = trial(&wasm)?;
+    let refused = |error: &TrialError| about(&component, error);
+    let found = trial.host().inspect(&wasm).map_err(|error| refused(&TrialError::Load(error)))?;
     writeln!(out, "size      {} KB", found.bytes.div_ceil(1024))?;
     let versions = if found.versions.is_empty() {
         "none: it is no policy plugin".to_owned()
@@ -24,25 +27,43 @@ pub(super) fn inspect(file: &Path, out: &mut impl Write) -> Result<(), Failed> {
         found.versions.join(", ")
     };
     writeln!(out, "speaks    weir:policy {versions}")?;
-    writeln!(out, "hooks     {}", found.hooks.names().join(", "))?;
-    writeln!(out, "imports   {}", found.imports.join(", "))?;
-    match trial.manifest("{}") {
-        Ok((name, version, inputs)) => {
-            writeln!(out, "is        {name} {version}")?;
-            writeln!(out, "reads     {inputs}")?;
+    writeln!(out, "hooks     {}", or_none(&found.hooks.names()))?;
+    writeln!(out, "imports   {}", or_none(&found.imports))?;
+    match trial.declared(&configuration(config)?) {
+        Ok(said) => {
+            writeln!(out, "is        {} {}", said.name, said.version)?;
+            writeln!(out, "reads     {}", or_none(&said.reads))?;
+            writeln!(out, "grants    {:?}", said.grants)?;
+            Ok(())
         }
         // Most need a configuration before they say what they read.
-        Err(error) => writeln!(out, "reads     unknown without its configuration ({})", with_causes(&error))?,
+        Err(TrialError::Load(error @ LoadError::Call { .. })) if config.is_none() => {
+            writeln!(
+                out,
+                "reads     unknown without its configuration, as `--config FILE` (without it: {})",
+                with_causes(&error)
+            )?;
+            Ok(())
+        }
+        Err(error) => Err(refused(&error)),
     }
-    Ok(())
+}
+
+fn or_none<T: AsRef<str>>(texts: &[T]) -> String {
+    let texts: Vec<&str> = texts.iter().map(AsRef::as_ref).collect();
+    if texts.is_empty() { "none".to_owned() } else { texts.join(", ") }
 }
 
 /// Runs `tests.toml` beside a plugin.
 pub(super) fn test(directory: &Path, out: &mut impl Write) -> Result<(), Failed> {
     let started = Instant::now();
-    let (wasm, tests) = plugin_of(directory)?;
-    let trial = Trial::new(&wasm).map_err(|error| failed(&error))?;
-    let outcomes = trial.run(&tests).map_err(|error| failed(&error))?;
+    let plugin = plugin_of(directory)?;
+    let outcomes =
+        trial(&plugin.wasm)?.run(&plugin.tests).map_err(|error| about(&plugin.file_of_tests, &error))?;
+    if outcomes.is_empty() {
+        let what = format!("`{}` has no `[[test]]`", plugin.file_of_tests.display());
+        return Err(wrong(what, HOW_TO_TEST));
+    }
     let wrong = outcomes.iter().filter(|outcome| !outcome.differences.is_empty()).count();
     for outcome in &outcomes {
         let mark = if outcome.differences.is_empty() { "ok    " } else { "FAILED" };
@@ -57,9 +78,9 @@ pub(super) fn test(directory: &Path, out: &mut impl Write) -> Result<(), Failed>
 
 /// Measures what calls cost, with the requests of `tests.toml`.
 pub(super) fn bench(directory: &Path, out: &mut impl Write) -> Result<(), Failed> {
-    let (wasm, tests) = plugin_of(directory)?;
-    let trial = Trial::new(&wasm).map_err(|error| failed(&error))?;
-    let cost = trial.cost(&tests, ROUNDS).map_err(|error| failed(&error))?;
+    let plugin = plugin_of(directory)?;
+    let cost = trial(&plugin.wasm)?.cost(&plugin.tests, ROUNDS);
+    let cost = cost.map_err(|error| about(&plugin.file_of_tests, &error))?;
     writeln!(
         out,
         "{} requests, {ROUNDS} rounds; memory of an instance {} KB",
@@ -91,18 +112,28 @@ pub(super) fn replay(
     let mut requests = Vec::new();
     let before = crate::recording::before(log);
     for file in [before.as_path()].into_iter().filter(|file| file.exists()).chain([log]) {
-        let text = String::from_utf8_lossy(&read(file)?).into_owned();
+        let text = String::from_utf8_lossy(&read(file, HOW_TO_RECORD)?).into_owned();
         for (number, line) in text.lines().enumerate() {
             let recorded = record::parse(line, number + 1);
-            requests.push(recorded.map_err(|error| Failed::Text(format!("{}: {error}", file.display())))?);
+            requests.push(
+                recorded.map_err(|error| wrong(format!("`{}`: {error}", file.display()), HOW_TO_RECORD))?,
+            );
         }
     }
-    let (old, new) = (read(old)?, read(new)?);
+    if requests.is_empty() {
+        return Err(wrong(format!("`{}` holds no request", log.display()), HOW_TO_RECORD));
+    }
+    let (old_wasm, new_wasm) = (read_component(old)?, read_component(new)?);
     let old_config = configuration(config)?;
     let new_config = configuration(new_config.or(config))?;
-    let (old, new) = (trial(&old)?, trial(&new)?);
-    let replayed = plugin_trial::replay(old.version(&old_config), new.version(&new_config), requests.iter())
-        .map_err(|error| failed(&TrialError::Load(error)))?;
+    let (of_old, of_new) = (trial(&old_wasm)?, trial(&new_wasm)?);
+    // Of two, it matters which is refused.
+    for (file, trial, config) in [(old, &of_old, &old_config), (new, &of_new, &new_config)] {
+        trial.declared(config).map_err(|error| about(file, &error))?;
+    }
+    let replayed =
+        plugin_trial::replay(of_old.version(&old_config), of_new.version(&new_config), requests.iter())
+            .map_err(|error| about(new, &TrialError::Load(error)))?;
     for (what, (count, changes)) in
         [("key", &replayed.keys), ("lifetime", &replayed.lifetimes), ("purge", &replayed.purges)]
     {
@@ -135,55 +166,82 @@ pub(super) fn replay(
     Ok(())
 }
 
+const HOW_TO_BUILD: &str = "`weir plugin build` makes a component of a plugin's directory";
+const HOW_TO_TEST: &str =
+    "`weir plugin new` writes one; docs/plugins.md says under \"Test it\" what may stand there";
+const HOW_TO_RECORD: &str = "it is what a proxy with `[record]` writes: a request in each line, as JSON";
+
 fn trial(wasm: &[u8]) -> Result<Trial<'_>, Failed> {
-    Trial::new(wasm).map_err(|error| failed(&error))
+    Trial::new(wasm).map_err(|error| Failed::Text(with_causes(&error)))
 }
 
 /// A plugin's configuration as JSON.
 fn configuration(file: Option<&Path>) -> Result<String, Failed> {
     let Some(file) = file else { return Ok("{}".to_owned()) };
-    let text = String::from_utf8_lossy(&read(file)?).into_owned();
-    let wrong = |error: &dyn std::fmt::Display| Failed::Text(format!("`{}`: {error}", file.display()));
+    let help = "it holds what stands in `config` of the plugin's table, as TOML";
+    let text = String::from_utf8_lossy(&read(file, help)?).into_owned();
+    let wrong = |error: &dyn std::fmt::Display| wrong(format!("`{}`: {error}", file.display()), help);
     let table: toml::Table = toml::from_str(&text).map_err(|error| wrong(&error))?;
     serde_json::to_string(&table).map_err(|error| wrong(&error))
 }
 
-/// The component of a directory and its tests: the component has its name, or is the only one there.
-fn plugin_of(directory: &Path) -> Result<(Vec<u8>, String), Failed> {
-    let tests = directory.join("tests.toml");
-    let text = std::fs::read_to_string(&tests)
-        .map_err(|error| Failed::Text(format!("cannot read `{}`: {error}", tests.display())))?;
-    Ok((read(&component_of(directory)?)?, text))
+/// A plugin in its directory.
+struct Plugin {
+    wasm: Vec<u8>,
+    tests: String,
+    file_of_tests: PathBuf,
 }
 
+fn plugin_of(directory: &Path) -> Result<Plugin, Failed> {
+    if !directory.is_dir() {
+        let what = format!("`{}` is no directory", directory.display());
+        return Err(wrong(what, "name that of the plugin, in which its `tests.toml` lies"));
+    }
+    let file_of_tests = directory.join("tests.toml");
+    let tests = String::from_utf8_lossy(&read(&file_of_tests, HOW_TO_TEST)?).into_owned();
+    Ok(Plugin { wasm: read_component(&component_of(directory)?)?, tests, file_of_tests })
+}
+
+/// The component of a directory: it has its name, or is the only one there.
 fn component_of(directory: &Path) -> Result<PathBuf, Failed> {
     let absolute = directory.canonicalize().unwrap_or_else(|_| directory.to_owned());
-    if let Some(name) = absolute.file_name() {
-        let named = absolute.join(Path::new(name).with_extension("wasm"));
-        if named.exists() {
-            return Ok(named);
-        }
+    let named = absolute.file_name().map(|name| absolute.join(Path::new(name).with_extension("wasm")));
+    if let Some(named) = named.as_ref().filter(|named| named.exists()) {
+        return Ok(named.clone());
     }
     let found = std::fs::read_dir(&absolute).into_iter().flatten().flatten().map(|entry| entry.path());
-    let found: Vec<PathBuf> = found.filter(|path| path.extension().is_some_and(|is| is == "wasm")).collect();
+    let mut found: Vec<PathBuf> =
+        found.filter(|path| path.extension().is_some_and(|is| is == "wasm")).collect();
+    found.sort();
+    let name = |path: &PathBuf| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     match found.as_slice() {
         [only] => Ok(only.clone()),
-        [] => Err(Failed::Text(format!(
-            "there is no component in `{}`; `weir plugin build` makes one",
-            directory.display()
-        ))),
-        _ => Err(Failed::Text(format!("there are several components in `{}`", directory.display()))),
+        [] => Err(wrong(format!("there is no component in `{}`", directory.display()), HOW_TO_BUILD)),
+        several => {
+            let names: Vec<String> = several.iter().map(name).collect();
+            let what =
+                format!("there are several components in `{}`: {}", directory.display(), names.join(", "));
+            let wanted = named.as_ref().map(name).unwrap_or_default();
+            Err(wrong(what, &format!("one of them has to be alone, or to be called `{wanted}`")))
+        }
     }
 }
 
-fn read(file: &Path) -> Result<Vec<u8>, Failed> {
-    std::fs::read(file).map_err(|error| Failed::Text(format!("cannot read `{}`: {error}", file.display())))
+fn read_component(file: &Path) -> Result<Vec<u8>, Failed> {
+    read(file, HOW_TO_BUILD)
 }
 
-fn failed(error: &TrialError) -> Failed {
-    let text = with_causes(error);
-    Failed::Text(match error {
-        TrialError::Load(load) => format!("{text}\n help: {}", load.help()),
-        TrialError::Tests(_) | TrialError::NoRequest | TrialError::Host(_) => text,
-    })
+fn read(file: &Path, help: &str) -> Result<Vec<u8>, Failed> {
+    std::fs::read(file).map_err(|error| wrong(format!("cannot read `{}`: {error}", file.display()), help))
+}
+
+/// What is wrong with this file.
+fn about(file: &Path, error: &TrialError) -> Failed {
+    let text = format!("`{}`: {}", file.display(), with_causes(error));
+    match error {
+        TrialError::Load(load) => wrong(text, &load.help()),
+        TrialError::Tests(_) => wrong(text, HOW_TO_TEST),
+        TrialError::NoRequest => wrong(text, "add a `[[test]]` that has no `config` of its own"),
+        TrialError::Host(_) => Failed::Text(text),
+    }
 }
