@@ -4,7 +4,7 @@
 use libfuzzer_sys::fuzz_target;
 use plugin_inputs::grants::Grants;
 use plugin_inputs::plan::{KeyPlan, Planned, SaidPlan};
-use plugin_inputs::request::{Request, isomorphic};
+use plugin_inputs::request::{Attribute, Request, isomorphic};
 
 /// A list on a line, between commas; `-` is none.
 fn list(line: &str) -> Option<Vec<String>> {
@@ -49,7 +49,7 @@ fuzz_target!(|data: &[u8]| {
         headers: &headers,
         client_ip: None,
         tls_sni: None,
-        session: &[("tier", "gold")],
+        session: &[Attribute { name: "tier", value: "gold", is_text: query.is_some() }],
         content: None,
         allowance: None,
         now: weir_fuzz::now(),

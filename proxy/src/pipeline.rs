@@ -257,8 +257,7 @@ fn serve(
     let forwarded_host = identity.host();
     let allowance = plan.plugins.as_ref().map(|plugins| plugins.allowance());
     let allowance = ready.allowance.take().or(allowance).unwrap_or_default();
-    let attributes: Vec<(&str, &str)> =
-        ready.attributes.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    let attributes = plugin::borrowed(&ready.attributes);
     let about = Asking {
         worker: worker.index,
         method: &parts.method,

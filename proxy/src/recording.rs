@@ -15,9 +15,10 @@ use std::time::UNIX_EPOCH;
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use plugin_cases::record::{Answered, Hider, LINE_BYTES_MAX, Recorded};
+use plugin_cases::{AttributeValue, WrittenItem};
 
 use crate::config::model::Record;
-use crate::plugin::Asking;
+use crate::plugin::{Asking, Attribute};
 
 /// Records that wait to be written.
 const WAITING_MAX: usize = 1_024;
@@ -80,9 +81,15 @@ impl Recording {
         let hider = &recorder.hider;
         let query = asking.query.map_or_else(String::new, |query| format!("?{}", hider.query(query)));
         let (method, scheme, authority) = (asking.method, asking.scheme, asking.authority);
-        let attribute = |(name, value): &(&str, &str)| {
+        let attribute = |Attribute { name, value, is_text }: &Attribute<'_>| {
             let shown = hider.shows("session", name);
             let value = if shown { (*value).to_owned() } else { hider.hidden(value.as_bytes()) };
+            // A number stays apart from a text that reads like it.
+            let value = if *is_text {
+                AttributeValue::Text(value)
+            } else {
+                AttributeValue::Item(WrittenItem { item: value })
+            };
             ((*name).to_owned(), value)
         };
         let at = asking.now.wall.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();

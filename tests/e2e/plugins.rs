@@ -581,11 +581,16 @@ fn attributes_of_a_session_are_told_to_plugins_and_to_the_origin_what_is_in_the_
     let shared = ask(&also_gold);
     assert!(shared.is_hit() && shared.text() == first.text(), "{} {}", shared.cache_status(), shared.text());
     assert_eq!(ask(&silver).text(), "5 - tier=\"silver\"");
+    // The plugin reads `1` of both of them, and the origin is told which it is: so they do not meet.
+    let (number, text) = (log_in("tier=1"), log_in("tier=\"1\""));
+    assert_eq!(ask(&number).text(), "8 - tier=1");
+    assert_eq!(ask(&text).text(), "9 - tier=\"1\"");
+    assert!(ask(&number).is_hit() && ask(&text).is_hit());
     // Who has no session, or an invented one, shares with others who have none.
-    assert_eq!(weir.get("/page").text(), "6 - -");
+    assert_eq!(weir.get("/page").text(), "10 - -");
     let invented = ask("__Host-sid=AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA");
     assert!(
-        invented.is_hit() && invented.text() == "6 - -",
+        invented.is_hit() && invented.text() == "10 - -",
         "{} {}",
         invented.cache_status(),
         invented.text()

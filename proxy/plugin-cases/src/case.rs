@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::{Presented, split_request};
+use crate::{AttributeValue, Presented, split_request};
 
 /// The file is not understood.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -43,7 +43,7 @@ pub struct Case {
     /// Its content, as text.
     pub body: Option<String>,
     /// Attributes of its session.
-    pub session: Option<BTreeMap<String, String>>,
+    pub session: Option<BTreeMap<String, AttributeValue>>,
     /// The client's address.
     pub client: Option<String>,
     /// The name in TLS.

@@ -11,7 +11,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, header};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use crate::{Presented, split_request};
+use crate::{AttributeValue, Presented, split_request};
 
 /// The longest line that is read.
 pub const LINE_BYTES_MAX: usize = 1 << 20;
@@ -37,7 +37,7 @@ pub struct Recorded {
     pub sni: Option<String>,
     /// Attributes of its session that plugins read.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub session: BTreeMap<String, String>,
+    pub session: BTreeMap<String, AttributeValue>,
     /// Its content.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub content: Option<String>,
@@ -305,6 +305,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::WrittenItem;
 
     fn headers(lines: &[(&'static str, &'static str)]) -> HeaderMap {
         let field = |(name, value): &(&'static str, &'static str)| {
@@ -346,7 +347,11 @@ mod tests {
             route: "r".to_owned(),
             headers: Hider::new([0; 32], []).fields(&headers(&[("accept", "a"), ("cookie", "x=1")])),
             client: Some([192, 0, 2, 1].into()),
-            session: [("tier".to_owned(), "gold".to_owned())].into(),
+            session: [
+                ("tier".to_owned(), AttributeValue::Text("1".to_owned())),
+                ("user".to_owned(), AttributeValue::Item(WrittenItem { item: "1".to_owned() })),
+            ]
+            .into(),
             content: Some("{}".to_owned()),
             answer: Some(Answered { status: 200, ..Answered::default() }),
             ..Recorded::default()

@@ -188,17 +188,21 @@ fn is_target(text: &[u8]) -> bool {
     text.iter().all(|byte| matches!(byte, 0x21..=0x7e) && *byte != b'#')
 }
 
-/// Length-prefixed, with a mark for what is there.
-fn key_part(key: Option<&str>, variants: &[Box<str>]) -> Option<Box<[u8]>> {
+/// Length-prefixed, with marks for what is there.
+///
+/// `kinds`: what of its inputs the plugin could not tell, so that it stands beside what the plugin says of them. Where it says nothing of them, nobody else is
+/// told of them either, and there is nothing to keep apart.
+fn key_part(key: Option<&str>, variants: &[Box<str>], kinds: Option<&[u8]>) -> Option<Box<[u8]>> {
     if key.is_none() && variants.is_empty() {
         return None;
     }
-    let texts = || key.into_iter().chain(variants.iter().map(|variant| &**variant));
-    let mut part = Vec::with_capacity(1 + texts().map(|text| 8 + text.len()).sum::<usize>());
-    part.push(u8::from(key.is_some()));
-    for text in texts() {
-        part.extend_from_slice(&(text.len() as u64).to_le_bytes());
-        part.extend_from_slice(text.as_bytes());
+    let said = || key.into_iter().map(str::as_bytes).chain(variants.iter().map(|variant| variant.as_bytes()));
+    let all = || kinds.into_iter().chain(said());
+    let mut part = Vec::with_capacity(1 + all().map(|bytes| 8 + bytes.len()).sum::<usize>());
+    part.push(u8::from(key.is_some()) | u8::from(kinds.is_some()) << 1);
+    for bytes in all() {
+        part.extend_from_slice(&(bytes.len() as u64).to_le_bytes());
+        part.extend_from_slice(bytes);
     }
     Some(part.into())
 }
@@ -216,7 +220,12 @@ impl RequestDecision {
             && *carry == other.carry
     }
 
-    pub(crate) fn check(said: wit::RequestDecision, inputs: &[Input]) -> Result<Self, CallError> {
+    /// `kinds`: [`Gathered::kinds`](plugin_inputs::request::Gathered::kinds) of the request.
+    pub(crate) fn check(
+        said: wit::RequestDecision,
+        inputs: &[Input],
+        kinds: Option<&[u8]>,
+    ) -> Result<Self, CallError> {
         let mode = match said.mode {
             wit::CacheMode::Lookup => Mode::Lookup,
             wit::CacheMode::Bypass => Mode::Bypass,
@@ -231,7 +240,7 @@ impl RequestDecision {
             Some(forward) => (forward_query(forward.query)?, forward_cookies(forward.cookies, inputs)?),
         };
         let carry = said.carry.map(|carry| text("what is carried", carry, CARRY_BYTES_MAX)).transpose()?;
-        let key_part = key_part(key.as_deref(), &variants);
+        let key_part = key_part(key.as_deref(), &variants, kinds);
         Ok(Self {
             mode,
             key,
@@ -411,7 +420,7 @@ mod tests {
             let query = wit::ForwardQuery::Exactly(Some(query.to_owned()));
             let cookies = wit::ForwardCookies::AsRouted;
             let forward = Some(wit::Forward { query, cookies });
-            RequestDecision::check(wit::RequestDecision { forward, ..said() }, &[]).is_ok()
+            RequestDecision::check(wit::RequestDecision { forward, ..said() }, &[], None).is_ok()
         };
         for (text, expected) in [
             ("a=1&b=%20", true),
@@ -427,7 +436,7 @@ mod tests {
         let cookie = |name: &str| {
             let cookies = wit::ForwardCookies::Only(vec![name.to_owned()]);
             let forward = Some(wit::Forward { query: wit::ForwardQuery::AsRouted, cookies });
-            RequestDecision::check(wit::RequestDecision { forward, ..said() }, &[]).is_ok()
+            RequestDecision::check(wit::RequestDecision { forward, ..said() }, &[], None).is_ok()
         };
         for (name, expected) in [
             ("sid", true),
@@ -472,17 +481,30 @@ mod tests {
         assert!(check(&[Input::Header(http::header::COOKIE)]));
     }
 
+    /// A key, variants, and kinds.
+    type Said = (Option<String>, Vec<String>, Option<Vec<u8>>);
+
+    fn any_said() -> impl Strategy<Value = Said> {
+        let text = || "[ab]{0,2}";
+        let kinds = proptest::collection::vec(0_u8..2, 1..3);
+        (proptest::option::of(text()), proptest::collection::vec(text(), 0..3), proptest::option::of(kinds))
+    }
+
     proptest! {
         #[test]
         fn different_keys_and_variants_are_different_parts(
-            one in (proptest::option::of("[ab]{0,2}"), proptest::collection::vec("[ab]{0,2}", 0..3)),
-            other in (proptest::option::of("[ab]{0,2}"), proptest::collection::vec("[ab]{0,2}", 0..3)),
+            one in any_said(),
+            other in any_said(),
         ) {
-            let part = |(key, variants): &(Option<String>, Vec<String>)| {
+            let part = |(key, variants, kinds): &Said| {
                 let variants: Vec<Box<str>> = variants.iter().map(|variant| variant.as_str().into()).collect();
-                key_part(key.as_deref(), &variants)
+                key_part(key.as_deref(), &variants, kinds.as_deref())
             };
-            prop_assert_eq!(part(&one) == part(&other), one == other);
+            // Kinds stand beside what was said, and nowhere else.
+            let said = |(key, variants, kinds): &Said| {
+                (key.clone(), variants.clone(), kinds.clone().filter(|_| key.is_some() || !variants.is_empty()))
+            };
+            prop_assert_eq!(part(&one) == part(&other), said(&one) == said(&other));
         }
     }
 }

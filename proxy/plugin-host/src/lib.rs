@@ -40,7 +40,7 @@ pub use inspect::Inspection;
 pub use plugin::{Hook, HookStats, Hooks, Limits, Manifest, MemoLimits, Plugin, PluginSpec, Stats};
 pub use plugin_inputs::grants::{Grant, GrantError, Grants};
 pub use plugin_inputs::plan::{KeyPlan, Planned};
-pub use plugin_inputs::request::{Allowance, Content, Input, NameFilter, Request, Response};
+pub use plugin_inputs::request::{Allowance, Attribute, Content, Input, NameFilter, Request, Response};
 pub use state::SharedState;
 
 /// How loud a line of a plugin is.

@@ -492,7 +492,9 @@ impl Plugin {
             let said = gathered.with_values(&self.reads, |inputs| {
                 hook.call_on_request(&mut live.store, self.lower(request, inputs))
             });
-            Ok(said.map(|said| said.map(|said| RequestDecision::check(said, &self.manifest.inputs))))
+            Ok(said.map(|said| {
+                said.map(|said| RequestDecision::check(said, &self.manifest.inputs, gathered.kinds()))
+            }))
         });
         let said = match slot.settle(said, check, RequestDecision::says_the_same)? {
             Settled::Before(before) => return Ok(before),

@@ -1,5 +1,6 @@
 //! Keys that are made without a call: what a plugin's plan keeps of a request, as key and as what is forwarded.
 
+use std::iter;
 use std::sync::Arc;
 
 use cache_semantics::cookies::CookieRule;
@@ -165,8 +166,13 @@ impl KeyPlan {
             }
         }
         for wanted in &self.session {
-            let found = request.session.iter().filter(|(name, _)| name == wanted);
-            push_all(part, found.map(|(_, value)| value.as_bytes()));
+            let found = request.session.iter().filter(|attribute| attribute.name == wanted);
+            // An empty value behind it says that it is no text.
+            let is_item = |is_text: bool| (!is_text).then_some(&b""[..]);
+            push_all(
+                part,
+                found.flat_map(|one| iter::once(one.value.as_bytes()).chain(is_item(one.is_text))),
+            );
         }
         self.filter(request.query, out);
     }
@@ -247,6 +253,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::request::Attribute;
     use crate::request::tests::request;
 
     fn plan(keep: Option<&[&str]>, drop: &[&str], sort: bool) -> KeyPlan {
@@ -287,11 +294,11 @@ mod tests {
     proptest! {
         #[test]
         fn two_requests_share_a_key_only_where_all_that_the_plan_names_is_alike(
-            one in (proptest::collection::vec("[ab]{0,2}", 0..3), "[ab=; ]{0,8}", proptest::option::of("[ab]{0,2}")),
-            other in (proptest::collection::vec("[ab]{0,2}", 0..3), "[ab=; ]{0,8}", proptest::option::of("[ab]{0,2}")),
+            one in (proptest::collection::vec("[ab]{0,2}", 0..3), "[ab=; ]{0,8}", proptest::option::of(("[ab]{0,2}", any::<bool>()))),
+            other in (proptest::collection::vec("[ab]{0,2}", 0..3), "[ab=; ]{0,8}", proptest::option::of(("[ab]{0,2}", any::<bool>()))),
         ) {
             let plan = plan(None, &[], false);
-            let part = |(accept, cookie, tier): &(Vec<String>, String, Option<String>)| {
+            let part = |(accept, cookie, tier): &(Vec<String>, String, Option<(String, bool)>)| {
                 let mut headers = HeaderMap::new();
                 for value in accept {
                     headers.append("accept", value.parse().unwrap());
@@ -299,7 +306,8 @@ mod tests {
                 headers.append("cookie", cookie.parse().unwrap());
                 let values: Vec<Vec<u8>> =
                     cookies(&headers).filter(|(name, _)| *name == b"ab").map(|(_, value)| value.to_vec()).collect();
-                let session: Vec<(&str, &str)> = tier.as_deref().map(|tier| ("tier", tier)).into_iter().collect();
+                let attribute = tier.as_ref().map(|(value, is_text)| Attribute { name: "tier", value, is_text: *is_text });
+                let session: Vec<Attribute<'_>> = attribute.into_iter().collect();
                 let mut planned = Planned::default();
                 plan.apply(&Request { session: &session, ..request("/", None, &headers) }, &mut planned);
                 (planned.part, (accept.clone(), values, tier.clone()))

@@ -35,13 +35,25 @@ pub struct Request<'r> {
     /// The name it asked for in TLS.
     pub tls_sni: Option<&'r str>,
     /// Attributes of its session.
-    pub session: &'r [(&'r str, &'r str)],
+    pub session: &'r [Attribute<'r>],
     /// Its content, where it was buffered.
     pub content: Option<&'r Content>,
     /// What all hooks of it may still take together; `None`: nobody counts.
     pub allowance: Option<&'r Allowance>,
     /// When.
     pub now: Now,
+}
+
+/// An attribute of a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Attribute<'r> {
+    /// Its name.
+    pub name: &'r str,
+    /// A text as it is, everything else as RFC 9651 writes it: what a plugin reads.
+    pub value: &'r str,
+    /// Whether it is a text. A plugin is not told, for it hardly ever matters; a key is, for an origin that is told of the attribute may answer
+    /// otherwise to `1` than to `"1"`.
+    pub is_text: bool,
 }
 
 /// What the hooks of one request may take together, beside the deadline of each call. The default is nothing.
@@ -214,8 +226,14 @@ pub struct Gathered {
     bytes: Vec<u8>,
     /// The start and the end of each part; `None`: there is none.
     parts: Vec<Option<(usize, usize)>>,
+    /// For each attribute of the session whether it is something else than a text.
+    kinds: Vec<u8>,
     text: String,
 }
+
+/// Marks of parts that are there.
+const TEXT: u8 = 1;
+const ITEM: u8 = 2;
 
 /// Parts before those of the inputs: method, scheme, authority, path, route, query.
 const FIXED: usize = 6;
@@ -225,6 +243,7 @@ impl Gathered {
     pub fn read(&mut self, reads: &Reads, request: &Request<'_>) {
         self.bytes.clear();
         self.parts.clear();
+        self.kinds.clear();
         let fixed = [request.method, request.scheme, request.authority, request.path, request.route];
         for part in fixed {
             self.part(|out| {
@@ -275,9 +294,14 @@ impl Gathered {
                 self.part(|out| put(out, value));
             }
             Input::Session(wanted) => {
-                let mut found = request.session.iter().filter(|(name, _)| name == wanted);
-                let value = found.next().map(|(_, value)| value.as_bytes());
-                self.part(|out| put(out, value));
+                let found = request.session.iter().find(|attribute| attribute.name == wanted);
+                let mark = self.bytes.len();
+                self.part(|out| put(out, found.map(|attribute| attribute.value.as_bytes())));
+                let is_item = found.is_some_and(|attribute| !attribute.is_text);
+                if is_item {
+                    self.bytes[mark] = ITEM;
+                }
+                self.kinds.push(u8::from(is_item));
             }
             Input::ClientIp => {
                 let mut text = std::mem::take(&mut self.text);
@@ -307,7 +331,7 @@ impl Gathered {
         let start = self.bytes.len();
         if write(&mut self.bytes) {
             let end = self.bytes.len();
-            self.bytes[mark] = 1;
+            self.bytes[mark] = TEXT;
             self.bytes[mark + 1..start].copy_from_slice(&((end - start) as u64).to_le_bytes());
             self.parts.push(Some((start, end)));
         } else {
@@ -320,6 +344,12 @@ impl Gathered {
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
+    }
+
+    /// What of the attributes of the session a plugin cannot tell by reading them: which of them are no texts. `None`: all are.
+    #[must_use]
+    pub fn kinds(&self) -> Option<&[u8]> {
+        self.kinds.contains(&1).then_some(&self.kinds)
     }
 
     /// Hands over the values of the inputs.
@@ -387,6 +417,8 @@ pub fn from_isomorphic(text: &str) -> Option<Cow<'_, [u8]>> {
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use std::collections::BTreeMap;
+
     use proptest::prelude::*;
 
     use super::*;
@@ -435,7 +467,10 @@ pub(crate) mod tests {
         let content = Content::new(br#"{"b": [1, {"c": null}], "a": "\u00e9"}"#, true);
         let mut given = request("/p", Some("q=%41&r&q=2&s="), &headers);
         given.client_ip = Some([10, 0, 0, 1].into());
-        given.session = &[("tier", "gold")];
+        given.session = &[
+            Attribute { name: "tier", value: "gold", is_text: true },
+            Attribute { name: "number", value: "1", is_text: false },
+        ];
         given.content = Some(&content);
         let header = |name| Input::Header(HeaderName::from_static(name));
         let glob = |text: &str| vec![Glob::new(text)];
@@ -459,6 +494,7 @@ pub(crate) mod tests {
             (param("s"),                             Some("")),
             (param("t"),                             None),
             (Input::Session("tier".into()),          Some("gold")),
+            (Input::Session("number".into()),        Some("1")),
             (Input::Session("user".into()),          None),
             (Input::ClientIp,                        Some("10.0.0.1")),
             (Input::TlsSni,                          None),
@@ -493,11 +529,22 @@ pub(crate) mod tests {
             Input::Cookie("a".to_owned()),
             Input::QueryParam("q".to_owned()),
             Input::ClientIp,
+            Input::Session("tier".to_owned()),
+            Input::Session("user".to_owned()),
         ];
         Reads { query: true, inputs }
     }
 
-    type Parts = (String, Option<String>, Vec<Vec<u8>>, Vec<String>, Option<u8>, String);
+    /// The last are attributes of the session: names, values, and whether they are texts.
+    type Parts = (
+        String,
+        Option<String>,
+        Vec<Vec<u8>>,
+        Vec<String>,
+        Option<u8>,
+        String,
+        BTreeMap<&'static str, (String, bool)>,
+    );
 
     pub(crate) fn parts() -> impl Strategy<Value = Parts> {
         (
@@ -507,6 +554,11 @@ pub(crate) mod tests {
             proptest::collection::vec("[ab=; ]{0,6}", 0..3),
             proptest::option::of(0_u8..3),
             "[rs]",
+            proptest::collection::btree_map(
+                proptest::sample::select(vec!["tier", "user"]),
+                ("[01]{0,1}", any::<bool>()),
+                0..3,
+            ),
         )
     }
 
@@ -521,15 +573,28 @@ pub(crate) mod tests {
         headers
     }
 
-    pub(crate) fn request_of<'r>(parts: &'r Parts, headers: &'r HeaderMap) -> Request<'r> {
+    pub(crate) fn session_of(parts: &Parts) -> Vec<Attribute<'_>> {
+        let attributes = parts.6.iter();
+        attributes.map(|(name, (value, is_text))| Attribute { name, value, is_text: *is_text }).collect()
+    }
+
+    pub(crate) fn request_of<'r>(
+        parts: &'r Parts,
+        headers: &'r HeaderMap,
+        session: &'r [Attribute<'r>],
+    ) -> Request<'r> {
         let mut given = request(&parts.0, parts.1.as_deref(), headers);
         given.client_ip = parts.4.map(|last| IpAddr::from([10, 0, 0, last]));
         given.route = &parts.5;
+        given.session = session;
         given
     }
 
+    /// Parts of a request; then the attributes of its session, each with whether it is a text.
+    type Told = (Vec<Option<Vec<u8>>>, Vec<Option<(String, bool)>>);
+
     /// What was declared, told apart in the plainest way there is.
-    fn declared(request: &Request<'_>) -> Vec<Option<Vec<u8>>> {
+    fn declared(request: &Request<'_>) -> Told {
         let joined = |name: HeaderName| {
             let lines: Vec<&[u8]> =
                 request.headers.get_all(name).iter().map(|line| line.as_bytes()).collect();
@@ -541,7 +606,11 @@ pub(crate) mod tests {
         let parameter =
             parameters(request.query).find(|(_, name, _)| *name == "q").map(|(_, _, value)| value.into());
         let ip = request.client_ip.map(|ip| ip.to_string().into_bytes());
-        vec![
+        let attribute = |name| {
+            let found = request.session.iter().find(|attribute| attribute.name == name)?;
+            Some((found.value.to_owned(), found.is_text))
+        };
+        let of_request = vec![
             text(request.path),
             request.query.and_then(text),
             text(request.route),
@@ -550,19 +619,31 @@ pub(crate) mod tests {
             cookie,
             parameter,
             ip,
-        ]
+        ];
+        (of_request, vec![attribute("tier"), attribute("user")])
     }
 
     proptest! {
         #[test]
         fn two_requests_are_gathered_alike_only_where_all_that_was_declared_is_alike(one in parts(), other in parts()) {
             let (first, second) = (map_of(&one), map_of(&other));
-            let (one, other) = (request_of(&one, &first), request_of(&other, &second));
+            let (session, another) = (session_of(&one), session_of(&other));
+            let (one, other) = (request_of(&one, &first, &session), request_of(&other, &second, &another));
             let reads = reads_all();
             let (mut a, mut b) = (Gathered::default(), Gathered::default());
             a.read(&reads, &one);
             b.read(&reads, &other);
             prop_assert_eq!(a.bytes() == b.bytes(), declared(&one) == declared(&other));
+            // What the plugin itself cannot tell apart are the kinds, and what it says is kept under them.
+            let kinds = |request: &Request<'_>| {
+                let kind = |(_, is_text): (String, bool)| !is_text;
+                let kinds: Vec<bool> = declared(request).1.into_iter().map(|found| found.is_some_and(kind)).collect();
+                kinds.contains(&true).then_some(kinds)
+            };
+            let gathered_kinds = |gathered: &Gathered| {
+                gathered.kinds().map(|kinds| kinds.iter().map(|kind| *kind == 1).collect::<Vec<_>>())
+            };
+            prop_assert_eq!(gathered_kinds(&a), kinds(&one));
             let values = |gathered: &Gathered| gathered.values(&reads).map(|value| value.map(Cow::into_owned)).collect::<Vec<_>>();
             prop_assert!(a.bytes() != b.bytes() || values(&a) == values(&b));
         }

@@ -3,7 +3,7 @@
 use cache_semantics::Now;
 use plugin_cases::Presented;
 use plugin_cases::case::Case;
-use plugin_host::{Content, Request};
+use plugin_host::{Attribute, Content, Request};
 
 /// A request in parts, with what is known of its content.
 pub(crate) struct Shown {
@@ -28,8 +28,10 @@ impl Shown {
         let Presented {
             method, scheme, authority, path, query, route, headers, client, sni, session, ..
         } = &self.presented;
-        let session: Vec<(&str, &str)> =
-            session.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        let session: Vec<_> = session.iter().map(|(name, value)| (name, value.read())).collect();
+        let session =
+            session.iter().map(|(name, (value, is_text))| Attribute { name, value, is_text: *is_text });
+        let session: Vec<Attribute<'_>> = session.collect();
         with(&Request {
             method,
             scheme,

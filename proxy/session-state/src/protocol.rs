@@ -177,12 +177,21 @@ pub fn is_name(name: &str) -> bool {
     name.len() <= NAME_MAX && KeyRef::from_str(name).is_ok()
 }
 
-/// A value for who does not read RFC 9651: a text as it is, everything else as it is written. `None`: it is no item.
-pub fn text(value: &[u8]) -> Option<String> {
+/// A value for who does not read RFC 9651.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Plain {
+    /// A text, as it is.
+    Text(String),
+    /// Anything else, as it is written. It may read like a text, and is another value than that.
+    Item(String),
+}
+
+/// Makes a value plain. `None`: it is no item.
+pub fn plain(value: &[u8]) -> Option<Plain> {
     let item: Item = Parser::new(value).parse().ok()?;
     Some(match item.bare_item {
-        BareItem::String(text) => text.as_str().to_owned(),
-        _ => std::str::from_utf8(value).ok()?.to_owned(),
+        BareItem::String(text) if item.params.is_empty() => Plain::Text(text.as_str().to_owned()),
+        _ => Plain::Item(std::str::from_utf8(value).ok()?.to_owned()),
     })
 }
 
@@ -257,6 +266,27 @@ mod tests {
             (&["a".to_owned(), "b".to_owned()][..], Some("user:42"))
         );
         assert!(wish.rotate && wish.reject && wish.if_version == Some(7) && !wish.destroy);
+    }
+
+    #[test]
+    fn a_text_is_told_apart_from_what_reads_like_one() {
+        let text = |text: &str| Some(Plain::Text(text.to_owned()));
+        let item = |text: &str| Some(Plain::Item(text.to_owned()));
+        #[rustfmt::skip]
+        let cases = [
+            ("\"1\"",       text("1")),
+            ("1",           item("1")),
+            ("\"?1\"",      text("?1")),
+            ("?1",          item("?1")),
+            ("\"gold\"",    text("gold")),
+            ("gold",        item("gold")),
+            ("\"\\\"\"",     text("\"")),
+            ("\"1\";a",     item("\"1\";a")),
+            ("(1",          None),
+        ];
+        for (value, expected) in cases {
+            assert_eq!(plain(value.as_bytes()), expected, "{value}");
+        }
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! What a request waits for before it is decided about: limits in Redis, its content, its session.
 
+use session_state::protocol::Plain;
+
 use super::*;
 use crate::request_content;
 
@@ -19,7 +21,7 @@ pub(super) struct Ready {
     /// Its session, where plugins want to know of it, or it is part of the key.
     pub(super) session: Option<Opened>,
     /// The attributes of it that plugins read.
-    pub(super) attributes: Vec<(String, String)>,
+    pub(super) attributes: Vec<(String, Plain)>,
     /// What plugins say that it costs, and that has been paid.
     pub(super) charges: Option<Arc<[Charge]>>,
     /// Where it is recorded.

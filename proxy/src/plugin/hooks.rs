@@ -13,8 +13,9 @@ use http::{HeaderMap, Method, StatusCode, Uri};
 use plugin_host::decision::{
     ForwardCookies, ForwardQuery, Mode, Purge, PurgeTarget, RequestDecision, StoreDecision,
 };
-use plugin_host::{Allowance, CallError, Content, Input, Planned, Request, Response};
+use plugin_host::{Allowance, Attribute, CallError, Content, Input, Planned, Request, Response};
 use purge_log::{Mode as PurgeMode, Prefix, Target, Url};
+use session_state::protocol::Plain;
 
 use super::load::{LoadedPlugin, LoadedPlugins};
 use super::{Asking, Judged, TIME_OF_REQUEST, Wants, Way};
@@ -63,7 +64,7 @@ pub struct Asked {
     tls_sni: Option<Arc<str>>,
     decisions: Vec<Option<Arc<RequestDecision>>>,
     presented: Arc<PresentedFields>,
-    session: Vec<(String, String)>,
+    session: Vec<(String, Plain)>,
     content: Option<Arc<Content>>,
     /// It has content that was too long to be read: whoever decides by content does not know what it decides about.
     content_is_unread: bool,
@@ -74,7 +75,7 @@ pub struct Asked {
 #[derive(Debug)]
 pub struct Beside {
     /// Attributes of its session.
-    pub session: Vec<(String, String)>,
+    pub session: Vec<(String, Plain)>,
     /// Its content.
     pub content: Option<Arc<Content>>,
     /// Whether it has content that was too long to be read.
@@ -109,7 +110,7 @@ impl Asked {
         })
     }
 
-    fn asking<'a>(&'a self, worker: usize, session: &'a [(&'a str, &'a str)], now: Now) -> Asking<'a> {
+    fn asking<'a>(&'a self, worker: usize, session: &'a [Attribute<'a>], now: Now) -> Asking<'a> {
         Asking {
             worker,
             method: &self.method,
@@ -127,8 +128,8 @@ impl Asked {
         }
     }
 
-    fn session(&self) -> Vec<(&str, &str)> {
-        self.session.iter().map(|(name, value)| (&**name, &**value)).collect()
+    fn session(&self) -> Vec<Attribute<'_>> {
+        super::borrowed(&self.session)
     }
 
     fn carry(&self, position: usize) -> Option<&str> {

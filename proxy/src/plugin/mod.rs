@@ -24,9 +24,10 @@ use cache_semantics::Now;
 use cache_semantics::cache_status::Reason;
 use cache_semantics::policy::Policy;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
+use session_state::protocol::Plain;
 
 #[cfg(feature = "plugins")]
-pub use plugin_host::{Allowance, Content};
+pub use plugin_host::{Allowance, Attribute, Content};
 
 #[cfg(feature = "plugins")]
 pub use self::hooks::{Asked, Beside, RoutePlugins, Said};
@@ -34,7 +35,8 @@ pub use self::hooks::{Asked, Beside, RoutePlugins, Said};
 pub use self::load::{LoadedPlugin, LoadedPlugins, PluginError, Registry, check_grant};
 #[cfg(not(feature = "plugins"))]
 pub use self::none::{
-    Allowance, Asked, Beside, Content, LoadedPlugins, PluginError, Registry, RoutePlugins, Said, check_grant,
+    Allowance, Asked, Attribute, Beside, Content, LoadedPlugins, PluginError, Registry, RoutePlugins, Said,
+    check_grant,
 };
 
 /// A request as far as plugins may read it.
@@ -59,13 +61,25 @@ pub struct Asking<'r> {
     /// The name it asked for in TLS.
     pub tls_sni: Option<&'r str>,
     /// The attributes of its session that plugins read.
-    pub session: &'r [(&'r str, &'r str)],
+    pub session: &'r [Attribute<'r>],
     /// Its content, where it was read.
     pub content: Option<&'r Content>,
     /// What the hooks of it may still take together.
     pub allowance: &'r Allowance,
     /// When.
     pub now: Now,
+}
+
+/// Attributes of a session as plugins read them.
+pub fn borrowed(attributes: &[(String, Plain)]) -> Vec<Attribute<'_>> {
+    let borrowed = attributes.iter().map(|(name, value)| {
+        let (value, is_text) = match value {
+            Plain::Text(value) => (value, true),
+            Plain::Item(value) => (value, false),
+        };
+        Attribute { name, value, is_text }
+    });
+    borrowed.collect()
 }
 
 /// What the cache does, as plugins have it.

@@ -13,6 +13,7 @@ use cache_semantics::storable::MethodClass;
 use http::request::Parts;
 use http::{HeaderMap, StatusCode};
 use purge_log::{Mode, Target};
+use session_state::protocol::Plain;
 use sha2::{Digest as _, Sha256};
 
 use super::{Asking, Judged, Wants, Way};
@@ -182,11 +183,22 @@ impl Content {
     }
 }
 
+/// An attribute of a session, which nobody reads.
+#[derive(Debug, Clone, Copy)]
+pub struct Attribute<'r> {
+    /// Its name.
+    pub name: &'r str,
+    /// A text as it is, everything else as RFC 9651 writes it.
+    pub value: &'r str,
+    /// Whether it is a text.
+    pub is_text: bool,
+}
+
 /// What is known of a request beside its head.
 #[derive(Debug)]
 pub struct Beside {
     /// Attributes of its session.
-    pub session: Vec<(String, String)>,
+    pub session: Vec<(String, Plain)>,
     /// Its content.
     pub content: Option<Arc<Content>>,
     /// Whether it has content that was too long to be read.

@@ -15,7 +15,7 @@ use plugin_host::Content;
 use proptest::prelude::*;
 use wit_component::{ComponentEncoder, StringEncoding};
 
-use super::{Asking, Registry, RoutePlugins, Said};
+use super::{Asking, Attribute, Registry, RoutePlugins, Said};
 use crate::clock::{Clock, SystemClock};
 use crate::config::model::Rewrite;
 use crate::request_key::{KeyRule, Presented, PresentedContent, Scratch};
@@ -74,7 +74,7 @@ struct Asked {
     accept: Vec<&'static [u8]>,
     tenant: Vec<&'static [u8]>,
     cookies: Vec<(&'static str, &'static str)>,
-    session: Vec<(&'static str, &'static str)>,
+    session: Vec<Attribute<'static>>,
     client: Option<IpAddr>,
     sni: Option<&'static str>,
     /// Its place in [`CONTENTS`].
@@ -136,7 +136,7 @@ impl Asked {
                 pairs.find(|(given, _)| given == name).map(|(_, value)| bytes(value))
             }
             Reads::Session(name) => {
-                self.session.iter().find(|(given, _)| given == name).map(|(_, value)| bytes(value))
+                self.session.iter().find(|given| given.name == *name).map(|given| bytes(given.value))
             }
             Reads::ClientIp => self.client.map(|client| bytes(&client.to_string())),
             Reads::TlsSni => self.sni.map(bytes),
@@ -144,6 +144,11 @@ impl Asked {
             // As good as its digest.
             Reads::BodyDigest => self.content.map(|content| bytes(CONTENTS[content].0)),
         }
+    }
+
+    /// Whether an attribute is something else than a text: no plugin can tell, and yet what is told of it to the origin differs.
+    fn is_item(&self, name: &str) -> u8 {
+        u8::from(self.session.iter().any(|given| given.name == name && !given.is_text))
     }
 
     fn identity(&self, route: usize, plugins: &[&Acts]) -> Identity {
@@ -160,7 +165,13 @@ impl Asked {
                     let part = |value: Option<Vec<u8>>| {
                         value.map(|value| if is_echo { value } else { Vec::new() }).into_iter().collect()
                     };
-                    said.push(all.into_iter().chain(inputs).map(part).collect());
+                    let mut parts: Vec<Vec<Vec<u8>>> = all.into_iter().chain(inputs).map(part).collect();
+                    let kinds = declared.inputs.iter().filter_map(|what| match what {
+                        Reads::Session(name) => Some(self.is_item(name)),
+                        _ => None,
+                    });
+                    parts.push(vec![kinds.collect()]);
+                    said.push(parts);
                     // Who reads the content and gives a key speaks for the content.
                     let reads_content = declared
                         .inputs
@@ -183,10 +194,10 @@ impl Asked {
                         let named = self.cookies.iter().filter(|(given, _)| given == name);
                         named.map(|(_, value)| value.as_bytes().to_vec()).collect()
                     });
-                    let session = plan
-                        .session
-                        .iter()
-                        .map(|name| self.read(&Reads::Session(name), None).into_iter().collect());
+                    let session = plan.session.iter().map(|name| {
+                        let value = self.read(&Reads::Session(name), None);
+                        value.into_iter().chain([vec![self.is_item(name)]]).collect()
+                    });
                     let all: Vec<Vec<Vec<u8>>> = lines.chain(cookies).chain(session).collect();
                     // One that names nothing adds nothing.
                     said.extend((!all.is_empty()).then_some(all));
@@ -535,13 +546,14 @@ fn asked() -> impl Strategy<Value = Asked> {
         lines(),
         lines(),
         prop::collection::vec(cookie, 0..4),
-        prop::option::of(one_of(&["gold", "g\u{f6}ld", ""])),
+        prop::option::of((one_of(&["gold", "g\u{f6}ld", "", "1"]), any::<bool>())),
         prop::option::of(one_of(&clients)),
         prop::option::of(one_of(&["a.test", "b.test"])),
         prop::option::of(0..CONTENTS.len()),
     );
     parts.prop_map(|(path, query, accept, tenant, cookies, tier, client, sni, content)| {
-        let session = tier.map(|tier| ("tier", tier)).into_iter().collect();
+        let tier = tier.map(|(value, is_text)| Attribute { name: "tier", value, is_text });
+        let session = tier.into_iter().collect();
         Asked { path, query, accept, tenant, cookies, session, client, sni, content }
     })
 }

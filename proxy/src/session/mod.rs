@@ -32,7 +32,7 @@ use std::time::UNIX_EPOCH;
 
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 use parking_lot::Mutex;
-use session_state::protocol::{self, Wish};
+use session_state::protocol::{self, Plain, Wish};
 use session_state::{Clock as Versions, MARKS_MS, Session, Standing};
 use sha2::{Digest as _, Sha256};
 use tokio::runtime::Handle as Runtime;
@@ -108,11 +108,11 @@ pub enum Opened {
     Unknown,
 }
 
-/// These attributes of a session, as plugins read them: a text as it is, everything else as RFC 9651 writes it.
-pub fn attributes(opened: &Opened, names: &[Box<str>], now: Now) -> Vec<(String, String)> {
+/// These attributes of a session, as plugins read them.
+pub fn attributes(opened: &Opened, names: &[Box<str>], now: Now) -> Vec<(String, Plain)> {
     let Opened::Some(found) = opened else { return Vec::new() };
     let live = found.1.live(millis(now)).filter(|(name, _)| names.iter().any(|wanted| **wanted == **name));
-    live.filter_map(|(name, value)| Some((name.to_owned(), protocol::text(value)?))).collect()
+    live.filter_map(|(name, value)| Some((name.to_owned(), protocol::plain(value)?))).collect()
 }
 
 /// These attributes of a session, those that there are, each with the value that an origin is told.
