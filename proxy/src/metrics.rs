@@ -136,6 +136,13 @@ labels! {
     }
 }
 
+impl Disposition {
+    /// Whether what was stored before was the answer.
+    pub const fn is_from_cache(self) -> bool {
+        matches!(self, Self::Hit | Self::HitStale)
+    }
+}
+
 labels! {
     /// Which limit was hit.
     Limit {

@@ -676,7 +676,6 @@ impl Exchange {
         respond::put_status(response.headers_mut(), status);
         limit::say(response.headers_mut(), std::mem::take(&mut self.said));
         let held = std::mem::take(&mut self.held);
-        self.worker.metrics.disposition(disposition(&status));
         let request = Asked {
             connection: &self.connection,
             parts: &self.parts,
@@ -687,7 +686,7 @@ impl Exchange {
             route: Some(self.route()),
             server,
         };
-        self.worker.ended(&request, response, held)
+        self.worker.ended(&request, disposition(&status), response, held)
     }
 }
 

@@ -28,10 +28,12 @@ impl Worker {
     pub(super) fn ended(
         self: &Arc<Self>,
         request: &Asked<'_>,
+        disposition: metrics::Disposition,
         response: Response<Body>,
         held: Vec<Held>,
     ) -> Response<Body> {
-        let mut ending = self.ending(request, response.status(), response.headers().get(CACHE_STATUS));
+        let cache_status = response.headers().get(CACHE_STATUS);
+        let mut ending = self.ending(request, disposition, response.status(), cache_status);
         ending.held = held;
         if response.body().is_here() {
             let bytes = response.body().exact_len().unwrap_or_default();
@@ -41,13 +43,15 @@ impl Worker {
         response.map(|body| body.then(Box::new(ending)))
     }
 
-    /// What is to be done at the end of a request.
+    /// Counts what was done with a request, and says what is to be done at its end.
     pub(super) fn ending(
         self: &Arc<Self>,
         request: &Asked<'_>,
+        disposition: metrics::Disposition,
         status: StatusCode,
         cache_status: Option<&HeaderValue>,
     ) -> Ending {
+        self.metrics.disposition(disposition);
         let method = metrics::MethodClass::from(&request.parts.method);
         let record = self.access.is_on().then(|| AccessRecord {
             at: request.now.wall,
@@ -65,11 +69,10 @@ impl Worker {
             route: request.route.map(|route| route.name.clone()),
             origin: request.server.clone(),
         });
-        let drilled = request.route.filter(|_| drill::is_on()).map(|route| {
-            // RFC 9211 §2.1: who has answered from what is stored says so in the last member, and that is us.
-            let is_hit = cache_status.is_some_and(|value| value.as_bytes().starts_with(b"weir; hit"));
-            (route.name.clone(), is_hit)
-        });
+        let drilled = request
+            .route
+            .filter(|_| drill::is_on())
+            .map(|route| (route.name.clone(), disposition.is_from_cache()));
         Ending { worker: self.clone(), method, status, now: request.now, record, drilled, held: Vec::new() }
     }
 }

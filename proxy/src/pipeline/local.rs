@@ -27,9 +27,9 @@ impl Local<'_> {
             if let Some(coding) = wanted {
                 cache.cache.encode_later(&self.worker.proxy.compressor, key, &hit.stored, coding);
             }
-            self.worker.metrics.disposition(disposition(&hit.status));
-            let status = answer.stored.status;
-            self.worker.ending(&self.asked(), status, Some(&answer.status)).end(answer.content_len(), true);
+            let (disposition, status) = (disposition(&hit.status), answer.stored.status);
+            let ending = self.worker.ending(&self.asked(), disposition, status, Some(&answer.status));
+            ending.end(answer.content_len(), true);
             answer.said = std::mem::take(&mut self.said);
             return Answer::stored(answer);
         }
@@ -52,8 +52,7 @@ impl Local<'_> {
         if self.close {
             close_after(&mut response, self.parts.version);
         }
-        self.worker.metrics.disposition(disposition);
-        self.worker.ended(&self.asked(), response, Vec::new())
+        self.worker.ended(&self.asked(), disposition, response, Vec::new())
     }
 
     pub(super) fn asked(&self) -> Asked<'_> {
