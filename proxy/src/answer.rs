@@ -81,7 +81,7 @@ impl StoredAnswer {
         let mut fields = self.head().to_map(2);
         fields.insert(header::AGE, HeaderValue::from(self.age));
         fields.insert(CACHE_STATUS, self.status);
-        limit::say(&mut fields, self.said);
+        limit::say(&mut fields, &self.said);
         *response.headers_mut() = fields;
         response
     }

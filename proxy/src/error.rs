@@ -447,7 +447,7 @@ impl ProxyError {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         if let Some(refused) = refused {
-            crate::limit::say(headers, refused.said.clone());
+            crate::limit::say(headers, &refused.said);
         }
         if told.close && to.version < Version::HTTP_2 {
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));

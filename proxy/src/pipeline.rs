@@ -289,7 +289,7 @@ fn serve(
         tell_session(&mut asked, ready.session.as_ref());
         let session_later = has_session && ready.session.is_none();
         match limit::admit_charged(&plan.limits, &asked, session_later, now) {
-            Admission::Admitted(said) => local.said.extend(said),
+            Admission::Admitted(said) => local.said.add(said),
             Admission::Refused(refused) => {
                 return Answer::ready(local.error(&ProxyError::Limited(refused), Reason::Refused));
             }
@@ -674,7 +674,7 @@ impl Exchange {
         }
         edit(response.headers_mut(), &self.route().response_headers);
         respond::put_status(response.headers_mut(), status);
-        limit::say(response.headers_mut(), std::mem::take(&mut self.said));
+        limit::say(response.headers_mut(), &std::mem::take(&mut self.said));
         let held = std::mem::take(&mut self.held);
         let request = Asked {
             connection: &self.connection,

@@ -18,6 +18,7 @@ use crate::answer::StoredAnswer;
 use crate::body::Body;
 use crate::compress::CODINGS;
 use crate::gate::PSEUDONYM;
+use crate::limit::Said;
 use crate::purge::triggers::FOR_PROXIES;
 use crate::store::{Encodings, StoredResponse};
 
@@ -95,7 +96,7 @@ pub fn straight(
     };
     let status = WRITTEN.with_borrow_mut(|written| written.status(status));
     let answer =
-        StoredAnswer { stored: stored.clone(), encoded, age: age.as_secs(), status, said: Vec::new() };
+        StoredAnswer { stored: stored.clone(), encoded, age: age.as_secs(), status, said: Said::new() };
     answer.head().is_plain().then_some((answer, wanted))
 }
 

@@ -1,6 +1,6 @@
 //! What one key has used, and whether one more may pass.
 
-use crate::{LEASE, PerQuota, Policy, QUOTAS_MAX, Ticks};
+use crate::{LEASE, OVERLAP, PerQuota, Policy, QUOTAS_MAX, Ticks};
 
 /// What one key has used of a policy. Where a server has the last word, this is what is known of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -10,6 +10,8 @@ pub struct Bucket {
     /// Units that the server has given and that nobody has used yet.
     leased: u64,
     lease_ends: Ticks,
+    /// Somebody has asked for the next lease, and until then nobody else does as long as something is left of this one.
+    asked_until: Ticks,
     /// Until then, whatever costs as much as this is refused.
     refused_until: Ticks,
     refused_cost: u64,
@@ -93,9 +95,20 @@ impl Bucket {
             refusal.retry_after = refusal.retry_after.max(self.refused_until - now);
             return Step::Known(Decision::Refused(refusal));
         }
-        if let Some(decision) = self.use_lease(policy, now, cost) {
-            return Step::Known(decision);
+        // One asks for the next lease before this one is used up or as soon as it has ended; were all to ask who come meanwhile, each would be given a lease.
+        let is_asked = now < self.asked_until;
+        let ends = if is_asked { self.lease_ends + OVERLAP } else { self.lease_ends };
+        let left = if now < ends { self.leased } else { 0 };
+        if left >= cost && (is_asked || left > policy.lease() / 4) {
+            self.leased = left - cost;
+            return Step::Known(Decision::Admitted(standing(
+                policy,
+                &self.owed(policy, now),
+                self.leased,
+                1,
+            )));
         }
+        self.asked_until = now + OVERLAP;
         let most = policy.lease().max(cost);
         Step::Ask(Question { least: cost, most, owed: self.owed(policy, now), at: now })
     }
@@ -109,6 +122,7 @@ impl Bucket {
         granted: u64,
         owed: &PerQuota,
     ) -> Decision {
+        self.asked_until = 0;
         // Counted from when it was asked: a little less is owed than the server says, and never more.
         for (until, owed) in self.until.iter_mut().zip(owed) {
             *until = (*until).max(asked.at + owed);
@@ -178,7 +192,11 @@ pub(crate) fn grant(policy: &Policy, owed: &PerQuota, least: u64, most: u64, sha
         let step = quota.interval() * share;
         // A share of less than one request would be none at all.
         let tolerance = quota.tolerance().max(step.saturating_mul(least));
-        granted = granted.min(tolerance.saturating_sub(*owed) / step);
+        let room = tolerance.saturating_sub(*owed);
+        // Most often there is room, and a multiplication shows it sooner than a division.
+        if step.saturating_mul(granted) > room {
+            granted = room / step;
+        }
     }
     if granted < least {
         return (0, *owed);
@@ -295,7 +313,8 @@ mod tests {
             panic!()
         };
         assert_eq!(standing.remaining, 999);
-        for left in (980..999).rev() {
+        // 19 are left, and the next lease is asked for when a quarter of one is.
+        for left in (985..999).rev() {
             let Step::Known(Decision::Admitted(standing)) = bucket.step(&policy, NOW, 1) else {
                 panic!("{left}")
             };
@@ -304,6 +323,34 @@ mod tests {
         assert!(matches!(bucket.step(&policy, NOW, 1), Step::Ask(_)));
         bucket.answered(&policy, &question, NOW, 20, &owed);
         assert!(matches!(bucket.step(&policy, NOW + LEASE, 1), Step::Ask(_)), "after its end");
+    }
+
+    #[test]
+    fn one_asks_for_the_next_lease_and_the_others_go_on_with_what_is_left() {
+        let (policy, mut bucket) = (policy(&[(1_000, 1, None)]), Bucket::default());
+        let owed = [20 * SECOND / 1_000, 0, 0, 0];
+        let is_known = |step| matches!(step, Step::Known(Decision::Admitted(_)));
+        let lease = |bucket: &mut Bucket, now| {
+            let Step::Ask(question) = bucket.step(&policy, now, 1) else { panic!("nothing is left") };
+            bucket.answered(&policy, &question, now, 20, &owed);
+        };
+        // Used up: one asks, five go on, and whoever comes then has to ask, too.
+        lease(&mut bucket, NOW);
+        let asked = (0..20).position(|_| !is_known(bucket.step(&policy, NOW, 1)));
+        assert_eq!(asked, Some(14));
+        let more = (0..20).take_while(|_| is_known(bucket.step(&policy, NOW, 1)));
+        assert_eq!(more.count(), 5);
+        // Ended: likewise, for a quarter of its time.
+        let mut bucket = Bucket::default();
+        lease(&mut bucket, NOW);
+        assert!(!is_known(bucket.step(&policy, NOW + LEASE, 1)));
+        assert!(is_known(bucket.step(&policy, NOW + LEASE + OVERLAP - 1, 1)));
+        assert!(!is_known(bucket.step(&policy, NOW + LEASE + OVERLAP, 1)), "no answer: the next one asks");
+        // What is left of a lease that has ended is not added to the next one.
+        let mut bucket = Bucket::default();
+        lease(&mut bucket, NOW);
+        lease(&mut bucket, NOW + LEASE);
+        assert_eq!(bucket.leased, 19);
     }
 
     #[test]

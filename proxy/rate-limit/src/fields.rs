@@ -21,18 +21,18 @@ pub fn policy(names: &[impl AsRef<str>], policy: &Policy) -> String {
     out
 }
 
-/// `RateLimit`: `"api";r=59;t=1`. `t` is when there is one more, and left out where there is nothing more to come.
-pub fn standing(name: &str, standing: &Standing) -> String {
-    let mut out = String::with_capacity(name.len() + 24);
-    out.push('"');
-    out.push_str(name);
-    out.push_str("\";r=");
-    push_number(&mut out, standing.remaining);
+/// `RateLimit`: `"api";r=59;t=1`. What stands there before the numbers, which are [written](write_standing) behind it.
+pub fn standing(name: &str) -> String {
+    format!("\"{name}\";r=")
+}
+
+/// The numbers of `RateLimit`: `59;t=1`. `t` is when there is one more, and left out where there is nothing more to come.
+pub fn write_standing(out: &mut Vec<u8>, standing: &Standing) {
+    write_number(out, standing.remaining);
     if standing.until_more > 0 {
-        out.push_str(";t=");
-        push_number(&mut out, seconds(standing.until_more));
+        out.extend_from_slice(b";t=");
+        write_number(out, seconds(standing.until_more));
     }
-    out
 }
 
 /// Whole seconds, rounded up: nobody is sent back too early.
@@ -40,8 +40,8 @@ pub const fn seconds(ticks: Ticks) -> u64 {
     ticks.div_ceil(SECOND)
 }
 
-/// Faster than the formatting machinery, which every request would pay for.
-fn push_number(out: &mut String, number: u64) {
+/// Writes a number; faster than the formatting machinery, which every request would pay for.
+pub fn write_number(out: &mut Vec<u8>, number: u64) {
     let mut digits = [0_u8; 20];
     let (mut rest, mut at) = (number, digits.len());
     loop {
@@ -53,7 +53,7 @@ fn push_number(out: &mut String, number: u64) {
             break;
         }
     }
-    out.push_str(std::str::from_utf8(&digits[at..]).unwrap_or_default());
+    out.extend_from_slice(&digits[at..]);
 }
 
 #[cfg(test)]
@@ -68,9 +68,13 @@ mod tests {
         let quota = |units, millis| Quota::new(units, Duration::from_millis(millis), None).unwrap();
         let two = Policy::new(vec![quota(100, 60_000), quota(5, 500)]).unwrap();
         assert_eq!(policy(&["burst", "short"], &two), "\"burst\";q=100;w=60, \"short\";q=10;w=1");
-        let at = |remaining, until_more| Standing { quota: 0, remaining, until_more };
-        assert_eq!(standing("api", &at(59, SECOND)), "\"api\";r=59;t=1");
-        assert_eq!(standing("api", &at(0, SECOND + 1)), "\"api\";r=0;t=2");
-        assert_eq!(standing("api", &at(u64::MAX, 0)), "\"api\";r=18446744073709551615");
+        let said = |remaining, until_more| {
+            let mut out = standing("api").into_bytes();
+            write_standing(&mut out, &Standing { quota: 0, remaining, until_more });
+            String::from_utf8(out).unwrap()
+        };
+        assert_eq!(said(59, SECOND), "\"api\";r=59;t=1");
+        assert_eq!(said(0, SECOND + 1), "\"api\";r=0;t=2");
+        assert_eq!(said(u64::MAX, 0), "\"api\";r=18446744073709551615");
     }
 }

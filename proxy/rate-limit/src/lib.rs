@@ -38,5 +38,8 @@ pub type PerQuota = [Ticks; QUOTAS_MAX];
 /// A lease ends so long after it was given.
 pub const LEASE: Ticks = SECOND / 10;
 
+/// While one request asks for the next lease, the others go on with what is left of the last one, so much longer at most.
+pub const OVERLAP: Ticks = LEASE / 4;
+
 /// A lease holds what is let through in this time at most.
 const LEASE_HOLDS: Ticks = SECOND / 50;

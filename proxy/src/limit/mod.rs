@@ -9,11 +9,12 @@
 //! ```
 //!
 //! [`admit`] is a plain function: most decisions wait for nobody. Only where Redis must be asked does it hand over to [`Asked::answered`]. The arithmetic is in
-//! the crate `rate-limit`; keys in `key.rs`; what Redis is asked in `shared.rs`; messages on a WebSocket in `meter.rs`.
+//! the crate `rate-limit`; keys in `key.rs`; what Redis is asked in `shared.rs`; what clients are told in `said.rs`; messages on a WebSocket in `meter.rs`.
 
 mod key;
 mod meter;
 mod places;
+mod said;
 mod shared;
 mod slots;
 pub mod spec;
@@ -24,32 +25,22 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use http::header::{HeaderMap, HeaderName, HeaderValue};
-use rate_limit::{Decision, Question, Refusal, SECOND, Standing, Step, Table, Ticks, fields};
+use rate_limit::{Decision, Question, Refusal, SECOND, Step, Table, Ticks, fields};
 use tokio::runtime::Handle;
 use xxhash_rust::xxh3::xxh3_128_with_seed;
 
 pub use self::key::{Asking, Charge};
 pub use self::meter::{Frames, Meter};
 use self::places::Places;
+use self::said::Words;
+pub use self::said::{Said, say};
 use self::shared::{Proxies, Shared};
 pub use self::slots::Held;
 use self::slots::{Full, Slots};
-use self::spec::{Fields, Limit, Rate, RouteLimit, WhenDown};
+use self::spec::{Limit, Rate, RouteLimit, WhenDown};
 use crate::clock::{Clock, Now};
 use crate::identity;
 use crate::redis::Redis;
-
-const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
-const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
-const LEGACY: [HeaderName; 3] = [
-    HeaderName::from_static("x-ratelimit-limit"),
-    HeaderName::from_static("x-ratelimit-remaining"),
-    HeaderName::from_static("x-ratelimit-reset"),
-];
-
-/// What is to be said of limits in an answer.
-pub type Said = Vec<(HeaderName, HeaderValue)>;
 
 /// A `[limit.NAME]` at work.
 #[derive(Debug)]
@@ -60,8 +51,11 @@ pub struct Limiter {
     in_flight: Option<Arc<Slots>>,
     websockets: Option<Arc<Slots>>,
     counted: Arc<Counted>,
-    /// What `RateLimit-Policy` says.
-    policy: Option<HeaderValue>,
+    words: Option<Words>,
+    /// Who asks is known only when the session has been opened.
+    by_session: bool,
+    /// Who pays, and how much, is a plugin's to say.
+    by_plugin: bool,
 }
 
 /// What this proxy knows of its keys. A reload keeps it.
@@ -75,8 +69,9 @@ struct Memory {
 
 impl Memory {
     fn ticks(&self, now: Now) -> Ticks {
-        let since = now.mono.saturating_duration_since(self.began).as_nanos() / 100;
-        SECOND + u64::try_from(since).unwrap_or(u64::MAX / 2)
+        // Numbers of 64 bits are enough for fifty thousand years, and divided much sooner than those of `as_nanos`.
+        let since = now.mono.saturating_duration_since(self.began);
+        SECOND + since.as_secs() * SECOND + u64::from(since.subsec_nanos()) / 100
     }
 }
 
@@ -185,7 +180,7 @@ pub struct Unknown {
 
 impl Unknown {
     fn concerns(self, limiter: &Limiter) -> bool {
-        (self.session && limiter.counts_by_session()) || (self.charges && limiter.counts_by_plugin())
+        (self.session && limiter.by_session) || (self.charges && limiter.by_plugin)
     }
 }
 
@@ -196,9 +191,7 @@ pub fn admit(limits: &[PlanLimit], asking: &Asking<'_>, unknown: Unknown, now: N
 
 /// Those that count by what plugins say, when they have said it.
 pub fn admit_charged(limits: &[PlanLimit], asking: &Asking<'_>, session_later: bool, now: Now) -> Admission {
-    admit_those(limits, asking, now, |limiter| {
-        limiter.counts_by_plugin() && !(session_later && limiter.counts_by_session())
-    })
+    admit_those(limits, asking, now, |limiter| limiter.by_plugin && !(session_later && limiter.by_session))
 }
 
 fn admit_those(
@@ -230,10 +223,10 @@ fn admit_those(
                         Ok(()) => {}
                         Err(refused) => return Admission::Refused(refused),
                     },
-                    Ok(Stepped::Ask(..)) => {
+                    Ok(Stepped::Ask(question)) => {
                         let mut todo = todo(&limits[index..], asking, spec::Charge::All, &wanted);
                         todo.drain(..paid);
-                        return Admission::Ask(Asked { todo, said });
+                        return Admission::Ask(Asked { todo, question: Some(question), said });
                     }
                     Err(refused) => return Admission::Refused(refused),
                 }
@@ -245,13 +238,13 @@ fn admit_those(
 
 /// Those limits that charge only requests for which the origin is asked.
 pub fn when_missed(limits: &[PlanLimit], asking: &Asking<'_>) -> Asked {
-    Asked { todo: todo(limits, asking, spec::Charge::Miss, |_| true), said: Said::new() }
+    Asked { todo: todo(limits, asking, spec::Charge::Miss, |_| true), question: None, said: Said::new() }
 }
 
 /// Those that count by session or user, when that is known.
 pub fn when_opened(limits: &[PlanLimit], asking: &Asking<'_>, unknown: Unknown) -> Asked {
-    let wanted = |limiter: &Limiter| limiter.counts_by_session() && !unknown.concerns(limiter);
-    Asked { todo: todo(limits, asking, spec::Charge::All, wanted), said: Said::new() }
+    let wanted = |limiter: &Limiter| limiter.by_session && !unknown.concerns(limiter);
+    Asked { todo: todo(limits, asking, spec::Charge::All, wanted), question: None, said: Said::new() }
 }
 
 fn todo(
@@ -279,7 +272,7 @@ fn todo(
 impl PlanLimit {
     /// What a request pays: who, where a plugin says that, and how much. Nothing at all, where plugins charge something else.
     fn payments<'a>(&'a self, asking: &Asking<'a>) -> impl Iterator<Item = (Option<&'a str>, u64)> {
-        let said = asking.charges.filter(|_| self.limiter.counts_by_plugin());
+        let said = asking.charges.filter(|_| self.limiter.by_plugin);
         let own = said.is_none().then_some((None, self.cost));
         let of_plugins =
             said.into_iter().flatten().filter(|charge| *charge.bucket == *self.limiter.spec.name);
@@ -291,15 +284,17 @@ impl PlanLimit {
 /// Limits that are still to be asked, with all they need.
 pub struct Asked {
     todo: Vec<(Arc<Limiter>, u64, Box<[u8]>)>,
+    /// What the first of them is to ask of Redis, where that has turned out already.
+    question: Option<Question>,
     said: Said,
 }
 
 impl Asked {
     /// Asks them, in order, until one refuses.
     pub async fn answered(self, clock: &dyn Clock) -> Result<Said, Box<Refused>> {
-        let Self { todo, mut said } = self;
+        let Self { todo, mut question, mut said } = self;
         for (limiter, cost, key) in todo {
-            limiter.charge(&key, cost, clock, &mut said).await?;
+            limiter.charge(question.take(), &key, cost, clock, &mut said).await?;
         }
         Ok(said)
     }
@@ -371,14 +366,9 @@ impl Limiter {
         &self.spec
     }
 
-    /// Whether who asks is known only when the session has been opened.
-    fn counts_by_session(&self) -> bool {
-        self.spec.key.iter().any(|part| matches!(part, spec::KeyPart::Session | spec::KeyPart::User))
-    }
-
     /// Whether who pays, and how much, is a plugin's to say.
-    pub fn counts_by_plugin(&self) -> bool {
-        self.spec.key.contains(&spec::KeyPart::Plugin)
+    pub const fn counts_by_plugin(&self) -> bool {
+        self.by_plugin
     }
 
     fn hash(&self, key: &[u8]) -> u128 {
@@ -439,15 +429,20 @@ impl Limiter {
         Ok(Stepped::Known(Some(self.memory.table.with(hash, ticks, decide)), by))
     }
 
-    /// Charges a key, whoever asks: a request that must wait for Redis, or a plugin that says what something costs.
-    pub async fn charge(
+    /// Charges a key. `question`: what has to be asked of Redis, where that has turned out already.
+    async fn charge(
         &self,
+        question: Option<Question>,
         key: &[u8],
         cost: u64,
         clock: &dyn Clock,
         said: &mut Said,
     ) -> Result<(), Box<Refused>> {
-        let (decision, by) = match self.step(key, cost, clock.now())? {
+        let stepped = match question {
+            Some(question) => Stepped::Ask(question),
+            None => self.step(key, cost, clock.now())?,
+        };
+        let (decision, by) = match stepped {
             Stepped::Known(decision, by) => (decision, by),
             Stepped::Ask(question) => {
                 let (Some(rate), Some(shared)) = (&self.spec.rate, &self.shared) else { return Ok(()) };
@@ -489,8 +484,8 @@ impl Limiter {
         }
         match refusal {
             None => {
-                if let Some(standing) = standing {
-                    self.say(&standing, said);
+                if let (Some(words), Some(standing)) = (&self.words, standing) {
+                    words.say(&standing, said);
                 }
                 Ok(())
             }
@@ -498,7 +493,9 @@ impl Limiter {
                 let mut refused = self.refused(Why::Rate, fields::seconds(refusal.retry_after));
                 refused.violated = self.violated(&refusal);
                 refused.said = std::mem::take(said);
-                self.say(&refusal.standing, &mut refused.said);
+                if let Some(words) = &self.words {
+                    words.say(&refusal.standing, &mut refused.said);
+                }
                 Err(refused)
             }
         }
@@ -519,28 +516,6 @@ impl Limiter {
 
     fn denied(&self) -> Box<Refused> {
         self.refused(Why::Denied, 0)
-    }
-
-    fn say(&self, standing: &Standing, said: &mut Said) {
-        let Some(rate) = &self.spec.rate else { return };
-        let (Some(name), Some(quota)) =
-            (rate.names.get(standing.quota), rate.policy.quotas().get(standing.quota))
-        else {
-            return;
-        };
-        if matches!(self.spec.fields, Fields::Draft | Fields::Both) {
-            said.reserve_exact(2);
-            said.extend(self.policy.clone().map(|policy| (RATE_LIMIT_POLICY, policy)));
-            if let Ok(value) =
-                HeaderValue::from_maybe_shared(bytes::Bytes::from(fields::standing(name, standing)))
-            {
-                said.push((RATE_LIMIT, value));
-            }
-        }
-        if matches!(self.spec.fields, Fields::Legacy | Fields::Both) {
-            let values = [quota.units(), standing.remaining, fields::seconds(standing.until_more)];
-            said.extend(LEGACY.into_iter().zip(values.map(HeaderValue::from)));
-        }
     }
 
     /// What it has decided, by decision and by the way it was come to.
@@ -619,7 +594,6 @@ impl Limiter {
             let kept = kept.filter(|slots| slots.are(max, spec.queue, in_redis.as_ref())).cloned();
             Some(kept.unwrap_or_else(|| Slots::new(max, spec.queue, in_redis)))
         };
-        let policy = spec.rate.as_ref().map(|rate| fields::policy(&rate.names, &rate.policy));
         Self {
             in_flight: places("requests", spec.in_flight, kept.and_then(|before| before.in_flight.as_ref())),
             websockets: places(
@@ -628,7 +602,12 @@ impl Limiter {
                 kept.and_then(|before| before.websockets.as_ref()),
             ),
             counted: before.map(|before| before.counted.clone()).unwrap_or_default(),
-            policy: policy.and_then(|policy| HeaderValue::try_from(policy).ok()),
+            words: spec.rate.as_ref().map(|rate| Words::new(rate, spec.fields)),
+            by_session: spec
+                .key
+                .iter()
+                .any(|part| matches!(part, spec::KeyPart::Session | spec::KeyPart::User)),
+            by_plugin: spec.key.contains(&spec::KeyPart::Plugin),
             spec: spec.clone(),
             memory,
             shared,
@@ -672,24 +651,20 @@ pub fn of_route(used: &[RouteLimit], limiters: &BTreeMap<Arc<str>, Arc<Limiter>>
     used.iter().filter_map(limit).collect()
 }
 
-/// Says it in an answer. What the origin says of limits of its own stays.
-pub fn say(headers: &mut HeaderMap, said: Said) {
-    for (name, value) in said {
-        headers.append(name, value);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
 
     use harness::RedisServer;
+    use http::HeaderMap;
     use rate_limit::{Policy, Quota};
 
+    use super::spec::Fields;
     use super::*;
     use crate::clock::SystemClock;
     use crate::config::model;
     use crate::redis::url::RedisUrl;
+    use crate::server::connection::Connection;
 
     /// The machine's clock, and so much more.
     struct Skewed(Duration);
@@ -748,7 +723,7 @@ mod tests {
             .collect();
         let (mut passed, mut waits) = (0, Vec::new());
         for (clock, limiter, _) in proxies.iter().cycle().take(150) {
-            match runtime.block_on(limiter.charge(b"who", 1, clock, &mut Said::new())) {
+            match runtime.block_on(limiter.charge(None, b"who", 1, clock, &mut Said::new())) {
                 Ok(()) => passed += 1,
                 Err(refused) => {
                     assert_eq!(refused.why, Why::Rate);
@@ -761,6 +736,46 @@ mod tests {
     }
 
     #[test]
+    fn one_request_asks_for_the_next_lease_and_the_others_go_on() {
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let server = RedisServer::start();
+        let mut spec = Limit::clone(&limit(60));
+        let quota = Quota::new(100_000, Duration::from_secs(1), None).unwrap();
+        spec.rate = Some(Rate { policy: Policy::new(vec![quota]).unwrap(), names: vec!["api".into()] });
+        let specs = BTreeMap::from([(Arc::from("api"), Arc::new(spec))]);
+        let redis = Arc::new(model::Redis::new("main", RedisUrl::parse(&server.url()).unwrap()));
+        let redis = BTreeMap::from([(Arc::from("main"), Redis::start(redis, runtime.handle()))]);
+        let limiter = build(&specs, None, &redis, runtime.handle())["api"].clone();
+        runtime.block_on(redis["main"].next_link(0));
+        let limits = [PlanLimit { limiter: limiter.clone(), cost: 1 }];
+        let connection = Connection::cleartext("192.0.2.1:1".parse().ok(), None, Arc::default());
+        let headers = HeaderMap::new();
+        let identity = identity::of(&connection, &headers, &[]);
+        let asking =
+            Asking { identity, headers: &headers, route: "r", session: None, user: None, charges: None };
+        let admit = |clock: &Skewed| admit(&limits, &asking, Unknown::default(), clock.now());
+        let by = |by: By| limiter.counted.admitted[by as usize].load(Ordering::Relaxed);
+        // The first one asks, and brings a lease for those who follow.
+        let mut clock = Skewed(Duration::ZERO);
+        let Admission::Ask(asked) = admit(&clock) else { panic!("nothing is known") };
+        assert!(runtime.block_on(asked.answered(&clock)).is_ok());
+        assert!(matches!(admit(&clock), Admission::Admitted(_)));
+        assert_eq!((by(By::Redis), by(By::Lease)), (1, 1));
+        // When it is over, the next one asks; who comes meanwhile does not. A clock that goes on by itself may be past that on a slow machine.
+        let mut went_on = 0;
+        for _ in 0..50 {
+            clock.0 += Duration::from_millis(100);
+            let Admission::Ask(asked) = admit(&clock) else { panic!("the lease is over") };
+            went_on += usize::from(matches!(admit(&clock), Admission::Admitted(_)));
+            let before = by(By::Redis);
+            assert!(runtime.block_on(asked.answered(&clock)).is_ok());
+            assert_eq!(by(By::Redis), before + 1, "it has asked, whoever else went on");
+        }
+        assert!(went_on > 0, "somebody goes on");
+    }
+
+    #[test]
     fn what_a_plugin_charges_counts_with_its_own_key() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let mut spec = Limit::clone(&limit(3));
@@ -768,7 +783,7 @@ mod tests {
         let specs = BTreeMap::from([(Arc::from("api"), Arc::new(spec))]);
         let limiter = &build(&specs, None, &BTreeMap::new(), runtime.handle())["api"];
         let charge = |key: &[u8], cost| {
-            runtime.block_on(limiter.charge(key, cost, &SystemClock, &mut Said::new())).is_ok()
+            runtime.block_on(limiter.charge(None, key, cost, &SystemClock, &mut Said::new())).is_ok()
         };
         assert!(charge(b"one", 2) && !charge(b"one", 2) && charge(b"one", 1));
         assert!(charge(b"other", 3) && !charge(b"other", 1));

@@ -39,7 +39,7 @@ impl Exchange {
     pub(super) async fn charge_opened(&mut self) -> Result<(), Box<limit::Refused>> {
         let asked = limit::when_opened(&self.plan().limits, &self.asking(), limit::Unknown::default());
         let said = asked.answered(&*self.worker.proxy.clock).await?;
-        self.said.extend(said);
+        self.said.add(said);
         Ok(())
     }
 
@@ -50,7 +50,7 @@ impl Exchange {
         }
         let asked = limit::when_missed(&self.plan().limits, &self.asking());
         let said = Box::pin(asked.answered(&*self.worker.proxy.clock)).await.map_err(ProxyError::Limited)?;
-        self.said.extend(said);
+        self.said.add(said);
         Ok(())
     }
 

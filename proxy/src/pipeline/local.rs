@@ -48,7 +48,7 @@ impl Local<'_> {
         if let Some(route) = self.route {
             edit(response.headers_mut(), &route.response_headers);
         }
-        limit::say(response.headers_mut(), self.said.clone());
+        limit::say(response.headers_mut(), &self.said);
         if self.close {
             close_after(&mut response, self.parts.version);
         }

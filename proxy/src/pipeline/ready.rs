@@ -104,12 +104,12 @@ impl Waiting {
         match wait {
             Wait::Limits(asked) => {
                 let said = asked.answered(&*self.worker.proxy.clock).await.map_err(ProxyError::Limited)?;
-                self.ready.said.extend(said);
+                self.ready.said.add(said);
                 self.ready.admitted = true;
             }
             Wait::Charges(asked, charges) => {
                 let said = asked.answered(&*self.worker.proxy.clock).await.map_err(ProxyError::Limited)?;
-                self.ready.said.extend(said);
+                self.ready.said.add(said);
                 self.ready.charges = Some(charges);
             }
             Wait::For(wants) => {
@@ -139,7 +139,7 @@ impl Waiting {
             let asked =
                 limit::when_opened(&plan.limits, &asking, limit::Unknown { session: false, charges: true });
             let said = asked.answered(&*self.worker.proxy.clock).await.map_err(ProxyError::Limited)?;
-            self.ready.said.extend(said);
+            self.ready.said.add(said);
         }
         self.ready.session_charged = true;
         self.ready.session = Some(opened);

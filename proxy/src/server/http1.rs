@@ -513,9 +513,7 @@ fn write_stored(out: &mut Out, answer: &StoredAnswer, asked: &Asked, last: bool)
     answer.head().write_lines(lines);
     head::write_field(lines, "age", itoa::Buffer::new().format(answer.age).as_bytes());
     head::write_field(lines, CACHE_STATUS.as_str(), answer.status.as_bytes());
-    for (name, value) in &answer.said {
-        head::write_field(lines, name.as_str(), value.as_bytes());
-    }
+    lines.extend_from_slice(answer.said.lines());
     let length = answer.content_len();
     head::write_content_length(lines, length);
     write_persistence(lines, !last, asked);
