@@ -471,6 +471,17 @@ fn busy_origin(reply: impl Fn(&str) -> Reply + Send + Sync + 'static) -> Origin 
     Origin::start_counting(move |request| reply(request.path()))
 }
 
+/// What Weir holds of purges, by what `GET /status` calls it.
+fn held(weir: &Weir, what: &str) -> u64 {
+    let status: serde_json::Value = serde_json::from_str(&weir.admin("GET", "/status").text()).unwrap();
+    status["purges"]["held"][what].as_u64().unwrap_or_else(|| panic!("{what}: {status}"))
+}
+
+/// Records about exact names that it holds at most, own ones, and what all of them take: 13 MiB for the table, and 16 for those that are folded together.
+const EXACT_MAX: u64 = 229_376;
+const OWN_MAX: u64 = 100_000;
+const HELD_BYTES_MAX: u64 = 30 << 20;
+
 /// Clients that write at the same time, together a thousand times a second.
 const WRITERS: u32 = 16;
 const WRITES_A_SECOND: u32 = 1_000;
@@ -546,6 +557,13 @@ fn a_thousand_writes_a_second_elsewhere_cost_no_hit() {
     ));
     assert_eq!(misses, 0, "what is not written to is a hit as before");
     assert!(records < 110_000, "{records} records in the log");
+    let [exact, folded, own, bytes] = ["exact", "folded", "own", "bytes"].map(|what| held(&weir, what));
+    assert!(exact + folded <= written, "a write is one record: {exact} and {folded} of {written}");
+    assert!(exact <= EXACT_MAX && own <= OWN_MAX.min(written), "{exact} records, {own} own ones");
+    assert!(bytes <= HELD_BYTES_MAX, "{bytes} bytes of records");
+    // What comes on top of that are own records; the table and the sketch may all have been taken in the second half.
+    let grown = weir.resident_bytes().saturating_sub(weir_before);
+    assert!(grown < 48 << 20, "{weir_before} bytes, and {grown} more at the end");
     let enough = f64::from(WRITES_A_SECOND) * 0.98;
     assert!(!has_limits() || each_second > enough, "{each_second:.0} writes a second");
 }

@@ -229,6 +229,13 @@ fn a_proxy_that_starts_while_redis_is_full_reads_it_and_passes_the_gate_when_it_
         found.is_hit() && found.cache_status().contains("detail=redis")
     });
     assert!(!late.get("/purged").is_hit(), "what was purged before it came stays so");
+    // A connection that ends changes nothing about that.
+    let link = late.metric("redis_connected_seconds", &["main"]);
+    redis.ask(&["CLIENT", "KILL", "TYPE", "normal"]);
+    eventually("it has another connection", || {
+        late.metric("redis_connected_seconds", &["main"]) < link && connected(&late)
+    });
+    eventually("it trusts that one, too", || status(&late)["purges"]["state"] == "open");
     // A purge of its own holds here at once, although nobody can be told; and Redis does not bring the page back.
     let purged = late.admin("POST", "/purge?prefix=/page-1");
     assert!(purged.status == 202 && purged.text().contains("\"replicated\":false"), "{}", purged.text());

@@ -21,8 +21,8 @@ use crate::rules::Rules;
 use crate::sketch::Sketch;
 use crate::target::{Mode, Prefix, Record, Target};
 
-/// Records about exact names, before the oldest half becomes a sketch.
-pub const RECORDS_MAX: usize = 262_144;
+/// Records about exact names, when the oldest half becomes a sketch: as many as a table of 2^18 places takes before it is made twice as large.
+pub const RECORDS_MAX: usize = 229_376;
 /// Patterns, before the oldest half raises the floor. A lookup in a tier that others write tests all of them.
 pub const PATTERNS_MAX: usize = 4_096;
 
@@ -78,6 +78,19 @@ pub struct Facts {
     outlived: AtomicBool,
     seed: ahash::RandomState,
     pub(crate) rules: Rules,
+}
+
+/// How much a process holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Sizes {
+    /// Records about exact names.
+    pub exact: usize,
+    /// Patterns.
+    pub patterns: usize,
+    /// Records in the sketch: they take no memory of their own.
+    pub folded: usize,
+    /// Memory that it takes, about.
+    pub bytes: usize,
 }
 
 #[derive(Debug, Default)]
@@ -440,6 +453,23 @@ impl Facts {
         table.exact.len() + table.patterns.len() + table.sketch.as_ref().map_or(0, Sketch::len)
     }
 
+    /// How much of what is held.
+    pub fn sizes(&self) -> Sizes {
+        let table = self.table.read();
+        // A table of this kind has an eighth more places than it takes names, and a byte more for each.
+        let place = size_of::<(u64, Marks)>() + 1;
+        let soft = table.exact.values().filter(|marks| marks.soft.is_some()).count();
+        Sizes {
+            exact: table.exact.len(),
+            patterns: table.patterns.len(),
+            folded: table.sketch.as_ref().map_or(0, Sketch::len),
+            bytes: table.exact.capacity() / 7 * 8 * place
+                + soft * size_of::<SoftMark>()
+                + table.patterns.capacity() * size_of::<Pattern>()
+                + table.sketch.as_ref().map_or(0, Sketch::bytes),
+        }
+    }
+
     /// Whether no record is held.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
@@ -456,7 +486,7 @@ impl Table {
     }
 
     fn keep_bounds(&mut self, records_max: usize, patterns_max: usize) {
-        if self.exact.len() > records_max {
+        if self.exact.len() >= records_max {
             let mut numbers: Vec<u64> = self.exact.values().map(Marks::newest).collect();
             let (_, middle, _) = numbers.select_nth_unstable(records_max / 2);
             let middle = *middle;
@@ -473,6 +503,8 @@ impl Table {
                 false
             });
             sketch.fold(&folded, newest.number, newest.position);
+            // Places of what has gone would be taken for used, and the table be made larger than it need be.
+            self.exact.shrink_to_fit();
         }
         if self.patterns.len() > patterns_max {
             let dropped =

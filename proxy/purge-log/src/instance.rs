@@ -55,6 +55,8 @@ pub struct Instance {
     state: State,
     /// The log takes no writes: it is read, and nobody hears of us.
     reads_only: bool,
+    /// The history that this process has read from its beginning, without having been open in another.
+    read_whole: Option<Box<str>>,
     /// When the renewal in force was asked for.
     lease_from: Option<u64>,
     /// A renewal that counts once all up to this position is read.
@@ -201,6 +203,7 @@ impl Instance {
             history: None,
             state: State::Away,
             reads_only: false,
+            read_whole: None,
             lease_from: None,
             lease_waits: None,
         }
@@ -286,6 +289,12 @@ impl Instance {
         self.unpublished.len()
     }
 
+    /// Own records that are kept for another publication.
+    #[must_use]
+    pub fn kept(&self) -> usize {
+        self.journal.len()
+    }
+
     /// Whether there is anything to be sent now.
     #[must_use]
     pub fn has_sends(&self) -> bool {
@@ -319,6 +328,11 @@ impl Instance {
         let cursor = self.facts.cursor();
         let regressed = server.head < cursor;
         let changed = regressed || self.history.as_deref() != Some(&*server.history);
+        if cursor == Position::START {
+            self.read_whole = Some(server.history.clone());
+        } else if self.read_whole.as_deref() != Some(&*server.history) || regressed {
+            self.read_whole = None;
+        }
         if regressed && !self.rules.no_regress {
             self.facts.go_back_to(server.head);
         }
@@ -339,8 +353,8 @@ impl Instance {
         let upto = server.head;
         // In a log that never had a record, no stamp was given out that a mark would have to lie behind.
         let unused = server.head.max(server.deleted).max(cursor) == Position::START;
-        // Likewise for one that has read nothing yet, and so has stamped nothing: it reads this history from its beginning. Who writes to it must show that it has.
-        let begins = reads_only && cursor == Position::START;
+        // Likewise for one that had read nothing before, and so has stamped nothing that stands elsewhere: it reads this history from its beginning. Who writes to it must show that it has.
+        let begins = reads_only && self.read_whole.is_some();
         let marked = !changed || unused || begins || !self.rules.no_regress;
         let window = Position { ms: cursor.ms.saturating_sub(REPLAY_MS), seq: 0 };
         let again = if server.head < window { Position::START } else { window };

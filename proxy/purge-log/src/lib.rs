@@ -17,6 +17,8 @@
 //!
 //! Pure: no runtime, no sockets, no clock. Time is an argument.
 
+#[cfg(test)]
+mod bounds;
 pub mod facts;
 pub mod field;
 pub mod instance;
@@ -28,7 +30,7 @@ mod rules;
 mod sketch;
 pub mod target;
 
-pub use facts::{Facts, FillStamp, Judgement, Softened, Stamp, Verdict};
+pub use facts::{Facts, FillStamp, Judgement, Sizes, Softened, Stamp, Verdict};
 pub use instance::{Announcement, Applied, Instance, Phase, Send, Server};
 pub use known::{Known, Labels};
 pub use position::Position;

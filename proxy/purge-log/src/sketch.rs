@@ -57,6 +57,10 @@ impl Sketch {
         self.generations.last().map_or(Position::START, |(_, position)| *position)
     }
 
+    pub(crate) fn bytes(&self) -> usize {
+        size_of_val(&*self.cells) + self.generations.capacity() * size_of::<(u64, Position)>()
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.names
     }

@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use purge_log::instance::{KEY_MS, LEASE_MS, RENEW_EVERY_MS};
@@ -21,6 +22,8 @@ use crate::redis::{AddAt, Link, Redis, RedisError, Reply, Script, Skip, StreamId
 const LOG_LEN: u64 = 100_000;
 /// Records read at once.
 const READ_MAX: u64 = 1_000;
+/// Records that are on their way to the log at once: one for each time that it takes to get there would be a thousand a second on a busy machine.
+const SENT_AT_ONCE: usize = 32;
 /// How long the reader waits for a record before it asks again.
 const READ_WAIT: Duration = Duration::from_millis(1_000);
 /// What renewing a lease may take.
@@ -346,29 +349,29 @@ impl Carrier {
     /// Sends what there is to send; what a log refuses that takes no writes is sent another time.
     async fn send_all(&self, link: &Link) -> Result<(), RedisError> {
         let sends = self.purges.with_instance(|instance| instance.sends());
-        let mut sends = sends.into_iter();
-        while let Some(Send { number, at, published }) = sends.next() {
-            match self.add(link, number, at, &published).await {
-                Err(error) if takes_no_writes(&error) => {
-                    self.purges.with_instance(|instance| {
-                        instance.not_sent(number);
-                        sends.for_each(|send| instance.not_sent(send.number));
-                    });
-                    return Ok(());
+        let mut is_refused = false;
+        for some in sends.chunks(SENT_AT_ONCE) {
+            let added =
+                if is_refused { Vec::new() } else { all(some.iter().map(|send| self.add(link, send))).await };
+            self.happened();
+            let mut added = added.into_iter();
+            for Send { number, .. } in some {
+                match added.next() {
+                    Some(Err(error)) if !takes_no_writes(&error) => return Err(error),
+                    Some(Ok(())) => {}
+                    Some(Err(_)) | None => {
+                        is_refused = true;
+                        self.purges.with_instance(|instance| instance.not_sent(*number));
+                    }
                 }
-                done => done?,
             }
         }
         Ok(())
     }
 
-    async fn add(
-        &self,
-        link: &Link,
-        number: Option<u64>,
-        at: Option<Position>,
-        published: &Published,
-    ) -> Result<(), RedisError> {
+    async fn add(&self, link: &Link, send: &Send) -> Result<(), RedisError> {
+        let Send { number, at, published } = send;
+        let (number, at) = (*number, *at);
         let fields = published.to_fields();
         let fields: Vec<(&[u8], &[u8])> =
             fields.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())).collect();
@@ -389,7 +392,6 @@ impl Carrier {
             }
             Err(error) => return Err(error),
         }
-        self.happened();
         Ok(())
     }
 
@@ -457,6 +459,23 @@ impl Carrier {
     fn now(&self) -> u64 {
         self.purges.millis_of(Instant::now())
     }
+}
+
+/// Begins all of them in their order, and waits until each is done.
+async fn all<F: Future>(futures: impl Iterator<Item = F>) -> Vec<F::Output> {
+    let mut under_way: Vec<_> = futures.map(|future| (Box::pin(future), None)).collect();
+    std::future::poll_fn(|context| {
+        let mut is_done = true;
+        for (future, done) in under_way.iter_mut().filter(|(_, done)| done.is_none()) {
+            match future.as_mut().poll(context) {
+                Poll::Ready(output) => *done = Some(output),
+                Poll::Pending => is_done = false,
+            }
+        }
+        if is_done { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
+    under_way.into_iter().filter_map(|(_, done)| done).collect()
 }
 
 /// Whether it is read, and not written.

@@ -18,8 +18,8 @@ use cache_semantics::Now;
 use parking_lot::Mutex;
 use purge_log::{Announcement, Instance};
 pub use purge_log::{
-    Applied, Facts, FillStamp, Judgement, Known, Labels, Mode, Position, Prefix, Record, Softened, Stamp,
-    Target, TargetError, Url, Verdict,
+    Applied, Facts, FillStamp, Judgement, Known, Labels, Mode, Position, Prefix, Record, Sizes, Softened,
+    Stamp, Target, TargetError, Url, Verdict,
 };
 use tokio::sync::{Notify, watch};
 use tokio::time::timeout_at;
@@ -413,13 +413,18 @@ impl Purges {
             Log::Shared(instance) if instance.is_waiting_for_peers() => "waiting for others",
             Log::Shared(_) => "recovering",
         };
-        let unpublished = if self.shares { self.with_instance(|instance| instance.unpublished()) } else { 0 };
+        let (unpublished, kept) = match &*self.log.lock() {
+            Log::Alone { .. } => (0, 0),
+            Log::Shared(instance) => (instance.unpublished(), instance.kept()),
+        };
+        let Sizes { exact, patterns, folded, bytes } = self.facts.sizes();
         let peers = self.said.lock().peers.iter().filter(|(_, said)| said.is_some()).count();
         serde_json::json!({
             "id": self.id,
             "state": phase,
             "cursor": self.facts.cursor().to_string(),
             "records": self.facts.len(),
+            "held": { "exact": exact, "patterns": patterns, "folded": folded, "own": kept, "bytes": bytes },
             "unpublished": unpublished,
             "proxies": peers,
             "verified": self.is_verified(Instant::now()),
