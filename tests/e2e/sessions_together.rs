@@ -89,6 +89,30 @@ fn what_another_proxy_has_ended_stays_over_when_redis_is_emptied() {
     }
 }
 
+/// Redis is emptied before the other proxy can have heard of it. Whoever is connected tells again in time; only a machine that stands still for a quarter of a second may be late with that.
+#[test]
+fn what_was_ended_a_moment_ago_is_over_also_when_redis_is_emptied_at_once() {
+    let (origin, redis) = (application(), RedisServer::start());
+    let text = config(&origin, &redis, "{DIR}/data");
+    let [one, two] = [Weir::with(&text), Weir::with(&text)];
+    [&one, &two].into_iter().for_each(connected);
+    let rounds = 12;
+    let mut in_time = 0;
+    for round in 0..rounds {
+        let mut leaves = logged_in([&one, &two], &format!("ann {round}"));
+        let everywhere = logged_in([&one, &two], &format!("bob {round}"));
+        let stays = logged_in([&one, &two], &format!("eve {round}"));
+        let stolen = copy(&leaves);
+        leaves.ask(&one, "/", &[("X-Control", "destroy")]);
+        copy(&everywhere).ask(&one, "/", &[("X-Control", "logout-everywhere")]);
+        redis.ask(&["FLUSHALL"]);
+        in_time += usize::from(!is_alive(&stolen, &two) && !is_alive(&everywhere, &two));
+        assert!(is_alive(&stays, &two), "and nobody else is lost");
+        eventually("it is over", || !is_alive(&stolen, &two) && !is_alive(&everywhere, &two));
+    }
+    assert!(in_time >= rounds / 3, "at once in {in_time} of {rounds}");
+}
+
 #[test]
 fn a_redis_that_was_emptied_is_told_again_what_has_ended_while_the_other_proxy_was_away() {
     let (origin, redis) = (application(), RedisServer::start());

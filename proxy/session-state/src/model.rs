@@ -189,9 +189,20 @@ enum Happens {
 struct Rules {
     hear: bool,
     remind: bool,
+    /// Who has a session that Redis does not know waits for all who are connected to tell it what they have ended; here, that is everybody.
+    catch_up: bool,
 }
 
-const ALL: Rules = Rules { hear: true, remind: true };
+const ALL: Rules = Rules { hear: true, remind: true, catch_up: false };
+
+/// Who must not believe in a session that is over.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Nobody {
+    /// Who has ended it, or heard of it; and in the end nobody. Others may be away.
+    WhoKnows,
+    /// Nobody, at any time. All are connected, and what Redis forgets, it forgets whole.
+    AtAll,
+}
 
 impl Store {
     fn take(&mut self, what: Ended) {
@@ -221,10 +232,15 @@ fn begun() -> Session {
 
 impl Shared {
     /// Whether a proxy believes in the session: both stores are asked, and Redis is told what it has forgotten.
-    fn believes(&mut self, at: usize) -> bool {
+    fn believes(&mut self, at: usize, rules: Rules) -> bool {
         // Where that is its end, the log has it, too.
         if self.disks[at].session.ended {
             self.tell(at, Ended::Session);
+        }
+        let is_forgotten = self.redis.session.created_ms == 0 && self.disks[at].session.created_ms != 0;
+        if rules.catch_up && is_forgotten && !self.disks[at].session.ended {
+            (0..3).for_each(|other| self.happen(Happens::Reminds(other), rules));
+            self.happen(Happens::Hears(at), rules);
         }
         let (redis, disk) = (&mut self.redis, &self.disks[at]);
         redis.session.merge(&disk.session);
@@ -250,11 +266,11 @@ impl Shared {
     fn happen(&mut self, happens: Happens, rules: Rules) {
         match happens {
             Happens::Used(at) => {
-                if self.believes(at) {
+                if self.believes(at, rules) {
                     self.disks[at].session.merge(&begun());
                 }
             }
-            Happens::Read(at) => drop(self.believes(at)),
+            Happens::Read(at) => drop(self.believes(at, rules)),
             Happens::Destroyed(at) => self.end(at, Ended::Session),
             Happens::LoggedOut(at) => self.end(at, Ended::User),
             Happens::Hears(at) if rules.hear => {
@@ -286,16 +302,17 @@ impl Shared {
         }
     }
 
-    /// Nobody who knows that it is over ever believes in it; and when all have come to rest, nobody does.
-    fn run(all: &[Happens], rules: Rules) -> Result<(), String> {
+    /// Whoever must not believe in it never does; and when all have come to rest, nobody does.
+    fn run(all: &[Happens], rules: Rules, nobody: Nobody) -> Result<(), String> {
         let mut shared = Self::default();
         shared.redis.session = begun();
         shared.disks[0].session = begun();
         for (step, happens) in all.iter().enumerate() {
             shared.happen(*happens, rules);
             for at in 0..3 {
-                if shared.knows[at] && shared.clone().believes(at) {
-                    return Err(format!("{at} knows that it is over, and believes in it after step {step}"));
+                let must_not = if nobody == Nobody::AtAll { shared.over } else { shared.knows[at] };
+                if must_not && shared.clone().believes(at, rules) {
+                    return Err(format!("{at} believes in it after step {step}"));
                 }
             }
         }
@@ -304,14 +321,14 @@ impl Shared {
         }
         // Whatever Redis forgets from here on.
         shared.happen(Happens::Emptied, rules);
-        match (0..3).find(|at| shared.over && shared.believes(*at)) {
+        match (0..3).find(|at| shared.over && shared.believes(*at, rules)) {
             Some(at) => Err(format!("{at} believes in it in the end")),
             None => Ok(()),
         }
     }
 }
 
-fn happenings() -> impl Strategy<Value = Vec<Happens>> {
+fn happenings(nobody: Nobody) -> impl Strategy<Value = Vec<Happens>> {
     let at = 0..3_usize;
     let one = prop_oneof![
         4 => at.clone().prop_map(Happens::Used),
@@ -320,25 +337,42 @@ fn happenings() -> impl Strategy<Value = Vec<Happens>> {
         1 => at.clone().prop_map(Happens::LoggedOut),
         3 => at.clone().prop_map(Happens::Hears),
         3 => at.prop_map(Happens::Reminds),
-        1 => Just(Happens::Saved),
         1 => Just(Happens::Emptied),
+        1 => Just(Happens::Saved),
         1 => Just(Happens::ReadsItsFile),
     ];
+    let one = one.prop_map(move |happens| match happens {
+        Happens::Saved | Happens::ReadsItsFile if nobody == Nobody::AtAll => Happens::Emptied,
+        other => other,
+    });
     prop::collection::vec(one, 1..60)
+}
+
+fn holds(rules: Rules, nobody: Nobody) -> bool {
+    use proptest::test_runner::{Config, TestCaseError, TestRunner};
+    let config = Config { failure_persistence: None, ..Config::with_cases(4_000) };
+    let algorithm = proptest::test_runner::RngAlgorithm::ChaCha;
+    let random = proptest::test_runner::TestRng::deterministic_rng(algorithm);
+    let mut runner = TestRunner::new_with_rng(config, random);
+    let run =
+        runner.run(&happenings(nobody), |all| Shared::run(&all, rules, nobody).map_err(TestCaseError::fail));
+    run.is_ok()
 }
 
 #[test]
 fn no_disk_brings_back_what_was_ended_elsewhere() {
-    use proptest::test_runner::{Config, TestCaseError, TestRunner};
-    let holds = |rules: Rules| {
-        let config = Config { failure_persistence: None, ..Config::with_cases(4_000) };
-        let algorithm = proptest::test_runner::RngAlgorithm::ChaCha;
-        let random = proptest::test_runner::TestRng::deterministic_rng(algorithm);
-        let mut runner = TestRunner::new_with_rng(config, random);
-        runner.run(&happenings(), |all| Shared::run(&all, rules).map_err(TestCaseError::fail))
-    };
-    assert_eq!(holds(ALL), Ok(()));
+    assert!(holds(ALL, Nobody::WhoKnows));
     for without in [Rules { hear: false, ..ALL }, Rules { remind: false, ..ALL }] {
-        assert!(holds(without).is_err(), "{without:?} is not needed");
+        assert!(!holds(without, Nobody::WhoKnows), "{without:?} is not needed");
+    }
+}
+
+/// Also not when Redis is emptied before they have heard of it.
+#[test]
+fn who_waits_for_the_others_believes_in_nothing_that_one_of_them_has_ended() {
+    let all = Rules { catch_up: true, ..ALL };
+    assert!(holds(all, Nobody::AtAll));
+    for without in [Rules { catch_up: false, ..all }, Rules { remind: false, ..all }] {
+        assert!(!holds(without, Nobody::AtAll), "{without:?} is not needed");
     }
 }

@@ -28,7 +28,7 @@ pub mod vault;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::UNIX_EPOCH;
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 use parking_lot::Mutex;
@@ -41,6 +41,7 @@ use tokio::task::AbortHandle;
 use self::cookie::Handle;
 use self::disk::Disk;
 use self::durable::Durable;
+use self::ends::LOOK_EVERY;
 use self::owed::Owed;
 use self::redis::InRedis;
 use self::seal::Keys;
@@ -65,6 +66,9 @@ pub const FIELDS: [HeaderName; 7] = [INFO, DATA, MAC, TOKEN, SET, UNSET, CONTROL
 pub fn is_field(name: &HeaderName) -> bool {
     name.as_str().starts_with("session-") && FIELDS.contains(name)
 }
+
+/// How often it is seen to that both stores have all.
+const SEND_EVERY: Duration = Duration::from_secs(1);
 
 /// Sessions listed at once.
 const LIST_MAX: u64 = 1_000;
@@ -580,7 +584,7 @@ impl Sessions {
             ("trouble", &counted.trouble),
         ]
         .map(|(word, counter)| (word, counter.load(Ordering::Relaxed)));
-        own.into_iter().chain(self.stores.counts()).chain(counted.vault.all())
+        own.into_iter().chain(self.stores.ends.counts()).chain(counted.vault.all())
     }
 }
 
@@ -629,7 +633,7 @@ fn durable_store(
 async fn keep_both_up_to_date(stores: Arc<Stores>, clock: Arc<dyn Clock>) {
     let paying = async {
         loop {
-            tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+            tokio::time::sleep(SEND_EVERY).await;
             stores.pay(millis(clock.now())).await;
         }
     };
@@ -639,26 +643,24 @@ async fn keep_both_up_to_date(stores: Arc<Stores>, clock: Arc<dyn Clock>) {
 /// As soon as Redis is there, it is sent what it has not taken, and told of all ends that it may have forgotten; again, if it did not take all. And this disk hears what others have ended.
 async fn keep_sending(stores: Arc<Stores>, clock: Arc<dyn Clock>) {
     let Some(redis) = stores.redis.as_ref().map(|redis| redis.redis.clone()) else { return };
+    let pause = if stores.hears_ends() { LOOK_EVERY } else { SEND_EVERY };
     let mut number = 0;
     loop {
         let link = redis.next_link(number).await;
         number = link.number();
+        let mut sent: Option<Instant> = None;
         loop {
             let now_ms = millis(clock.now());
-            stores.send(now_ms).await;
-            if let Some(anew) = stores.remind(now_ms).await {
-                if anew {
-                    stores.send(now_ms).await;
-                }
-                stores.hear().await;
+            let is_due = sent.is_none_or(|sent| sent.elapsed() >= SEND_EVERY);
+            if is_due {
+                stores.send(now_ms).await;
+                sent = Some(Instant::now());
             }
-            let suspected = async {
-                tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-                stores.suspected().await;
-            };
+            if stores.look(now_ms).await {
+                stores.send(now_ms).await;
+            }
             tokio::select! {
-                () = tokio::time::sleep(std::time::Duration::from_secs(1)) => {}
-                () = suspected => {}
+                () = tokio::time::sleep(pause) => {}
                 () = link.ended() => break,
             }
         }

@@ -169,15 +169,12 @@ impl Owed {
     async fn write(&self, act: impl FnOnce(&mut Connection) -> Result<(), rusqlite::Error> + Send + 'static) {
         let Some(file) = self.file.clone() else { return };
         let acted = tokio::task::spawn_blocking(move || act(&mut file.lock())).await;
-        match acted {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => {
-                tracing::error!(%error, "what the durable store of sessions is owed is not written to disk");
-            }
-            Err(error) => {
-                tracing::error!(%error, "what the durable store of sessions is owed is not written to disk");
-            }
-        }
+        let error = match acted {
+            Ok(Ok(())) => return,
+            Ok(Err(error)) => error.to_string(),
+            Err(error) => error.to_string(),
+        };
+        tracing::error!(error, "what the durable store of sessions is owed is not written to disk");
     }
 
     /// How much is owed.

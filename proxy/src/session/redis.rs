@@ -2,7 +2,8 @@
 //!
 //! `PREFIX:s:HANDLE` has `_c` (begun), `_x` (ends), `_a` (last used), `_d` (ended), `_v` (latest version), `_u` (whom it belongs to) and `a:NAME`. What has a version begins with it,
 //! in sixteen hexadecimal digits, so that the later one is the greater text. `PREFIX:ul:USER` says until which version all sessions of somebody are over;
-//! `PREFIX:su:USER` lists them, for people. `PREFIX:history` is a name for all that this Redis has been told since it was empty, and `PREFIX:ends` a log of what has ended, for the disks of other proxies.
+//! `PREFIX:su:USER` lists them, for people. `{PREFIX}:history` is a name for all that this Redis has been told since it was empty, and `{PREFIX}:ends` a log of what has ended, for the disks of other proxies: in a Cluster both lie
+//! on one server, so that where the log was lost its name is another.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -75,12 +76,16 @@ redis.call('ZADD', KEYS[1], ARGV[2], ARGV[1])
 redis.call('PEXPIREAT', KEYS[1], ARGV[2])
 return 1";
 
-/// The name of what Redis has been told since it was empty; the given one, where it is.
+/// The name of what Redis has been told since it was empty, and since when it has that, and what time it is; the given name, where it is empty.
 const HISTORY: &str = "\
+local time = redis.call('TIME')
+local now = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000))
 local known = redis.call('GET', KEYS[1])
-if known then return known end
-redis.call('SET', KEYS[1], ARGV[1])
-return ARGV[1]";
+if not known then
+  known = ARGV[1] .. ' ' .. now
+  redis.call('SET', KEYS[1], known)
+end
+return { known, now }";
 
 /// Puts something that has ended into the log. Arguments: how long the log may become, who says it, and what ended.
 const TELL: &str =
@@ -119,6 +124,15 @@ pub(super) struct Heard {
     pub(super) ends: Vec<End>,
     pub(super) upto: Option<String>,
     pub(super) more: bool,
+}
+
+/// All that Redis has been told since it was empty.
+#[derive(Debug)]
+pub(super) struct History {
+    /// What it is called.
+    pub(super) name: String,
+    /// For how long it has been going on, as far as we can know.
+    pub(super) age: Duration,
 }
 
 impl InRedis {
@@ -231,14 +245,14 @@ impl InRedis {
     async fn tell(&self, end: &End) {
         let Some(me) = self.me.clone() else { return };
         let arguments = [ENDS_MAX.to_string(), me, end.to_string()].map(String::into_bytes);
-        let _ = self.ask(&self.tell, &format!("{}:ends", self.prefix), &arguments).await;
+        let _ = self.ask(&self.tell, &format!("{{{}}}:ends", self.prefix), &arguments).await;
     }
 
     /// What others have ended since a position of the log.
     pub(super) async fn hear(&self, since: Option<&str>) -> Result<Heard, Trouble> {
         let from = since.unwrap_or("-").to_owned();
         let arguments = [from, HEARD_MAX.to_string()].map(String::into_bytes);
-        let reply = self.ask(&self.hear, &format!("{}:ends", self.prefix), &arguments).await?;
+        let reply = self.ask(&self.hear, &format!("{{{}}}:ends", self.prefix), &arguments).await?;
         let entries = reply.list().map_err(|_| Trouble::Redis)?;
         let mut heard = Heard { ends: Vec::new(), upto: None, more: entries.len() >= HEARD_MAX };
         for entry in entries {
@@ -261,15 +275,25 @@ impl InRedis {
         Ok(heard)
     }
 
-    /// A name for what Redis knows: another one when it has been emptied, or when it is another process, which may have read an old file.
-    pub(super) async fn history(&self) -> Result<String, Trouble> {
+    /// What Redis knows has a name: another one when it has been emptied, or when it is another process, which may have read an old file.
+    pub(super) async fn history(&self) -> Result<History, Trouble> {
         let link = self.redis.link().map_err(|_| Trouble::Redis)?;
         let process = link.run_id().map_or_else(|| link.number().to_string(), str::to_owned);
         let proposed = new_secret().ok_or(Trouble::Redis)?;
-        let reply =
-            self.ask(&self.history, &format!("{}:history", self.prefix), &[proposed.into_bytes()]).await?;
-        let known = reply.text().map_err(|_| Trouble::Redis)?;
-        Ok(format!("{process} {known}"))
+        let reply = self
+            .ask(&self.history, &format!("{{{}}}:history", self.prefix), &[proposed.into_bytes()])
+            .await?;
+        let reply = reply.list().map_err(|_| Trouble::Redis)?;
+        let [known, now] = &reply[..] else { return Err(Trouble::Redis) };
+        let known = known.text().map_err(|_| Trouble::Redis)?;
+        let millis = |text: Option<&str>| text?.parse::<u64>().ok();
+        let (began, now) = (millis(known.rsplit(' ').next()), millis(now.text().ok()));
+        let age = began
+            .zip(now)
+            .map_or(Duration::MAX, |(began, now)| Duration::from_millis(now.saturating_sub(began)));
+        // A process that has read an old file has what was told then; others come back to it when we do.
+        let age = age.min(link.age());
+        Ok(History { name: format!("{process} {known}"), age })
     }
 
     /// Until which version all sessions of somebody are over.

@@ -4,7 +4,7 @@
 //! until it has all of it, reads ask both. What the durable store has not taken is kept here (`owed.rs`) and handed over later. Trouble is no answer: only a store that says so makes a session
 //! be over.
 //!
-//! Where the durable store is this machine's alone, it hears what other proxies have ended ([`Stores::hear`]), and a Redis that has forgotten is told again of every end that it knows ([`Stores::remind`]): otherwise
+//! Where the durable store is this machine's alone, it hears what other proxies have ended, and a Redis that has forgotten is told again of every end that it knows (`ends.rs`): otherwise
 //! one disk would bring back what was ended by another proxy.
 //!
 //! With a PostgreSQL, the marks of other proxies count too: after each new connection to Redis, and once a second, it is asked whether anything is marked. Until that is known, reads ask both.
@@ -12,14 +12,12 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use parking_lot::Mutex;
 use quick_cache::sync::Cache;
 use session_state::{Declined, Session};
-use tokio::sync::Notify;
 
 use super::cookie::Handle;
 use super::durable::{Durable, Merging, UNSENT_MAX};
-use super::ends::End;
+use super::ends::Ends;
 use super::owed::Owed;
 use super::redis::InRedis;
 
@@ -70,22 +68,8 @@ pub(super) struct Stores {
     owed: Owed,
     /// Sessions of which both stores were compared, by the connection to Redis over which that was done. A Redis that comes back may have read an old file, in which sessions live that were ended since.
     compared: Cache<Handle, u64>,
-    /// What Redis has been told since this is its name, it knows all ends of that this disk does.
-    reminded: Mutex<Option<String>>,
-    /// Up to where ends of others were heard.
-    heard: Mutex<Option<String>>,
-    /// Somebody has met what looks like a Redis that has forgotten.
-    suspicion: Notify,
-    counted: Counted,
-}
-
-/// What is counted.
-#[derive(Debug, Default)]
-struct Counted {
-    /// Ends that others have told of.
-    heard: AtomicU64,
-    /// Ends of which Redis was told again.
-    reminded: AtomicU64,
+    /// What others have ended, and what they are told of.
+    pub(super) ends: Ends,
 }
 
 /// Sessions that are known to be the same in both stores; of others, both are asked.
@@ -103,45 +87,28 @@ impl Stores {
             settled: AtomicU64::new(0),
             owed,
             compared: Cache::new(COMPARED_MAX),
-            reminded: Mutex::default(),
-            heard: Mutex::default(),
-            suspicion: Notify::new(),
-            counted: Counted::default(),
+            ends: Ends::default(),
         }
-    }
-
-    /// What was counted.
-    pub(super) fn counts(&self) -> [(&'static str, u64); 2] {
-        let Counted { heard, reminded } = &self.counted;
-        [("ends-heard", heard), ("ends-told-again", reminded)]
-            .map(|(word, counter)| (word, counter.load(Ordering::Relaxed)))
     }
 
     /// What there is of a session; `Ok(None)`: nothing, and that is sure.
     pub(super) async fn read(&self, handle: Handle, now_ms: u64) -> Stored {
         let link = self.redis.as_ref().and_then(InRedis::connection);
-        let first = match &self.redis {
-            Some(redis) => redis.read(&handle).await,
-            None => Err(Trouble::Redis),
-        };
+        let mut first = self.read_redis(handle).await;
         let Some(durable) = &self.durable else { return first };
         let is_compared = link.is_some() && self.compared.get(&handle) == link;
         if matches!(first, Ok(Some(_))) && is_compared && !self.has_unsent() {
             return first;
         }
-        let second = durable.read(handle).await.map(|found| match (found, self.owed.of(&handle)) {
-            (Some(mut session), Some(owed)) => {
-                session.merge(&owed);
-                Some(session)
-            }
-            (found, owed) => found.or(owed),
-        });
-        let both_say = second.is_ok();
+        let mut second = self.read_durable(durable, handle).await;
+        // It looks like a Redis that has forgotten: what others have ended it may have forgotten, too.
         if let (Ok(None), Ok(Some(other))) = (&first, &second)
             && !other.ended
+            && let Some(again) = Box::pin(self.read_again(durable, handle)).await
         {
-            self.suspicion.notify_one();
+            (first, second) = again;
         }
+        let both_say = second.is_ok();
         let found = match (first.clone(), second) {
             (Ok(Some(mut session)), Ok(Some(other))) => {
                 session.merge(&other);
@@ -163,6 +130,37 @@ impl Stores {
             }
         }
         Ok(Some(found))
+    }
+
+    /// Both stores once more, when others have had the time to say what is over; `None`: that cannot be told.
+    async fn read_again(&self, durable: &Durable, handle: Handle) -> Option<(Stored, Stored)> {
+        self.catch_up().await.ok()?;
+        Some((self.read_redis(handle).await, self.read_durable(durable, handle).await))
+    }
+
+    async fn read_redis(&self, handle: Handle) -> Stored {
+        match &self.redis {
+            Some(redis) => redis.read(&handle).await,
+            None => Err(Trouble::Redis),
+        }
+    }
+
+    /// With what it is owed.
+    async fn read_durable(&self, durable: &Durable, handle: Handle) -> Stored {
+        let found = durable.read(handle).await?;
+        Ok(match (found, self.owed.of(&handle)) {
+            (Some(mut session), Some(owed)) => {
+                session.merge(&owed);
+                Some(session)
+            }
+            (found, owed) => found.or(owed),
+        })
+    }
+
+    /// What Redis knows is not to be trusted to be all that was marked, nor to be what it was compared with.
+    pub(super) fn doubt_redis(&self) {
+        self.mark(true);
+        self.compared.clear();
     }
 
     /// Takes in a change, in all stores that can be asked; at least in one.
@@ -317,71 +315,6 @@ impl Stores {
             }
             if !all || is_last {
                 return all;
-            }
-        }
-    }
-
-    /// Waits until somebody meets what looks like a Redis that has forgotten.
-    pub(super) async fn suspected(&self) {
-        self.suspicion.notified().await;
-    }
-
-    /// Tells a Redis that was emptied, or that is another process than the one that was told, of all ends that this disk knows. Whether it was: `None` is not done yet, and to be tried again.
-    pub(super) async fn remind(&self, now_ms: u64) -> Option<bool> {
-        let (Some(redis), Some(durable)) = (&self.redis, &self.durable) else { return Some(false) };
-        // One that is shared is asked by all.
-        if durable.is_shared() {
-            return Some(false);
-        }
-        let Ok(history) = redis.history().await else { return None };
-        if self.reminded.lock().as_ref() == Some(&history) {
-            return Some(false);
-        }
-        // Until it knows, reads ask both; and what was compared before was compared with another.
-        self.mark(true);
-        self.compared.clear();
-        *self.heard.lock() = None;
-        let mut after = None;
-        loop {
-            let Ok(ends) = durable.ends(after.take(), now_ms).await else { return None };
-            let Some(last) = ends.last().cloned() else { break };
-            for end in ends {
-                let told = match end {
-                    End::Session { handle, created_ms, ends_ms } => {
-                        redis.merge(&handle, &End::change(created_ms, ends_ms), now_ms, None).await.map(drop)
-                    }
-                    End::User { user, version, ends_ms } => redis.log_out(&user, version, ends_ms).await,
-                };
-                if told.is_err() {
-                    return None;
-                }
-                self.counted.reminded.fetch_add(1, Ordering::Relaxed);
-            }
-            after = Some(last);
-        }
-        *self.reminded.lock() = Some(history);
-        Some(true)
-    }
-
-    /// Takes in what others have ended, so that this disk does not bring it back when Redis has forgotten.
-    pub(super) async fn hear(&self) {
-        let (Some(redis), Some(durable)) = (&self.redis, &self.durable) else { return };
-        if durable.is_shared() {
-            return;
-        }
-        loop {
-            let since = self.heard.lock().clone();
-            let Ok(heard) = redis.hear(since.as_deref()).await else { return };
-            let count = heard.ends.len() as u64;
-            if count > 0 && durable.heard(heard.ends).await.is_err() {
-                return;
-            }
-            self.counted.heard.fetch_add(count, Ordering::Relaxed);
-            if heard.upto.is_some() {
-                *self.heard.lock() = heard.upto;
-            }
-            if !heard.more {
-                return;
             }
         }
     }
