@@ -666,7 +666,7 @@ fn operators_look_at_sessions_and_end_them() {
     let handle = listed.split(' ').next().unwrap().to_owned();
     assert!(run(&["show", &handle]).contains("live"));
     assert_eq!(run(&["kill", &handle]), "ended\n");
-    assert!(run(&["show", &handle]).contains("over"));
+    assert!(run(&["show", &handle]).contains("over (ended)"));
     let alive = |browsers: &mut [Browser], weir: &Weir| {
         browsers
             .iter_mut()
@@ -680,6 +680,7 @@ fn operators_look_at_sessions_and_end_them() {
     assert_eq!(alive(&mut browsers, &proxies[1]), 2);
     assert_eq!(run(&["kill-user", "user 42"]), "ended\n");
     assert_eq!(alive(&mut browsers, &proxies[1]), 0, "on all proxies, at once");
+    assert_eq!(run(&["ls", "--user", "user 42"]).matches("over (logged-out)").count(), 2);
     let mut again = Browser::new();
     again.ask(&proxies[1], "/", &[("X-Control", "sub=\"user 42\"")]);
     assert!(again.ask(&proxies[0], "/", &[]).text().contains("user 42"), "who logs in afterwards is not hit");

@@ -22,4 +22,6 @@ pub mod protocol;
 mod state;
 
 pub use codec::{Damaged, ENDED_AT};
-pub use state::{Attribute, Clock, Declined, Lifetimes, MARKS_MS, Session, Standing, Version, version_at};
+pub use state::{
+    Attribute, Clock, Declined, Lifetimes, MARKS_MS, Over, Session, Standing, Version, version_at,
+};

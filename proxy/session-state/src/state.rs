@@ -94,8 +94,19 @@ pub enum Standing {
         /// And its use has to be written down.
         touch: bool,
     },
-    /// It was ended, or nobody came for too long.
-    Over,
+    /// It cannot.
+    Over(Over),
+}
+
+/// Why a session cannot be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Over {
+    /// It was ended.
+    Ended,
+    /// Its time is over, however much it was used.
+    Expired,
+    /// Nobody came for too long.
+    Idle,
 }
 
 impl Session {
@@ -219,8 +230,14 @@ impl Session {
     /// Whether it can be used.
     pub fn standing(&self, now_ms: u64, lifetimes: &Lifetimes) -> Standing {
         let unused_ms = now_ms.saturating_sub(self.seen_ms);
-        if self.ended || now_ms >= self.ends_ms || unused_ms >= lifetimes.idle_ms {
-            return Standing::Over;
+        if self.ended {
+            return Standing::Over(Over::Ended);
+        }
+        if now_ms >= self.ends_ms {
+            return Standing::Over(Over::Expired);
+        }
+        if unused_ms >= lifetimes.idle_ms {
+            return Standing::Over(Over::Idle);
         }
         Standing::Live { touch: unused_ms >= lifetimes.touch_ms.min(lifetimes.idle_ms / 4) }
     }
@@ -242,15 +259,16 @@ mod tests {
             (59_999,         Standing::Live { touch: false }),
             (60_000,         Standing::Live { touch: true }),
             (1_799_999,      Standing::Live { touch: true }),
-            (1_800_000,      Standing::Over),
+            (1_800_000,      Standing::Over(Over::Idle)),
         ];
         for (after, expected) in cases {
             assert_eq!(session.standing(1_000 + after, &LIFETIMES), expected, "{after}");
         }
         let used = Session { seen_ms: 86_400_999, ..session.clone() };
         assert_eq!(used.standing(86_400_999, &LIFETIMES), Standing::Live { touch: false });
-        assert_eq!(used.standing(86_401_000, &LIFETIMES), Standing::Over, "in all");
-        assert_eq!(Session { ended: true, ..session }.standing(1_000, &LIFETIMES), Standing::Over);
+        assert_eq!(used.standing(86_401_000, &LIFETIMES), Standing::Over(Over::Expired), "in all");
+        let ended = Session { ended: true, ..session };
+        assert_eq!(ended.standing(1_000, &LIFETIMES), Standing::Over(Over::Ended));
     }
 
     #[test]

@@ -31,7 +31,7 @@ enum What {
         #[arg(long, value_name = "USER")]
         user: Option<String>,
     },
-    /// Show one: when it was begun and used, whose it is, which attributes it has. No value is shown
+    /// Show one: whether it can be used, and why not; when it was begun and used, whose it is, which attributes it has. No value is shown
     Show {
         /// As `ls` shows it
         handle: String,
@@ -79,8 +79,11 @@ fn show(session: &Value, out: &mut impl Write) -> Result<(), Failed> {
         let seconds = session.get(name).and_then(Value::as_u64).unwrap_or_default();
         httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(seconds))
     };
-    let live = session.get("live").and_then(Value::as_bool) == Some(true);
-    writeln!(out, "{}  {}", text("handle"), if live { "live" } else { "over" })?;
+    let standing = match session.get("over").and_then(Value::as_str) {
+        None => "live".to_owned(),
+        Some(why) => format!("over ({why})"),
+    };
+    writeln!(out, "{}  {standing}", text("handle"))?;
     writeln!(
         out,
         "  user {}, begun {}, used {}, ends {}",

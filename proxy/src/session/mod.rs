@@ -33,7 +33,7 @@ use std::time::{Duration, Instant, UNIX_EPOCH};
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 use parking_lot::Mutex;
 use session_state::protocol::{self, Plain, Wish};
-use session_state::{Clock as Versions, MARKS_MS, Session, Standing};
+use session_state::{Clock as Versions, MARKS_MS, Over, Session, Standing};
 use sha2::{Digest as _, Sha256};
 use tokio::runtime::Handle as Runtime;
 use tokio::task::AbortHandle;
@@ -134,6 +134,29 @@ pub fn tell_some(opened: &Opened, names: &[Box<str>], now: Now) -> Option<(Heade
     Some((DATA, HeaderValue::try_from(data?).ok()?))
 }
 
+/// Why a name is no session's.
+#[derive(Debug, Clone, Copy)]
+enum NotThere {
+    /// No store knows it.
+    Forgotten,
+    /// It is over by itself.
+    Over(Over),
+    /// All of whom it belonged to were ended.
+    LoggedOut,
+}
+
+impl NotThere {
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Forgotten => "forgotten",
+            Self::Over(Over::Ended) => "ended",
+            Self::Over(Over::Expired) => "expired",
+            Self::Over(Over::Idle) => "idle",
+            Self::LoggedOut => "logged-out",
+        }
+    }
+}
+
 /// What an origin's wish came to.
 #[derive(Debug)]
 pub enum Settled {
@@ -154,6 +177,8 @@ pub struct Shown {
     pub handle: String,
     /// Whether it can be used.
     pub live: bool,
+    /// Why not: `ended`, `expired`, `idle`, `logged-out`, `forgotten`; or `unknown`, where a store does not answer.
+    pub over: Option<&'static str>,
     /// Whom it belongs to.
     pub user: Option<String>,
     /// When it was begun, last used, and ends at the latest: seconds since 1970.
@@ -280,16 +305,17 @@ impl Sessions {
             return Opened::None { stale: true };
         };
         let now_ms = millis(now);
-        match self.read(handle, now_ms).await {
+        match self.look_up(handle, now_ms).await {
             Err(_) => {
                 self.counted.trouble.fetch_add(1, Ordering::Relaxed);
                 Opened::Unknown
             }
-            Ok(None) => {
+            Ok(Err(why)) => {
                 self.counted.over.fetch_add(1, Ordering::Relaxed);
+                tracing::debug!(session = %handle.hex(), over = why.word(), "a session that is over is asked for");
                 Opened::None { stale: true }
             }
-            Ok(Some(session)) => {
+            Ok(Ok(session)) => {
                 self.counted.read.fetch_add(1, Ordering::Relaxed);
                 self.versions.lock().seen(session.version(), now_ms);
                 if session.standing(now_ms, &self.spec.lifetimes) == (Standing::Live { touch: true }) {
@@ -305,18 +331,34 @@ impl Sessions {
 
     /// A session that can be used, its values opened; `Ok(None)`: there is none, and that is sure.
     async fn read(&self, handle: Handle, now_ms: u64) -> Result<Option<Session>, Trouble> {
-        let Some(sealed) = self.stores.read(handle, now_ms).await? else { return Ok(None) };
-        if sealed.standing(now_ms, &self.spec.lifetimes) == Standing::Over {
-            return Ok(None);
+        Ok(self.look_up(handle, now_ms).await?.ok())
+    }
+
+    /// Likewise, and why there is none.
+    async fn look_up(&self, handle: Handle, now_ms: u64) -> Result<Result<Session, NotThere>, Trouble> {
+        let Some(sealed) = self.stores.read(handle, now_ms).await? else {
+            return Ok(Err(NotThere::Forgotten));
+        };
+        if let Standing::Over(why) = sealed.standing(now_ms, &self.spec.lifetimes) {
+            return Ok(Err(NotThere::Over(why)));
         }
         let mut session = self.opened(&handle, sealed);
         session.forget_marks(now_ms);
         if let (Some(user), Some((version, _))) = (session.user(), &session.subject)
             && self.stores.logged_out(digest(user)).await? >= *version
         {
-            return Ok(None);
+            return Ok(Err(NotThere::LoggedOut));
         }
-        Ok(Some(session))
+        Ok(Ok(session))
+    }
+
+    /// Why a session cannot be used, in a word; `None`: it can.
+    async fn why_not(&self, handle: Handle, now_ms: u64) -> Option<&'static str> {
+        match self.look_up(handle, now_ms).await {
+            Ok(Ok(_)) => None,
+            Ok(Err(why)) => Some(why.word()),
+            Err(_) => Some("unknown"),
+        }
     }
 
     fn opened(&self, handle: &Handle, mut session: Session) -> Session {
@@ -521,20 +563,21 @@ impl Sessions {
             if session.attributes.contains_key(values::VALUE) {
                 continue;
             }
-            let live = matches!(self.read(handle, now_ms).await, Ok(Some(_)));
-            shown.push(self.shown(handle, session, live));
+            let over = self.why_not(handle, now_ms).await;
+            shown.push(self.shown(handle, session, over));
         }
         Ok(shown)
     }
 
-    fn shown(&self, handle: Handle, sealed: Session, live: bool) -> Shown {
+    fn shown(&self, handle: Handle, sealed: Session, over: Option<&'static str>) -> Shown {
         let session = self.opened(&handle, sealed);
         let size = |(name, attribute): (&String, &session_state::Attribute)| {
             Some((name.clone(), attribute.value.as_ref()?.len()))
         };
         Shown {
             handle: handle.hex(),
-            live,
+            live: over.is_none(),
+            over,
             user: session.user().map(str::to_owned),
             begun: session.created_ms / 1_000,
             used: session.seen_ms / 1_000,
@@ -547,8 +590,8 @@ impl Sessions {
     pub async fn show(&self, handle: Handle, now: Now) -> Result<Option<Shown>, String> {
         let now_ms = millis(now);
         let found = self.stores.read(handle, now_ms).await.map_err(|error| error.to_string())?;
-        let live = matches!(self.read(handle, now_ms).await, Ok(Some(_)));
-        Ok(found.map(|session| self.shown(handle, session, live)))
+        let over = self.why_not(handle, now_ms).await;
+        Ok(found.map(|session| self.shown(handle, session, over)))
     }
 
     /// Ends one. False: there is none.

@@ -196,7 +196,7 @@ impl Vault {
     async fn read(&self, handle: Handle, now_ms: u64) -> Result<Option<Session>, Trouble> {
         let Some(sealed) = self.sessions.stores.read(handle, now_ms).await? else { return Ok(None) };
         let standing = sealed.standing(now_ms, &self.lifetimes);
-        if standing == Standing::Over {
+        if matches!(standing, Standing::Over(_)) {
             return Ok(None);
         }
         let mut held = self.sessions.opened(&handle, sealed);
