@@ -29,6 +29,7 @@ mod redis;
 mod replicas;
 mod resources;
 mod routes;
+mod session_identity;
 mod session_keys;
 mod sessions;
 mod sessions_postgres;
