@@ -19,6 +19,19 @@ fn origin() -> Origin {
     })
 }
 
+/// An origin whose answer for `/slow` waits until the gate is opened.
+fn slow_origin() -> (Gate, Origin) {
+    let gate = Gate::new();
+    let opened = gate.clone();
+    let origin = Origin::start(move |request| {
+        if request.path() == "/slow" {
+            opened.wait();
+        }
+        Reply::ok("done").header("Cache-Control", "no-store")
+    });
+    (gate, origin)
+}
+
 /// One limit on one route.
 fn config(origin: &Origin, limit: &str, before: &str) -> String {
     format!(
@@ -270,14 +283,7 @@ fn without_redis_each_limit_does_what_it_says() {
 
 #[test]
 fn requests_at_once_wait_in_a_short_queue() {
-    let gate = Gate::new();
-    let opened = gate.clone();
-    let origin = Origin::start(move |request| {
-        if request.path() == "/slow" {
-            opened.wait();
-        }
-        Reply::ok("done").header("Cache-Control", "no-store")
-    });
+    let (gate, origin) = slow_origin();
     let limit = "in_flight = 1\nqueue = { length = 1, time = \"1h\" }";
     let weir = Weir::with(&config(&origin, limit, ""));
     let (mut first, mut second) = (weir.client(), weir.client());
@@ -296,14 +302,7 @@ fn requests_at_once_wait_in_a_short_queue() {
 
 #[test]
 fn who_has_waited_long_enough_is_refused_and_told_when_to_come_back() {
-    let gate = Gate::new();
-    let opened = gate.clone();
-    let origin = Origin::start(move |request| {
-        if request.path() == "/slow" {
-            opened.wait();
-        }
-        Reply::ok("done").header("Cache-Control", "no-store")
-    });
+    let (gate, origin) = slow_origin();
     let limit = "in_flight = 1\nqueue = { length = 2, time = \"300ms\" }";
     let weir = Weir::with(&config(&origin, limit, ""));
     let (mut first, mut second, mut third) = (weir.client(), weir.client(), weir.client());
