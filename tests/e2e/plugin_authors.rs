@@ -1,8 +1,10 @@
 //! What the author of a plugin does, as `docs/plugins.md` says it: from nothing to a plugin that changes a live key, in each language.
 //!
 //! A plugin in Rust is built here, where the compiler has its library for WebAssembly (`scripts/test.sh` sees to it where rustup can). Those in JavaScript
-//! and Python take a toolchain of hundreds of MB: `.ci/run plugins` builds them, and names them in `WEIR_PLUGIN_JS` and `WEIR_PLUGIN_PYTHON`.
+//! and Python take a toolchain of hundreds of MB: `.ci/run plugins` builds them, and names them in `WEIR_PLUGIN_JS` and `WEIR_PLUGIN_PYTHON`. It sets `WEIR_PLUGIN_DEBIAN` where Debian's compiler is installed.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -91,6 +93,53 @@ fn five_commands_lead_to_a_plugin_that_changes_a_key() {
     assert_ne!(other, *second);
     let said = ask(&other);
     assert!(!said.contains("weir; hit") && origin.count() == 2, "{other}: {said}");
+}
+
+/// What this command prints on a line.
+fn line_of(command: &str, folder: &Path, bin: &Path) -> Option<String> {
+    let output = shell(command, folder, bin);
+    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}
+
+#[test]
+fn a_plugin_in_rust_is_built_with_debians_compiler_where_rustup_has_no_library_for_it() {
+    if std::env::var_os("WEIR_PLUGIN_DEBIAN").is_none() {
+        return skipped(
+            "WEIR_PLUGIN_DEBIAN is not set: `.ci/run plugins` sets it where Debian's compiler is installed, and waits for it to build its library",
+        );
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let bin = folder.path().join("bin");
+    std::fs::create_dir(&bin).unwrap();
+    let said = |command: &str| line_of(command, folder.path(), &bin);
+    let told = |command: &str| said(command).unwrap_or_else(|| panic!("{command}"));
+    let version = told("dpkg-query -W -f '${Version}' rustc-web && dpkg -s rust-web-src >/dev/null");
+    let (rustc, sysroot) = (told("command -v rustc"), told("rustc --print sysroot"));
+    print(&format!("rustc-web {version}"));
+    // The compiler as it is, but for its libraries for WebAssembly.
+    let hidden = folder.path().join("sysroot/lib/rustlib");
+    std::fs::create_dir_all(&hidden).unwrap();
+    for entry in std::fs::read_dir(Path::new(&sysroot).join("lib/rustlib")).unwrap().flatten() {
+        if !entry.file_name().to_string_lossy().starts_with("wasm32") {
+            std::os::unix::fs::symlink(entry.path(), hidden.join(entry.file_name())).unwrap();
+        }
+    }
+    let wrapper = format!(
+        "#!/bin/sh\nif [ \"$*\" = \"--print sysroot\" ]; then echo '{}/sysroot'; else exec '{rustc}' \"$@\"; fi\n",
+        folder.path().display()
+    );
+    std::fs::write(bin.join("rustc"), wrapper).unwrap();
+    std::fs::set_permissions(bin.join("rustc"), Permissions::from_mode(0o755)).unwrap();
+    std::os::unix::fs::symlink(harness::weir::binary(), bin.join("weir")).unwrap();
+
+    let made = shell("weir plugin new by-language", folder.path(), &bin);
+    assert!(made.status.success(), "{}", text(&made));
+    let plugin = folder.path().join("by-language");
+    let built = shell("weir plugin build", &plugin, &bin);
+    assert!(built.status.success(), "{}", text(&built));
+    assert!(text(&built).contains("built with Debian's rustc-web"), "{}", text(&built));
+    let tested = shell("weir plugin test", &plugin, &bin);
+    assert!(tested.status.success(), "{}", text(&tested));
 }
 
 #[test]

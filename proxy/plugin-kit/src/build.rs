@@ -141,7 +141,7 @@ fn rust(directory: &Path) -> Result<Built, BuildError> {
 }
 
 fn rust_toolchain() -> Result<RustToolchain, BuildError> {
-    const HELP: &str = "with rustup: `rustup target add wasm32-unknown-unknown`; on Debian without it: `apt install --no-install-recommends rustc-web rust-web-src`";
+    const HELP: &str = "`rustup target add wasm32-unknown-unknown`; on Debian, where rustup cannot bring that: `apt install --no-install-recommends rustc-web rust-web-src`, beside it";
     let sysroot =
         output(Command::new("rustc").args(["--print", "sysroot"])).map_err(|_| BuildError::NoToolchain {
             what: "Rust compiler",
