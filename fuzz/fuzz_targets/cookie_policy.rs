@@ -4,14 +4,26 @@
 use std::sync::LazyLock;
 
 use cache_semantics::glob::Glob;
-use cookie_jar::{Kept, Lifetime, Policy, Prefix, Rule, SameSite, Secure, SetCookie, Site, Taken, ToOrigin, request};
+use cookie_jar::{
+    Kept, Lifetime, Policy, Prefix, Rule, SameSite, Secure, SetCookie, Site, Taken, ToOrigin, request,
+};
 use libfuzzer_sys::fuzz_target;
 
 static POLICY: LazyLock<Policy> = LazyLock::new(|| {
     let rule = |name: &str| Rule { names: vec![Glob::new(name)], ..Rule::default() };
     let host = Rule { prefix: Some(Prefix::Host), same_site: Some(SameSite::Strict), ..rule("s*") };
-    let kept = Rule { prefix: Some(Prefix::Secure), takes_unprefixed: true, lifetime: Some(Lifetime::Seconds(60)), ..rule("k*") };
-    let loose = Rule { secure: Some(Secure::Never), http_only: Some(true), lifetime: Some(Lifetime::Browser), ..rule("*") };
+    let kept = Rule {
+        prefix: Some(Prefix::Secure),
+        takes_unprefixed: true,
+        lifetime: Some(Lifetime::Seconds(60)),
+        ..rule("k*")
+    };
+    let loose = Rule {
+        secure: Some(Secure::Never),
+        http_only: Some(true),
+        lifetime: Some(Lifetime::Browser),
+        ..rule("*")
+    };
     Policy { rules: vec![host, kept, loose] }
 });
 

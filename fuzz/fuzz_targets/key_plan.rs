@@ -31,9 +31,8 @@ fn said(text: &str) -> SaidPlan {
 fuzz_target!(|data: &[u8]| {
     let (text, query, fields) = weir_fuzz::three(data);
     let said = said(&String::from_utf8_lossy(text));
-    let names_nothing = said.headers.is_empty()
-        && said.session.is_empty()
-        && said.cookies.as_ref().is_none_or(Vec::is_empty);
+    let names_nothing =
+        said.headers.is_empty() && said.session.is_empty() && said.cookies.as_ref().is_none_or(Vec::is_empty);
     let Ok(plan) = KeyPlan::check(said) else { return };
     assert_eq!(plan.missing(&Grants::everything()), []);
     let headers = weir_fuzz::headers(fields);
@@ -58,7 +57,8 @@ fuzz_target!(|data: &[u8]| {
     plan.apply(&request, &mut planned);
     let part = planned.part.clone();
     assert_eq!(part.is_empty(), names_nothing);
-    let forwarded = if planned.changed { planned.query().map(str::to_owned) } else { query.map(str::to_owned) };
+    let forwarded =
+        if planned.changed { planned.query().map(str::to_owned) } else { query.map(str::to_owned) };
     let came: Vec<&str> = query.into_iter().flat_map(|query| query.split('&')).collect();
     for kept in forwarded.iter().flat_map(|query| query.split('&')) {
         assert!(came.contains(&kept), "{kept:?} was not among {came:?}");

@@ -2,8 +2,8 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use session_state::protocol::{Wish, tell};
 use session_state::Session;
+use session_state::protocol::{Wish, tell};
 
 fuzz_target!(|data: &[u8]| {
     if let Ok(session) = Session::decode(data) {

@@ -667,12 +667,24 @@ mod tests {
     use crate::server::connection::Connection;
 
     /// The machine's clock, and so much more.
-    struct Skewed(Duration);
+    /// A clock that stands still: what a test finds does not depend on how fast it runs.
+    struct Standing(Now);
 
-    impl Clock for Skewed {
+    impl Standing {
+        fn skewed(by: Duration) -> Self {
+            let mut clock = Self(SystemClock.now());
+            clock.advance(by);
+            clock
+        }
+
+        fn advance(&mut self, by: Duration) {
+            self.0 = Now { wall: self.0.wall + by, mono: self.0.mono + by };
+        }
+    }
+
+    impl Clock for Standing {
         fn now(&self) -> Now {
-            let now = SystemClock.now();
-            Now { wall: now.wall + self.0, mono: now.mono + self.0 }
+            self.0
         }
     }
 
@@ -718,7 +730,7 @@ mod tests {
                 let redis = BTreeMap::from([(Arc::from("main"), Redis::start(spec, runtime.handle()))]);
                 let limiters = build(&specs, None, &redis, runtime.handle());
                 runtime.block_on(redis["main"].next_link(0));
-                (Skewed(Duration::from_secs(skew)), limiters["api"].clone(), redis)
+                (Standing::skewed(Duration::from_secs(skew)), limiters["api"].clone(), redis)
             })
             .collect();
         let (mut passed, mut waits) = (0, Vec::new());
@@ -754,18 +766,18 @@ mod tests {
         let identity = identity::of(&connection, &headers, &[]);
         let asking =
             Asking { identity, headers: &headers, route: "r", session: None, user: None, charges: None };
-        let admit = |clock: &Skewed| admit(&limits, &asking, Unknown::default(), clock.now());
+        let admit = |clock: &Standing| admit(&limits, &asking, Unknown::default(), clock.now());
         let by = |by: By| limiter.counted.admitted[by as usize].load(Ordering::Relaxed);
         // The first one asks, and brings a lease for those who follow.
-        let mut clock = Skewed(Duration::ZERO);
+        let mut clock = Standing::skewed(Duration::ZERO);
         let Admission::Ask(asked) = admit(&clock) else { panic!("nothing is known") };
         assert!(runtime.block_on(asked.answered(&clock)).is_ok());
         assert!(matches!(admit(&clock), Admission::Admitted(_)));
         assert_eq!((by(By::Redis), by(By::Lease)), (1, 1));
-        // When it is over, the next one asks; who comes meanwhile does not. A clock that goes on by itself may be past that on a slow machine.
+        // When it is over, the next one asks; who comes meanwhile does not.
         let mut went_on = 0;
         for _ in 0..50 {
-            clock.0 += Duration::from_millis(100);
+            clock.advance(Duration::from_millis(100));
             let Admission::Ask(asked) = admit(&clock) else { panic!("the lease is over") };
             went_on += usize::from(matches!(admit(&clock), Admission::Admitted(_)));
             let before = by(By::Redis);

@@ -130,7 +130,9 @@ impl Words {
         if let Some(legacy) = &words.legacy {
             lines.extend_from_slice(legacy.as_bytes());
             fields::write_number(lines, standing.remaining);
-            lines.extend_from_slice(b"\r\nx-ratelimit-reset: ");
+            for part in ["\r\n", RESET.as_str(), ": "] {
+                lines.extend_from_slice(part.as_bytes());
+            }
             fields::write_number(lines, fields::seconds(standing.until_more));
             lines.extend_from_slice(b"\r\n");
         }
