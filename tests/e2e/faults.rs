@@ -659,7 +659,8 @@ fn a_session_that_is_ended_is_over_on_all_proxies_at_the_next_request() {
     }
     let mut clients: Vec<Conn> = proxies.iter().map(Weir::client).collect();
     let mut took = Vec::new();
-    for number in 0..kills {
+    // The first is not among those that count: a Redis that was empty a moment ago is first told what had been ended before.
+    for number in 0..=kills {
         let user = format!("user {number}");
         let mut browser = crate::sessions::Browser::new();
         browser.ask(&proxies[0], "/", &[("X-Set", "n=1"), ("X-Control", &format!("sub=\"{user}\""))]);
@@ -687,6 +688,7 @@ fn a_session_that_is_ended_is_over_on_all_proxies_at_the_next_request() {
         assert_eq!(is_known(), [false; 3], "at the next request, without waiting for anything");
         took.push((begun.elapsed(), killed.elapsed()));
     }
+    took.remove(0);
     took.sort();
     let (worst, after) = took.last().copied().unwrap_or_default();
     print(&format!(
