@@ -14,7 +14,7 @@ mod outgoing;
 mod ready;
 mod stored;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::ops::ControlFlow;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -116,7 +116,7 @@ thread_local! {
     /// Memory for making keys.
     static SCRATCH: RefCell<Scratch> = RefCell::default();
     /// Memory for what plugins say.
-    static SAID: RefCell<plugin::Said> = RefCell::default();
+    static SAID: Cell<Option<Box<plugin::Said>>> = const { Cell::new(None) };
 }
 
 /// Answers one request. A fresh hit is answered before this returns; everything that waits goes on in an [`Exchange`].
@@ -318,7 +318,7 @@ fn serve(
     // Plugins: what the cache does, what is in the key, and what of the request an origin sees.
     let mut because = bypass(plan, &parts.method, &gated, ready.keeps_out(plan, has_session));
     let mut by_plugins = plan.plugins.as_ref().filter(|_| because.is_none()).map(|plugins| {
-        let mut by_plugins = SAID.take();
+        let mut by_plugins = SAID.take().unwrap_or_default();
         plugins.before_lookup(&about, &mut by_plugins);
         by_plugins
     });
@@ -371,7 +371,7 @@ fn serve(
                     method: &parts.method,
                     headers: &parts.headers,
                     facts: &facts,
-                    fields: plan.key.fields(&parts.headers, scratch),
+                    fields: plan.key.fields(&presented),
                     strict: cache.strict,
                 };
                 match cache.cache.decide(&scratch.key, &wanted, &cache.policy, now) {
@@ -396,7 +396,7 @@ fn serve(
         ControlFlow::Continue(beyond) => beyond,
         ControlFlow::Break(hit) => {
             if let Some(by_plugins) = by_plugins {
-                SAID.set(by_plugins);
+                SAID.set(Some(by_plugins));
             }
             return hit;
         }
@@ -430,7 +430,7 @@ fn serve(
         plugin::Asked::keep(
             &parts,
             (scheme.as_str(), authority, client, connection),
-            by_plugins.as_mut(),
+            by_plugins.as_deref_mut(),
             &presented,
             plugin::Beside {
                 session: attributes,
@@ -441,7 +441,7 @@ fn serve(
         )
     });
     if let Some(by_plugins) = by_plugins {
-        SAID.set(by_plugins);
+        SAID.set(Some(by_plugins));
     }
     let exchange = Exchange {
         worker: worker.clone(),
@@ -669,12 +669,16 @@ impl Exchange {
 
     fn finish(&mut self, outgo: Outgo) -> Response<Body> {
         let Outgo { mut response, status, server } = outgo;
-        for name in FOR_PROXIES.iter().chain(&session::FIELDS) {
-            response.headers_mut().remove(name);
+        let ours = || FOR_PROXIES.iter().chain(&session::FIELDS);
+        // Hardly any response has one: to go through its names is quicker than to look for each of ours.
+        if response.headers().keys().any(|name| ours().any(|ours| ours == name)) {
+            for name in ours() {
+                response.headers_mut().remove(name);
+            }
         }
         edit(response.headers_mut(), &self.route().response_headers);
         respond::put_status(response.headers_mut(), status);
-        limit::say(response.headers_mut(), &std::mem::take(&mut self.said));
+        limit::say(response.headers_mut(), &self.said);
         let held = std::mem::take(&mut self.held);
         let request = Asked {
             connection: &self.connection,

@@ -6,8 +6,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use cache_semantics::cookies::CookieRule;
-use cache_semantics::glob::Glob;
+use cache_semantics::cookies::{CookieRule, Passing};
 use cache_semantics::key::{KeyBuilder, KeyClass};
 use cache_semantics::query::QueryRule;
 use cache_semantics::vary::Fields;
@@ -86,8 +85,8 @@ impl<'r> Presented<'r> {
 
     /// What plugins say about cookies.
     fn shaped_cookies(&self) -> Option<(&'r Shape, &'r [Arc<CookieRule>])> {
-        let shape = self.shape?;
-        Some((shape, shape.cookies.as_deref()?))
+        let shape = self.shape.filter(|shape| shape.restricts_cookies)?;
+        Some((shape, &shape.cookies))
     }
 }
 
@@ -100,9 +99,10 @@ pub struct Shape {
     pub query: ShapedQuery,
     /// The query that replaces the presented one.
     pub query_text: String,
-    /// Only cookies that all of these declare are forwarded, and it is for the plugins to put into the key what of them matters.
+    /// Only cookies that all of [`Self::cookies`] declare are forwarded, and it is for the plugins to put into the key what of them matters.
+    pub restricts_cookies: bool,
     /// No rule at all: no cookie is.
-    pub cookies: Option<Vec<Arc<CookieRule>>>,
+    pub cookies: Vec<Arc<CookieRule>>,
     /// Among these are some that no plugin has looked at.
     pub undeclared: bool,
     /// What plugins add to the key; empty: nothing.
@@ -130,8 +130,6 @@ pub struct Scratch {
     pub key: Vec<u8>,
     query: String,
     cookies: Vec<u8>,
-    /// Whether `cookies` is what is forwarded.
-    filters_cookies: bool,
 }
 
 /// The fields of a request as they came, and what of its cookies goes on.
@@ -187,12 +185,19 @@ pub enum ForwardedCookie {
     Only(HeaderValue),
 }
 
+/// Which cookies of a request are forwarded.
+enum Forwards<'r> {
+    /// All, as they came.
+    All,
+    None,
+    Only(Passing<'r>),
+}
+
 impl KeyRule {
     /// The rule of a route that forwards to `origin`. `cache`: `None` where the route does not cache; then only the path changes.
     pub fn new(origin: Arc<str>, rewrite: Rewrite, cache: Option<&RouteCache>, version: u64) -> Self {
-        let ignore = cache.map_or(&[][..], |cache| &cache.ignore_query);
+        let ignore = cache.map(|cache| cache.ignore_query.clone()).unwrap_or_default();
         let names = cache.map_or(&[][..], |cache| &cache.cookies);
-        let ignore = ignore.iter().map(|glob| Glob::new(glob.as_str())).collect();
         let query = QueryRule { ignore, sort: cache.is_some_and(|cache| cache.sort_query) };
         let cookies = CookieRule::declaring(names.iter().map(String::as_str));
         let session = cache.map_or_else(Vec::new, |cache| cache.session.clone());
@@ -241,34 +246,33 @@ impl KeyRule {
         if self.cookies.declares_any() {
             key.cookies(&self.cookies, request.headers);
         }
-        scratch.filters_cookies = self.filter_cookies(request, &mut scratch.cookies);
+        let unread = match request.shaped_cookies() {
+            Some((shape, _)) => shape.undeclared,
+            None => !self.cookies.declares_any(),
+        };
+        unread && self.fields(request).has_cookie()
+    }
+
+    /// Which cookies are forwarded.
+    fn cookies<'r>(&'r self, request: &Presented<'r>) -> Forwards<'r> {
+        let route = Some(&self.cookies).filter(|rule| rule.declares_any());
         match request.shaped_cookies() {
-            Some((shape, _)) => shape.undeclared && !scratch.cookies.is_empty(),
-            None => !scratch.filters_cookies && request.headers.contains_key(http::header::COOKIE),
+            _ if request.cookie_stays => Forwards::None,
+            Some((_, [])) => Forwards::None,
+            Some((_, rules)) => Forwards::Only(Passing { rules, route }),
+            None if route.is_some() => Forwards::Only(Passing { rules: &[], route }),
+            None => Forwards::All,
         }
     }
 
-    /// Puts the cookies to forward into `out`; false: all are forwarded, as they came.
-    fn filter_cookies(&self, request: &Presented<'_>, out: &mut Vec<u8>) -> bool {
-        let own = Some(&self.cookies).filter(|rule| rule.declares_any());
-        match request.shaped_cookies() {
-            _ if request.cookie_stays => out.clear(),
-            Some((_, [])) => out.clear(),
-            Some((_, rules)) => {
-                CookieRule::common(rules.iter().map(|rule| &**rule).chain(own), request.headers, out);
-            }
-            None if own.is_some() => {
-                self.cookies.filter(request.headers, out);
-            }
-            None => return false,
+    /// The fields of the request as the origin would see them, for `Vary`.
+    pub fn fields<'r>(&'r self, request: &Presented<'r>) -> Fields<'r> {
+        let fields = Fields::of(request.headers);
+        match self.cookies(request) {
+            Forwards::All => fields,
+            Forwards::None => fields.with_cookie(b""),
+            Forwards::Only(passing) => fields.with_passing(passing),
         }
-        true
-    }
-
-    /// The fields of the request as the origin would see them, for `Vary`; after [`KeyRule::key`].
-    pub fn fields<'r>(&self, headers: &'r HeaderMap, scratch: &'r Scratch) -> Fields<'r> {
-        let fields = Fields::of(headers);
-        if scratch.filters_cookies { fields.with_cookie(&scratch.cookies) } else { fields }
     }
 
     /// The target to forward, without what the route ignores.
@@ -286,13 +290,15 @@ impl KeyRule {
     /// What a lookup or a fill forwards.
     pub fn forwarded(&self, request: &Presented<'_>, scratch: &mut Scratch) -> Forwarded {
         let target = self.target(request, scratch);
-        if !self.filter_cookies(request, &mut scratch.cookies) {
-            return Forwarded { target, cookie: ForwardedCookie::AsPresented };
-        }
-        let cookie = if scratch.cookies.is_empty() {
-            ForwardedCookie::None
-        } else {
-            HeaderValue::from_bytes(&scratch.cookies).map_or(ForwardedCookie::None, ForwardedCookie::Only)
+        let cookie = match self.cookies(request) {
+            Forwards::All => ForwardedCookie::AsPresented,
+            Forwards::None => ForwardedCookie::None,
+            Forwards::Only(passing) => {
+                passing.write(request.headers, &mut scratch.cookies);
+                let text = Some(&scratch.cookies).filter(|text| !text.is_empty());
+                let line = text.and_then(|text| HeaderValue::from_bytes(text).ok());
+                line.map_or(ForwardedCookie::None, ForwardedCookie::Only)
+            }
         };
         Forwarded { target, cookie }
     }
@@ -351,7 +357,7 @@ mod tests {
         KeyRule {
             origin: "app".into(),
             version: 0,
-            query: QueryRule { ignore: ignore.iter().map(|glob| Glob::new(glob)).collect(), sort: false },
+            query: QueryRule { ignore: ignore.iter().copied().collect(), sort: false },
             cookies: CookieRule::declaring(cookies.iter().copied()),
             session: Vec::new(),
             rewrite,
@@ -412,11 +418,12 @@ mod tests {
         headers.insert("cookie", HeaderValue::from_static("sid=1; tenant=blue; x=2"));
         let plain = presented("/P", Some("b=1&a=2"), &headers);
         let route = rule(Rewrite::default(), &["utm_*"], &[]);
-        let rules = |names: &[&str]| Some(vec![Arc::new(CookieRule::declaring(names.iter().copied()))]);
+        let rules = |names: &[&str]| vec![Arc::new(CookieRule::declaring(names.iter().copied()))];
         let shape = Shape {
             lower_path: true,
             query: ShapedQuery::Replaced,
             query_text: "a=2&utm_x=1".to_owned(),
+            restricts_cookies: true,
             cookies: rules(&["sid", "tenant"]),
             undeclared: false,
             part: b"blue".to_vec(),
@@ -434,7 +441,7 @@ mod tests {
         assert_eq!(cookie(&route, &shaped), only("sid=1; tenant=blue"));
         // What the route does not let through, no plugin does.
         assert_eq!(cookie(&rule(Rewrite::default(), &[], &["tenant"]), &shaped), only("tenant=blue"));
-        let none = Shape { cookies: Some(Vec::new()), query: ShapedQuery::None, ..Shape::default() };
+        let none = Shape { restricts_cookies: true, query: ShapedQuery::None, ..Shape::default() };
         let without = Presented { shape: Some(&none), ..plain };
         assert_eq!(cookie(&route, &without), ForwardedCookie::None);
         assert_eq!(route.forwarded(&without, &mut scratch).target.as_str(), "/P");
@@ -449,7 +456,8 @@ mod tests {
         let distinct: std::collections::HashSet<_> = keys.iter().collect();
         assert_eq!(distinct.len(), keys.len());
         // Cookies that nobody has looked at count as undeclared.
-        let unread = Shape { cookies: rules(&["sid"]), undeclared: true, ..Shape::default() };
+        let unread =
+            Shape { restricts_cookies: true, cookies: rules(&["sid"]), undeclared: true, ..Shape::default() };
         assert!(route.key(&Presented { shape: Some(&unread), ..plain }, &mut scratch));
     }
 
@@ -496,7 +504,7 @@ mod tests {
         let stays = Presented { cookie_stays: true, ..presented("/", None, &headers) };
         let mut scratch = Scratch::default();
         assert!(!rule.key(&stays, &mut scratch), "the origin sees none");
-        assert!(scratch.filters_cookies && scratch.cookies.is_empty(), "nor does it count for `Vary`");
+        assert!(!rule.fields(&stays).has_cookie(), "nor does it count for `Vary`");
         assert_eq!(rule.forwarded(&stays, &mut scratch).cookie, ForwardedCookie::None);
         assert!(rule.key(&presented("/", None, &headers), &mut scratch));
     }

@@ -865,9 +865,7 @@ impl Manifest {
                 wit::Input::Header(name) => Input::Header(header(name)?),
                 wit::Input::Cookie(name) => Input::Cookie(name.clone()),
                 wit::Input::CookieNames(filter) => {
-                    let globs = |names: &[String]| {
-                        names.iter().map(|name| cache_semantics::glob::Glob::new(name)).collect()
-                    };
+                    let globs = |names: &[String]| names.iter().map(String::as_str).collect();
                     Input::CookieNames(NameFilter {
                         only: globs(&filter.only),
                         except: globs(&filter.except),

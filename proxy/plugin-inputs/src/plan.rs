@@ -3,14 +3,14 @@
 use std::iter;
 use std::sync::Arc;
 
-use cache_semantics::cookies::CookieRule;
-use cache_semantics::glob::Glob;
+use cache_semantics::cookies::{self, CookieRule};
+use cache_semantics::glob::Globs;
 use cache_semantics::query::QueryRule;
 use http::HeaderName;
 
 use crate::NAMES_MAX;
 use crate::grants::{Grant, Grants};
-use crate::request::{Input, Request, cookies, parameters};
+use crate::request::{Input, Request, parameters};
 
 /// The cookies to forward.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -74,7 +74,7 @@ pub struct KeyPlan {
     /// The path is forwarded and keyed in lower case.
     pub lower_path: bool,
     /// Only parameters with these names; `None`: all.
-    pub keep: Option<Vec<Glob>>,
+    pub keep: Option<Globs>,
     /// What is removed, and whether what is left is sorted.
     pub query: QueryRule,
     /// Fields that are part of the key.
@@ -117,7 +117,7 @@ impl KeyPlan {
         if let Some(bad) = said.cookies.iter().flatten().find(|name| !is_cookie_name(name)) {
             return Err(PlanError::Cookie(bad.chars().take(64).collect()));
         }
-        let globs = |names: Vec<String>| names.iter().map(|name| Glob::new(name)).collect::<Vec<_>>();
+        let globs = |names: Vec<String>| names.iter().map(String::as_str).collect::<Globs>();
         let header = |name: &String| {
             HeaderName::from_bytes(name.as_bytes())
                 .map_err(|_| PlanError::Field(name.chars().take(64).collect()))
@@ -161,8 +161,8 @@ impl KeyPlan {
         }
         if let ForwardCookies::Only { rule, .. } = &self.cookies {
             for declared in rule.declared() {
-                let named = cookies(request.headers).filter(|(name, _)| *name == declared.as_bytes());
-                push_all(part, named.map(|(_, value)| value));
+                let named = cookies::pairs(request.headers).filter(|pair| pair.name == declared.as_bytes());
+                push_all(part, named.map(|pair| pair.value));
             }
         }
         for wanted in &self.session {
@@ -183,8 +183,7 @@ impl KeyPlan {
         let kept = match (&self.keep, query) {
             (Some(keep), Some(query)) => {
                 for (part, name, _) in parameters(Some(query)) {
-                    let among = |name: &str| keep.iter().any(|glob| glob.matches(name));
-                    if among(name) || decoded(name).is_some_and(|name| among(&name)) {
+                    if keep.any_matches(name) || decoded(name).is_some_and(|name| keep.any_matches(&*name)) {
                         if !out.kept.is_empty() {
                             out.kept.push('&');
                         }
@@ -257,7 +256,7 @@ mod tests {
     use crate::request::tests::request;
 
     fn plan(keep: Option<&[&str]>, drop: &[&str], sort: bool) -> KeyPlan {
-        let globs = |names: &[&str]| names.iter().map(|name| Glob::new(name)).collect::<Vec<_>>();
+        let globs = |names: &[&str]| names.iter().copied().collect::<Globs>();
         KeyPlan {
             lower_path: false,
             keep: keep.map(globs),
@@ -305,7 +304,7 @@ mod tests {
                 }
                 headers.append("cookie", cookie.parse().unwrap());
                 let values: Vec<Vec<u8>> =
-                    cookies(&headers).filter(|(name, _)| *name == b"ab").map(|(_, value)| value.to_vec()).collect();
+                    cookies::pairs(&headers).filter(|pair| pair.name == b"ab").map(|pair| pair.value.to_vec()).collect();
                 let attribute = tier.as_ref().map(|(value, is_text)| Attribute { name: "tier", value, is_text: *is_text });
                 let session: Vec<Attribute<'_>> = attribute.into_iter().collect();
                 let mut planned = Planned::default();

@@ -8,10 +8,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use cache_semantics::Now;
-use cache_semantics::glob::Glob;
+use cache_semantics::cookies::{self, Pair};
+use cache_semantics::glob::Globs;
 use cache_semantics::json::Json;
-use http::{HeaderMap, HeaderName, header};
+use http::{HeaderMap, HeaderName};
 use sha2::{Digest, Sha256};
+use smallvec::SmallVec;
 
 /// A request, borrowed from whoever serves it.
 #[derive(Debug, Clone, Copy)]
@@ -152,15 +154,20 @@ pub enum Input {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NameFilter {
     /// One of these; empty: any.
-    pub only: Vec<Glob>,
+    pub only: Globs,
     /// None of these.
-    pub except: Vec<Glob>,
+    pub except: Globs,
 }
 
 impl NameFilter {
-    fn takes(&self, name: &str) -> bool {
-        let among = |globs: &[Glob]| globs.iter().any(|glob| glob.matches(name));
-        (self.only.is_empty() || among(&self.only)) && !among(&self.except)
+    /// Isomorphic names: what is no ASCII is matched byte by byte as it is shown.
+    fn takes(&self, name: &[u8]) -> bool {
+        let shown = if name.is_ascii() {
+            Cow::Borrowed(name)
+        } else {
+            Cow::Owned(isomorphic(name).into_owned().into_bytes())
+        };
+        (self.only.is_empty() || self.only.any_matches(&shown)) && !self.except.any_matches(&shown)
     }
 }
 
@@ -188,20 +195,6 @@ impl Input {
     }
 }
 
-/// The `name=value` pairs of all `Cookie` lines (RFC 6265 §4.2.1). One without `=` has a name alone.
-pub(crate) fn cookies(headers: &HeaderMap) -> impl Iterator<Item = (&[u8], &[u8])> {
-    headers
-        .get_all(header::COOKIE)
-        .iter()
-        .flat_map(|line| line.as_bytes().split(|byte| *byte == b';'))
-        .map(<[u8]>::trim_ascii)
-        .filter(|pair| !pair.is_empty())
-        .map(|pair| match pair.iter().position(|byte| *byte == b'=') {
-            Some(at) => (pair[..at].trim_ascii_end(), &pair[at + 1..]),
-            None => (pair, &[][..]),
-        })
-}
-
 /// The parameters of a query, as they stand.
 pub(crate) fn parameters(query: Option<&str>) -> impl Iterator<Item = (&str, &str, &str)> {
     let parts = query.into_iter().flat_map(|query| query.split('&')).filter(|part| !part.is_empty());
@@ -223,80 +216,84 @@ pub struct Reads {
 /// What it read of one request; memory that is used again.
 #[derive(Debug, Default)]
 pub struct Gathered {
+    /// Each part: a mark; where it is there, its length and its bytes.
     bytes: Vec<u8>,
-    /// The start and the end of each part; `None`: there is none.
-    parts: Vec<Option<(usize, usize)>>,
     /// For each attribute of the session whether it is something else than a text.
     kinds: Vec<u8>,
     text: String,
 }
 
-/// Marks of parts that are there.
+/// Marks of parts.
+const NONE: u8 = 0;
 const TEXT: u8 = 1;
 const ITEM: u8 = 2;
 
+/// So many cookies lie on the stack.
+const COOKIES: usize = 16;
+
 /// Parts before those of the inputs: method, scheme, authority, path, route, query.
 const FIXED: usize = 6;
+
+/// The bytes of the length of a part.
+const LENGTH: usize = size_of::<u64>();
+
+/// The cookies of a request, read when the first input asks for one.
+struct Jar<'r> {
+    headers: &'r HeaderMap,
+    pairs: SmallVec<[Pair<'r>; COOKIES]>,
+    is_read: bool,
+}
+
+impl<'r> Jar<'r> {
+    fn pairs(&mut self) -> &[Pair<'r>] {
+        if !std::mem::replace(&mut self.is_read, true) {
+            self.pairs.extend(cookies::pairs(self.headers));
+        }
+        &self.pairs
+    }
+}
 
 impl Gathered {
     /// Reads the declared parts of a request.
     pub fn read(&mut self, reads: &Reads, request: &Request<'_>) {
         self.bytes.clear();
-        self.parts.clear();
         self.kinds.clear();
         let fixed = [request.method, request.scheme, request.authority, request.path, request.route];
         for part in fixed {
-            self.part(|out| {
-                out.extend_from_slice(part.as_bytes());
-                true
-            });
+            self.part(Some(part.as_bytes()));
         }
         let query = if reads.query { request.query } else { None };
-        self.part(|out| put(out, query.map(str::as_bytes)));
+        self.part(query.map(str::as_bytes));
+        let mut jar = Jar { headers: request.headers, pairs: SmallVec::new(), is_read: false };
         for input in &reads.inputs {
-            self.input(input, request);
+            self.input(input, request, &mut jar);
         }
     }
 
-    fn input(&mut self, input: &Input, request: &Request<'_>) {
+    fn input<'r>(&mut self, input: &Input, request: &Request<'r>, jar: &mut Jar<'r>) {
         match input {
-            Input::Header(name) => self.part(|out| {
-                let mut lines = request.headers.get_all(name).iter();
-                let Some(first) = lines.next() else { return false };
-                out.extend_from_slice(first.as_bytes());
-                for line in lines {
-                    out.extend_from_slice(b", ");
-                    out.extend_from_slice(line.as_bytes());
-                }
-                true
-            }),
-            Input::Cookie(wanted) => self.part(|out| {
-                let mut found = cookies(request.headers).filter(|(name, _)| *name == wanted.as_bytes());
-                put(out, found.next().map(|(_, value)| value))
-            }),
-            Input::CookieNames(filter) => self.part(|out| {
-                // Isomorphic names: what is no UTF-8 is matched byte by byte as it is shown.
-                let mut names: Vec<&[u8]> = cookies(request.headers).map(|(name, _)| name).collect();
-                names.retain(|name| !name.is_empty() && filter.takes(&isomorphic(name)));
+            Input::Header(name) => self.joined(b", ", request.headers.get_all(name).iter()),
+            Input::Cookie(wanted) => {
+                let found = jar.pairs().iter().find(|pair| pair.name == wanted.as_bytes());
+                self.part(found.map(|pair| pair.value));
+            }
+            Input::CookieNames(filter) => {
+                let all = jar.pairs().iter().map(|pair| pair.name);
+                let mut names = SmallVec::<[&[u8]; COOKIES]>::new();
+                names.extend(all.filter(|name| !name.is_empty() && filter.takes(name)));
                 names.sort_unstable();
                 names.dedup();
-                for (at, name) in names.iter().enumerate() {
-                    if at > 0 {
-                        out.push(b' ');
-                    }
-                    out.extend_from_slice(name);
-                }
-                !names.is_empty()
-            }),
+                self.joined(b" ", names);
+            }
             Input::QueryParam(wanted) => {
                 let mut found = parameters(request.query).filter(|(_, name, _)| name == wanted);
                 let value = found.next().map(|(_, _, value)| value.as_bytes());
-                self.part(|out| put(out, value));
+                self.part(value);
             }
             Input::Session(wanted) => {
                 let found = request.session.iter().find(|attribute| attribute.name == wanted);
                 let mark = self.bytes.len();
-                self.part(|out| put(out, found.map(|attribute| attribute.value.as_bytes())));
+                self.part(found.map(|attribute| attribute.value.as_bytes()));
                 let is_item = found.is_some_and(|attribute| !attribute.is_text);
                 if is_item {
                     self.bytes[mark] = ITEM;
@@ -307,37 +304,72 @@ impl Gathered {
                 let mut text = std::mem::take(&mut self.text);
                 text.clear();
                 let address = request.client_ip.map(|address| write!(text, "{address}"));
-                self.part(|out| put(out, address.map(|_| text.as_bytes())));
+                self.part(address.map(|_| text.as_bytes()));
                 self.text = text;
             }
-            Input::TlsSni => self.part(|out| put(out, request.tls_sni.map(str::as_bytes))),
+            Input::TlsSni => self.part(request.tls_sni.map(str::as_bytes)),
             Input::BodyJson(pointer) => {
                 let json = request.content.and_then(|content| content.json.as_ref());
                 let found = json.and_then(|json| json.at(pointer));
                 let text = found.map(Json::canonical);
-                self.part(|out| put(out, text.as_deref().map(str::as_bytes)));
+                self.part(text.as_deref().map(str::as_bytes));
             }
             Input::BodyDigest => {
                 let digest = request.content.map(|content| content.digest.as_bytes());
-                self.part(|out| put(out, digest));
+                self.part(digest);
             }
         }
     }
 
-    /// Appends a part: a mark, its length, its bytes. `write` says whether there is one.
-    fn part(&mut self, write: impl FnOnce(&mut Vec<u8>) -> bool) {
+    /// Appends a part.
+    fn part(&mut self, value: Option<&[u8]>) {
+        let Some(value) = value else {
+            self.bytes.push(NONE);
+            return;
+        };
+        self.bytes.reserve(1 + LENGTH + value.len());
+        self.bytes.push(TEXT);
+        self.bytes.extend_from_slice(&(value.len() as u64).to_le_bytes());
+        self.bytes.extend_from_slice(value);
+    }
+
+    /// Appends a part of several; without any there is none.
+    fn joined<V: AsRef<[u8]>>(&mut self, separator: &[u8], values: impl IntoIterator<Item = V>) {
         let mark = self.bytes.len();
-        self.bytes.extend_from_slice(&[0; 9]);
-        let start = self.bytes.len();
-        if write(&mut self.bytes) {
-            let end = self.bytes.len();
-            self.bytes[mark] = TEXT;
-            self.bytes[mark + 1..start].copy_from_slice(&((end - start) as u64).to_le_bytes());
-            self.parts.push(Some((start, end)));
-        } else {
-            self.bytes.truncate(mark + 1);
-            self.parts.push(None);
+        self.part(None);
+        let mut start = None;
+        for value in values {
+            match start {
+                Some(_) => self.bytes.extend_from_slice(separator),
+                None => {
+                    self.bytes.truncate(mark);
+                    self.part(Some(b""));
+                    start = Some(self.bytes.len());
+                }
+            }
+            self.bytes.extend_from_slice(value.as_ref());
         }
+        if let Some(start) = start {
+            let length = (self.bytes.len() - start) as u64;
+            self.bytes[start - LENGTH..start].copy_from_slice(&length.to_le_bytes());
+        }
+    }
+
+    /// All parts, in their order.
+    fn parts(&self) -> impl Iterator<Item = Option<&[u8]>> {
+        let mut rest = self.bytes.as_slice();
+        std::iter::from_fn(move || {
+            let (&mark, behind) = rest.split_first()?;
+            rest = behind;
+            if mark == NONE {
+                return Some(None);
+            }
+            let (length, behind) = rest.split_first_chunk::<LENGTH>()?;
+            let length = usize::try_from(u64::from_le_bytes(*length)).ok()?;
+            let (part, behind) = behind.split_at_checked(length)?;
+            rest = behind;
+            Some(Some(part))
+        })
     }
 
     /// All of it: equal only for requests in which all that was declared is equal.
@@ -373,9 +405,8 @@ impl Gathered {
 
     /// The values of the inputs.
     fn values<'g>(&'g self, reads: &'g Reads) -> impl Iterator<Item = Option<Cow<'g, str>>> {
-        let parts = self.parts.iter().skip(FIXED);
-        parts.zip(&reads.inputs).map(|(part, input)| {
-            let bytes = &self.bytes[part.as_ref().map(|(start, end)| *start..*end)?];
+        self.parts().skip(FIXED).zip(&reads.inputs).map(|(part, input)| {
+            let bytes = part?;
             // JSON is text already; all else is bytes from the wire.
             Some(match input {
                 Input::BodyJson(_) => String::from_utf8_lossy(bytes),
@@ -388,17 +419,10 @@ impl Gathered {
 /// So many inputs are handed over without an allocation.
 const FEW: usize = 16;
 
-fn put(out: &mut Vec<u8>, value: Option<&[u8]>) -> bool {
-    if let Some(value) = value {
-        out.extend_from_slice(value);
-    }
-    value.is_some()
-}
-
 /// Byte N becomes U+00NN.
 #[must_use]
 pub fn isomorphic(bytes: &[u8]) -> Cow<'_, str> {
-    // Nearly all of it is ASCII, which is read once.
+    // Nearly all of it is ASCII.
     match std::str::from_utf8(bytes) {
         Ok(text) if text.is_ascii() => Cow::Borrowed(text),
         _ => Cow::Owned(bytes.iter().map(|byte| char::from(*byte)).collect()),
@@ -419,6 +443,7 @@ pub fn from_isomorphic(text: &str) -> Option<Cow<'_, [u8]>> {
 pub(crate) mod tests {
     use std::collections::BTreeMap;
 
+    use http::header;
     use proptest::prelude::*;
 
     use super::*;
@@ -473,7 +498,8 @@ pub(crate) mod tests {
         ];
         given.content = Some(&content);
         let header = |name| Input::Header(HeaderName::from_static(name));
-        let glob = |text: &str| vec![Glob::new(text)];
+        let glob = |text: &str| Globs::from_iter([text]);
+        let none = Globs::default;
         let names = |only, except| Input::CookieNames(NameFilter { only, except });
         let param = |name: &str| Input::QueryParam(name.to_owned());
         let json = |pointer: &str| Input::BodyJson(pointer.to_owned());
@@ -485,10 +511,10 @@ pub(crate) mod tests {
             (Input::Cookie("y".into()),              Some("\"2\"")),
             (Input::Cookie("flag".into()),           Some("")),
             (Input::Cookie("z".into()),              None),
-            (names(vec![], vec![]),                  Some("_ga flag x y")),
-            (names(vec![], glob("_*")),              Some("flag x y")),
-            (names(glob("_*"), vec![]),              Some("_ga")),
-            (names(glob("session*"), vec![]),        None),
+            (names(none(), none()),                  Some("_ga flag x y")),
+            (names(none(), glob("_*")),              Some("flag x y")),
+            (names(glob("_*"), none()),              Some("_ga")),
+            (names(glob("session*"), none()),        None),
             (param("q"),                             Some("%41")),
             (param("r"),                             Some("")),
             (param("s"),                             Some("")),
@@ -602,7 +628,7 @@ pub(crate) mod tests {
         };
         let text = |text: &str| Some(text.as_bytes().to_vec());
         let cookie =
-            cookies(request.headers).find(|(name, _)| *name == b"a").map(|(_, value)| value.to_vec());
+            cookies::pairs(request.headers).find(|pair| pair.name == b"a").map(|pair| pair.value.to_vec());
         let parameter =
             parameters(request.query).find(|(_, name, _)| *name == "q").map(|(_, _, value)| value.into());
         let ip = request.client_ip.map(|ip| ip.to_string().into_bytes());

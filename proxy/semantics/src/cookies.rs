@@ -1,6 +1,8 @@
 //! The cookies of a request: those that the route declares go into the key and to the origin, the others are not forwarded on a fill.
 
-use http::{HeaderMap, header};
+use std::sync::Arc;
+
+use http::{HeaderMap, HeaderValue, header};
 
 /// The cookies that a route declares: those that its responses may depend on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -27,48 +29,6 @@ impl CookieRule {
         self.declared.iter().map(|name| &**name)
     }
 
-    /// Splits the cookies of a request. `forwarded` receives the value of the `Cookie` field to forward on a fill: the declared cookies as they stand, in
-    /// their order; empty: none. Without `Cookie` this is one failed look-up.
-    ///
-    /// A route that declares nothing forwards all cookies as they are (`forwarded` stays empty and is not to be used), and all of them are undeclared.
-    pub fn filter(&self, request: &HeaderMap, forwarded: &mut Vec<u8>) -> Cookies {
-        forwarded.clear();
-        let mut found = Cookies::default();
-        for pair in pairs(request) {
-            found.any = true;
-            if !self.declares_any {
-                found.undeclared = true;
-                return found;
-            }
-            if !self.declares(name_of(pair)) {
-                found.removed = true;
-                continue;
-            }
-            if !forwarded.is_empty() {
-                forwarded.extend_from_slice(b"; ");
-            }
-            forwarded.extend_from_slice(pair);
-        }
-        found
-    }
-
-    /// The `Cookie` value that is left of a request's cookies when only those pass that all of the rules declare; empty: none does.
-    pub fn common<'r>(
-        rules: impl Iterator<Item = &'r CookieRule> + Clone,
-        request: &HeaderMap,
-        forwarded: &mut Vec<u8>,
-    ) {
-        forwarded.clear();
-        for pair in pairs(request) {
-            if rules.clone().all(|rule| rule.declares(name_of(pair))) {
-                if !forwarded.is_empty() {
-                    forwarded.extend_from_slice(b"; ");
-                }
-                forwarded.extend_from_slice(pair);
-            }
-        }
-    }
-
     fn declares(&self, name: &[u8]) -> bool {
         self.declared.iter().any(|declared| declared.as_bytes() == name)
     }
@@ -76,39 +36,90 @@ impl CookieRule {
     /// The values of the declared cookies of a request, for the key: for each declared name, in the order of declaration, every cookie of that name.
     pub fn visit_declared(&self, request: &HeaderMap, mut visit: impl FnMut(&str, &[u8])) {
         for name in &self.declared {
-            for pair in pairs(request).filter(|pair| name_of(pair) == name.as_bytes()) {
-                visit(name, pair);
+            for pair in pairs(request).filter(|pair| pair.name == name.as_bytes()) {
+                visit(name, pair.text);
             }
         }
     }
 }
 
-/// What [`CookieRule::filter`] found.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Cookies {
-    /// The request carries cookies.
-    pub any: bool,
-    /// The origin sees cookies that the route does not declare, so that its answer may be personal: for
-    /// [`crate::storable::RequestFacts::of`]. Only where the route declares none; else they are removed.
-    pub undeclared: bool,
-    /// Some cookies are left out of what is forwarded.
-    pub removed: bool,
+/// Which cookies of a request are forwarded: those that all of these rules declare. Without any rule all are.
+#[derive(Clone, Copy, Debug)]
+pub struct Passing<'a> {
+    /// What plugins let pass.
+    pub rules: &'a [Arc<CookieRule>],
+    /// What the route declares; `None`: it does not say.
+    pub route: Option<&'a CookieRule>,
 }
 
-/// The `name=value` pairs of all `Cookie` lines, without the spaces around them (RFC 6265 §4.2.1). A pair without `=` is a cookie without a name or
-/// without a value, whichever the origin takes it for; it counts as one of that name.
-fn pairs(request: &HeaderMap) -> impl Iterator<Item = &[u8]> {
-    request
-        .get_all(header::COOKIE)
-        .iter()
-        .flat_map(|line| line.as_bytes().split(|byte| *byte == b';'))
-        .map(<[u8]>::trim_ascii)
-        .filter(|pair| !pair.is_empty())
+impl<'a> Passing<'a> {
+    /// These of a request's cookies, as they stand and in their order.
+    pub fn of(self, request: &'a HeaderMap) -> impl Iterator<Item = Pair<'a>> {
+        pairs(request).filter(move |pair| {
+            self.rules.iter().all(|rule| rule.declares(pair.name))
+                && self.route.is_none_or(|rule| rule.declares(pair.name))
+        })
+    }
+
+    /// Puts the value of the `Cookie` field to forward into `forwarded`; empty: there is none.
+    pub fn write(self, request: &'a HeaderMap, forwarded: &mut Vec<u8>) {
+        forwarded.clear();
+        for pair in self.of(request) {
+            if !forwarded.is_empty() {
+                forwarded.extend_from_slice(b"; ");
+            }
+            forwarded.extend_from_slice(pair.text);
+        }
+    }
 }
 
-fn name_of(pair: &[u8]) -> &[u8] {
-    let end = pair.iter().position(|byte| *byte == b'=').unwrap_or(pair.len());
-    pair[..end].trim_ascii_end()
+/// A cookie as a request carries it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pair<'r> {
+    /// All of it, without the spaces around it.
+    pub text: &'r [u8],
+    /// What stands before the first `=`.
+    pub name: &'r [u8],
+    /// What stands behind it.
+    pub value: &'r [u8],
+}
+
+/// The `name=value` pairs of all `Cookie` lines (RFC 6265 §4.2.1). A pair without `=` is a cookie without a name or without a value, whichever the
+/// origin takes it for; it counts as one of that name.
+pub fn pairs(request: &HeaderMap) -> impl Iterator<Item = Pair<'_>> {
+    Pairs { lines: request.get_all(header::COOKIE).into_iter(), rest: &[] }
+}
+
+struct Pairs<'r> {
+    lines: header::ValueIter<'r, HeaderValue>,
+    rest: &'r [u8],
+}
+
+impl<'r> Iterator for Pairs<'r> {
+    type Item = Pair<'r>;
+
+    fn next(&mut self) -> Option<Pair<'r>> {
+        loop {
+            while self.rest.is_empty() {
+                self.rest = self.lines.next()?.as_bytes();
+            }
+            let (one, rest) = split(self.rest, b';');
+            self.rest = rest;
+            let text = one.trim_ascii();
+            if !text.is_empty() {
+                let (name, value) = split(text, b'=');
+                return Some(Pair { text, name: name.trim_ascii_end(), value });
+            }
+        }
+    }
+}
+
+/// What stands before the first such byte, and what behind it.
+fn split(bytes: &[u8], at: u8) -> (&[u8], &[u8]) {
+    match memchr::memchr(at, bytes) {
+        Some(at) => (&bytes[..at], &bytes[at + 1..]),
+        None => (bytes, &[]),
+    }
 }
 
 #[cfg(test)]
@@ -118,48 +129,59 @@ mod tests {
     use super::*;
     use crate::testing::headers;
 
+    fn forwarded(rules: &[&[&str]], route: Option<&[&str]>, request: &str) -> String {
+        let declaring = |names: &[&str]| CookieRule::declaring(names.iter().copied());
+        let rules: Vec<_> = rules.iter().map(|names| Arc::new(declaring(names))).collect();
+        let route = route.map(declaring);
+        let mut out = b"left over".to_vec();
+        Passing { rules: &rules, route: route.as_ref() }.write(&headers(request), &mut out);
+        String::from_utf8(out).unwrap()
+    }
+
     #[test]
     fn section_7_3_declared_and_other_cookies() {
-        let declared = CookieRule::declaring(["tenant", "lang"]);
-        let nothing = CookieRule::default();
+        let declared: Option<&[&str]> = Some(&["tenant", "lang"]);
+        let nothing: Option<&[&str]> = Some(&[]);
         #[rustfmt::skip]
         let cases = [
-            // what                                 rule        request                                              forwarded                 any    undeclared  removed
-            ("no cookies",                          &declared,  "",                                                  "",                       false, false,      false),
-            ("an empty field",                      &declared,  "cookie: ; ",                                        "",                       false, false,      false),
-            ("declared ones stay as they are",      &declared,  "cookie: lang=de; tenant=\"a b\"",                   "lang=de; tenant=\"a b\"", true, false,      false),
-            ("others are left out",                 &declared,  "cookie: id=7; tenant=1; csrf=x",                    "tenant=1",               true,  false,      true),
-            ("all of them are others",              &declared,  "cookie: id=7",                                      "",                       true,  false,      true),
-            ("over lines",                          &declared,  "cookie: id=7 | cookie: tenant=1 | cookie: lang=de", "tenant=1; lang=de",      true,  false,      true),
-            ("the same name twice",                 &declared,  "cookie: tenant=1; tenant=2",                        "tenant=1; tenant=2",     true,  false,      false),
-            ("case counts",                         &declared,  "cookie: Tenant=1",                                  "",                       true,  false,      true),
-            ("a name within a name",                &declared,  "cookie: xtenant=1; tenantx=2",                      "",                       true,  false,      true),
-            ("without a value",                     &declared,  "cookie: tenant",                                    "tenant",                 true,  false,      false),
-            ("without a space",                     &declared,  "cookie: tenant=1;lang=de",                          "tenant=1; lang=de",      true,  false,      false),
-            ("no name",                             &declared,  "cookie: =tenant",                                   "",                       true,  false,      true),
-            ("a route that declares none",          &nothing,   "cookie: id=7",                                      "",                       true,  true,       false),
-            ("and no cookies",                      &nothing,   "",                                                  "",                       false, false,      false),
+            // what                                 route     request                                              forwarded
+            ("no cookies",                          declared, "",                                                  ""),
+            ("an empty field",                      declared, "cookie: ; ",                                        ""),
+            ("declared ones stay as they are",      declared, "cookie: lang=de; tenant=\"a b\"",                   "lang=de; tenant=\"a b\""),
+            ("others are left out",                 declared, "cookie: id=7; tenant=1; csrf=x",                    "tenant=1"),
+            ("all of them are others",              declared, "cookie: id=7",                                      ""),
+            ("over lines",                          declared, "cookie: id=7 | cookie: tenant=1 | cookie: lang=de", "tenant=1; lang=de"),
+            ("the same name twice",                 declared, "cookie: tenant=1; tenant=2",                        "tenant=1; tenant=2"),
+            ("case counts",                         declared, "cookie: Tenant=1",                                  ""),
+            ("a name within a name",                declared, "cookie: xtenant=1; tenantx=2",                      ""),
+            ("without a value",                     declared, "cookie: tenant",                                    "tenant"),
+            ("without a space",                     declared, "cookie: tenant=1;lang=de",                          "tenant=1; lang=de"),
+            ("no name",                             declared, "cookie: =tenant",                                   ""),
+            ("a route that lets none pass",         nothing,  "cookie: id=7",                                      ""),
+            ("a route that does not say",           None,     "cookie: id=7;tenant=1",                             "id=7; tenant=1"),
         ];
-        for (what, rule, request, forwarded, any, undeclared, removed) in cases {
-            let mut out = b"left over".to_vec();
-            let found = rule.filter(&headers(request), &mut out);
-            assert_eq!(String::from_utf8(out).unwrap(), forwarded, "{what}");
-            assert_eq!(found, Cookies { any, undeclared, removed }, "{what}");
+        for (what, route, request, expected) in cases {
+            assert_eq!(forwarded(&[], route, request), expected, "{what}");
         }
+    }
+
+    #[test]
+    fn what_passes_is_what_all_let_pass() {
+        let request = "cookie: a=1; b=2; c=3; d=4";
+        assert_eq!(forwarded(&[&["a", "b", "c"]], None, request), "a=1; b=2; c=3");
+        assert_eq!(forwarded(&[&["a", "b", "c"], &["c", "b"]], None, request), "b=2; c=3");
+        assert_eq!(forwarded(&[&["a", "b", "c"], &["c", "b"]], Some(&["b", "d"]), request), "b=2");
+        assert_eq!(forwarded(&[&["a"], &["b"]], None, request), "");
     }
 
     proptest! {
         #[test]
         fn only_declared_cookies_are_forwarded(value in "[a-c=; ]{0,30}") {
-            let rule = CookieRule::declaring(["a", "b"]);
-            let mut out = Vec::new();
-            let found = rule.filter(&headers(&format!("cookie: {value}")), &mut out);
-            let forwarded = String::from_utf8(out).unwrap();
-            let again = headers(&format!("cookie: {forwarded}"));
-            let mut twice = Vec::new();
-            let second = rule.filter(&again, &mut twice);
-            prop_assert_eq!(forwarded.as_bytes(), &twice[..]);
-            prop_assert!(!second.removed && !found.undeclared);
+            let once = forwarded(&[], Some(&["a", "b"]), &format!("cookie: {value}"));
+            prop_assert_eq!(&once, &forwarded(&[], Some(&["a", "b"]), &format!("cookie: {once}")));
+            let names = |text: &str| pairs(&headers(&format!("cookie: {text}"))).map(|pair| pair.name.to_vec()).collect::<Vec<_>>();
+            let declared = |name: &Vec<u8>| name == b"a" || name == b"b";
+            prop_assert_eq!(names(&once), names(&value).into_iter().filter(declared).collect::<Vec<_>>());
         }
     }
 }

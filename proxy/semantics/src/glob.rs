@@ -66,6 +66,45 @@ impl Glob {
     }
 }
 
+/// Several patterns, of which it matters only whether one matches. A name is compared with those that begin as it does.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Globs {
+    all: Box<[Glob]>,
+    /// What each begins with: a byte of text, or `*`; an empty pattern with `*` too, and then it is compared.
+    begin: Box<[u8]>,
+}
+
+impl Globs {
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.all.is_empty()
+    }
+
+    /// Whether one of them matches `subject` as a whole.
+    #[must_use]
+    pub fn any_matches(&self, subject: impl AsRef<[u8]>) -> bool {
+        let subject = subject.as_ref();
+        let first = subject.first().copied().unwrap_or(b'*');
+        let may = |begin: u8| begin == first || begin == b'*';
+        self.begin.iter().zip(&self.all).any(|(begin, glob)| may(*begin) && glob.matches(subject))
+    }
+}
+
+impl<G: Into<Glob>> FromIterator<G> for Globs {
+    fn from_iter<I: IntoIterator<Item = G>>(globs: I) -> Globs {
+        let all: Box<[Glob]> = globs.into_iter().map(Into::into).collect();
+        let begin = all.iter().map(|glob| glob.text.bytes().next().unwrap_or(b'*')).collect();
+        Globs { all, begin }
+    }
+}
+
+impl From<&str> for Glob {
+    fn from(pattern: &str) -> Glob {
+        Glob::new(pattern)
+    }
+}
+
 /// Remembering the last `*` is enough: an earlier one can always give what a later one can.
 fn matches(pattern: &[u8], subject: &[u8], equal: impl Fn(u8, u8) -> bool) -> bool {
     let (mut at, mut from) = (0, 0);
@@ -165,6 +204,16 @@ mod tests {
             let expected = by_definition(pattern.as_bytes(), subject.as_bytes());
             prop_assert_eq!(Glob::new(&pattern).matches(&subject), expected);
             prop_assert_eq!(Glob::new(&pattern).matches_ignoring_case(subject.to_uppercase()), expected);
+        }
+
+        #[test]
+        fn of_several_one_matches_where_one_of_them_does(
+            patterns in proptest::collection::vec("[ab*]{0,4}", 0..5),
+            subject in "[ab*]{0,4}",
+        ) {
+            let globs: Globs = patterns.iter().map(String::as_str).collect();
+            let expected = patterns.iter().any(|pattern| Glob::new(pattern).matches(&subject));
+            prop_assert_eq!((globs.is_empty(), globs.any_matches(&subject)), (patterns.is_empty(), expected));
         }
     }
 }

@@ -3,7 +3,7 @@
 //! | question | function | source |
 //! |---|---|---|
 //! | what does the request say about caching? | [`storable::RequestFacts::of`] | RFC 9111 §5.2.1 |
-//! | which cookies count, which are forwarded? | [`cookies::CookieRule::filter`] | RFC 9111 §7.3 |
+//! | which cookies count, which are forwarded? | [`cookies::Passing`] | RFC 9111 §7.3 |
 //! | which query is forwarded and keyed? | [`query::QueryRule::filter`] | |
 //! | what identifies the response? | [`key::KeyBuilder`] | RFC 9111 §2 |
 //! | what does content mean, as part of a key? | [`json::Json::canonical`] | RFC 8259, RFC 6901 |

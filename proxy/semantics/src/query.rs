@@ -9,13 +9,13 @@ use http::{HeaderMap, HeaderName};
 use sfv::{BareItem, ListEntry};
 
 use crate::cache_control::parse_dictionary;
-use crate::glob::Glob;
+use crate::glob::Globs;
 
 /// What a route says about queries.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct QueryRule {
     /// Parameters with these names are removed.
-    pub ignore: Vec<Glob>,
+    pub ignore: Globs,
     /// Parameters are sorted by name; those of the same name keep their order.
     pub sort: bool,
 }
@@ -47,14 +47,13 @@ impl QueryRule {
 
     fn ignores(&self, parameter: &str) -> bool {
         let name = name_of(parameter);
-        if self.ignore.iter().any(|glob| glob.matches(name)) {
+        if self.ignore.any_matches(name) {
             return true;
         }
         let decoded = form_decode(name.as_bytes());
         match &decoded {
             Cow::Borrowed(_) => false,
-            Cow::Owned(decoded) => std::str::from_utf8(decoded)
-                .is_ok_and(|decoded| self.ignore.iter().any(|glob| glob.matches(decoded))),
+            Cow::Owned(decoded) => std::str::from_utf8(decoded).is_ok() && self.ignore.any_matches(decoded),
         }
     }
 }
@@ -242,7 +241,7 @@ mod tests {
     use crate::testing::headers;
 
     fn rule(ignore: &[&str], sort: bool) -> QueryRule {
-        QueryRule { ignore: ignore.iter().map(|pattern| Glob::new(pattern)).collect(), sort }
+        QueryRule { ignore: ignore.iter().copied().collect(), sort }
     }
 
     #[test]

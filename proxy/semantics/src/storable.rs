@@ -88,7 +88,7 @@ pub struct RequestFacts {
 }
 
 impl RequestFacts {
-    /// Gathers the facts, in one pass over the fields. `undeclared_cookies` is [`crate::cookies::CookieRule::filter`]'s to say.
+    /// Gathers the facts, in one pass over the fields. `undeclared_cookies`: the origin sees cookies that are not in the key, so that its answer may be personal.
     #[must_use]
     pub fn of(method: &Method, headers: &HeaderMap, undeclared_cookies: bool) -> RequestFacts {
         let mut facts = RequestFacts {

@@ -9,6 +9,7 @@ use std::time::SystemTime;
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
+use crate::cookies::Passing;
 use crate::freshness;
 use crate::negotiate::{AcceptEncoding, AcceptLanguage, Coding};
 use crate::policy::{Override, Policy};
@@ -88,29 +89,54 @@ impl VaryRule {
 #[derive(Clone, Copy, Debug)]
 pub struct Fields<'a> {
     headers: &'a HeaderMap,
-    cookie: Option<&'a [u8]>,
+    cookie: Cookie<'a>,
+}
+
+/// What of the cookies is forwarded.
+#[derive(Clone, Copy, Debug)]
+enum Cookie<'a> {
+    AsReceived,
+    /// This text.
+    Text(&'a [u8]),
+    /// Some of them, looked for where somebody asks for them.
+    Passing(Passing<'a>),
 }
 
 impl<'a> Fields<'a> {
     /// The fields of a request that is forwarded as it is.
     #[must_use]
     pub fn of(headers: &'a HeaderMap) -> Fields<'a> {
-        Fields { headers, cookie: None }
+        Fields { headers, cookie: Cookie::AsReceived }
     }
 
     /// The same with this value of `Cookie`, of which the undeclared ones have been removed; empty: no `Cookie` at all.
     #[must_use]
     pub fn with_cookie(self, forwarded: &'a [u8]) -> Fields<'a> {
-        Fields { cookie: Some(forwarded), ..self }
+        Fields { cookie: Cookie::Text(forwarded), ..self }
     }
 
+    /// The same with those of its cookies that pass.
+    #[must_use]
+    pub fn with_passing(self, passing: Passing<'a>) -> Fields<'a> {
+        Fields { cookie: Cookie::Passing(passing), ..self }
+    }
+
+    /// Whether any cookie is forwarded.
+    #[must_use]
+    pub fn has_cookie(self) -> bool {
+        self.lines(&header::COOKIE).next().is_some()
+    }
+
+    /// The lines of a field. Cookies that pass are a line each: to be one field they are joined as lines are.
     fn lines(self, name: &HeaderName) -> impl Iterator<Item = &'a [u8]> {
-        let replaced = self.cookie.filter(|_| *name == header::COOKIE);
-        let received = replaced.is_none().then(|| self.headers.get_all(name));
-        replaced
-            .filter(|cookie| !cookie.is_empty())
-            .into_iter()
-            .chain(received.into_iter().flatten().map(HeaderValue::as_bytes))
+        let cookie = if *name == header::COOKIE { self.cookie } else { Cookie::AsReceived };
+        let (received, text, passing) = match cookie {
+            Cookie::AsReceived => (Some(self.headers.get_all(name)), None, None),
+            Cookie::Text(text) => (None, Some(text).filter(|text| !text.is_empty()), None),
+            Cookie::Passing(passing) => (None, None, Some(passing.of(self.headers))),
+        };
+        let received = received.into_iter().flatten().map(HeaderValue::as_bytes);
+        received.chain(text).chain(passing.into_iter().flatten().map(|pair| pair.text))
     }
 }
 
@@ -448,6 +474,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::cookies::CookieRule;
     use crate::testing::{at, headers};
 
     fn variant(request: &str, response: &str) -> Variant {
@@ -606,6 +633,16 @@ mod tests {
         let without = Variant::capture(&rule, Fields::of(&first).with_cookie(b""), &response, at(0));
         assert!(without.matches(Fields::of(&headers(""))));
         assert!(!without.matches(Fields::of(&second)));
+        // Those that pass count as if they had been written out.
+        let declared = |names: &[&'static str]| CookieRule::declaring(names.iter().copied());
+        let (tenant, both, other) = (declared(&["tenant"]), declared(&["id", "tenant"]), declared(&["x"]));
+        let passing = |route| Fields::of(&second).with_passing(Passing { rules: &[], route: Some(route) });
+        assert!(stored.matches(passing(&tenant)) && !stored.matches(passing(&both)));
+        assert!(passing(&tenant).has_cookie() && !passing(&other).has_cookie());
+        let stored =
+            Variant::capture(&rule, Fields::of(&first).with_cookie(b"id=8; tenant=1"), &response, at(0));
+        assert!(stored.matches(passing(&both)) && !stored.matches(passing(&tenant)));
+        assert!(without.matches(passing(&other)));
     }
 
     #[test]

@@ -20,7 +20,7 @@ use crate::routes::Matcher;
 use crate::routes::path::PathPattern;
 use crate::routes::template::Template;
 use crate::store::wire::Compression;
-use cache_semantics::glob::Glob;
+use cache_semantics::glob::Globs;
 
 /// The whole configuration of one proxy.
 #[derive(Debug, Clone)]
@@ -739,7 +739,7 @@ pub struct RouteCache {
     /// The route's rules over the cache's defaults: ready to use.
     pub rules: CacheRules,
     /// Query parameters left out of the key and of what is forwarded; globs.
-    pub ignore_query: Vec<Glob>,
+    pub ignore_query: Globs,
     /// Sort query parameters by name, in the key and in what is forwarded.
     pub sort_query: bool,
     /// Cookies in the key; a fill forwards these and no others. Empty: none declared.

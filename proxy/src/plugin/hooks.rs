@@ -35,6 +35,8 @@ pub struct RoutePlugins {
     session: Vec<Box<str>>,
     /// Whether any reads content as JSON.
     json: bool,
+    /// What is to be known of a request that the cache may answer, and of one that it does not; for methods that invalidate, and for others.
+    wants: [[Wants; 2]; 2],
     /// What all hooks of one request may take together.
     time: Duration,
 }
@@ -154,7 +156,9 @@ impl RoutePlugins {
         let json = inputs().any(|input| matches!(input, Input::BodyJson(_)));
         let longest = plugins.iter().map(|loaded| loaded.plugin.limits().time).max();
         let time = longest.unwrap_or_default().max(TIME_OF_REQUEST);
-        (!plugins.is_empty()).then(|| Self { route: route.clone(), plugins, session, json, time })
+        let wants =
+            [false, true].map(|writes| [false, true].map(|looked_up| wants(&plugins, writes, looked_up)));
+        (!plugins.is_empty()).then(|| Self { route: route.clone(), plugins, session, json, wants, time })
     }
 
     /// What all hooks of one request may take together.
@@ -164,22 +168,7 @@ impl RoutePlugins {
 
     /// What is to be known of a request before they are asked. `looked_up`: the cache may answer it; `class`: of its method.
     pub fn wants(&self, class: MethodClass, looked_up: bool) -> Wants {
-        let any = |of: fn(&Input) -> bool, plan: bool| {
-            self.plugins.iter().any(|loaded| {
-                let hooks = loaded.plugin.hooks();
-                let asked = hooks.rate
-                    || (looked_up && (hooks.request || hooks.response))
-                    || (class.invalidates() && hooks.invalidate);
-                (asked && loaded.plugin.manifest().inputs.iter().any(of))
-                    || (plan
-                        && looked_up
-                        && loaded.plugin.plan().is_some_and(|plan| !plan.session.is_empty()))
-            })
-        };
-        Wants {
-            content: any(Input::is_content, false),
-            session: any(|input| matches!(input, Input::Session(_)), true),
-        }
+        self.wants[usize::from(class.invalidates())][usize::from(looked_up)]
     }
 
     /// The attributes of sessions that they read.
@@ -271,7 +260,8 @@ impl RoutePlugins {
         told.clear();
         shape.lower_path = false;
         shape.query = ShapedQuery::AsPresented;
-        shape.cookies = None;
+        shape.restricts_cookies = false;
+        shape.cookies.clear();
         shape.undeclared = false;
         shape.part.clear();
         shape.content_is_keyed = false;
@@ -437,6 +427,23 @@ impl RoutePlugins {
     }
 }
 
+fn wants(plugins: &[Arc<LoadedPlugin>], writes: bool, looked_up: bool) -> Wants {
+    let any = |of: fn(&Input) -> bool, plan: bool| {
+        plugins.iter().any(|loaded| {
+            let hooks = loaded.plugin.hooks();
+            let asked = hooks.rate
+                || (looked_up && (hooks.request || hooks.response))
+                || (writes && hooks.invalidate);
+            (asked && loaded.plugin.manifest().inputs.iter().any(of))
+                || (plan && looked_up && loaded.plugin.plan().is_some_and(|plan| !plan.session.is_empty()))
+        })
+    };
+    Wants {
+        content: any(Input::is_content, false),
+        session: any(|input| matches!(input, Input::Session(_)), true),
+    }
+}
+
 impl Shape {
     fn replace_query(&mut self, query: Option<&str>) {
         self.query_text.clear();
@@ -450,17 +457,18 @@ impl Shape {
     }
 
     fn restrict_cookies(&mut self, cookies: &ForwardCookies) {
-        match (cookies, &mut self.cookies) {
-            (ForwardCookies::AsRouted, _) => {}
-            (ForwardCookies::None, cookies) => *cookies = Some(Vec::new()),
+        match cookies {
+            ForwardCookies::AsRouted => return,
+            ForwardCookies::None => self.cookies.clear(),
             // None stays none.
-            (ForwardCookies::Only { .. }, Some(rules)) if rules.is_empty() => {}
-            (ForwardCookies::Only { rule, all_read }, cookies) => {
+            ForwardCookies::Only { .. } if self.restricts_cookies && self.cookies.is_empty() => {}
+            ForwardCookies::Only { rule, all_read } => {
                 // Where one has looked at all that it lets pass, no other need have.
-                self.undeclared = !all_read && (cookies.is_none() || self.undeclared);
-                cookies.get_or_insert_default().push(rule.clone());
+                self.undeclared = !all_read && (!self.restricts_cookies || self.undeclared);
+                self.cookies.push(rule.clone());
             }
         }
+        self.restricts_cookies = true;
     }
 
     /// Adds what a plugin says to the key: under the route's name and its own, so that it meets nothing of another.
@@ -560,14 +568,14 @@ mod tests {
         };
         let mut shape = Shape::default();
         shape.restrict_cookies(&ForwardCookies::AsRouted);
-        assert!(shape.cookies.is_none());
+        assert!(!shape.restricts_cookies && shape.cookies.is_empty());
         shape.restrict_cookies(&only(&["a", "b"], false));
-        assert!(shape.undeclared && shape.cookies.as_ref().is_some_and(|rules| rules.len() == 1));
+        assert!(shape.undeclared && shape.restricts_cookies && shape.cookies.len() == 1);
         shape.restrict_cookies(&only(&["b"], true));
-        assert!(!shape.undeclared && shape.cookies.as_ref().is_some_and(|rules| rules.len() == 2));
+        assert!(!shape.undeclared && shape.cookies.len() == 2);
         shape.restrict_cookies(&ForwardCookies::None);
         shape.restrict_cookies(&only(&["c"], true));
-        assert!(shape.cookies.is_some_and(|rules| rules.is_empty()));
+        assert!(shape.restricts_cookies && shape.cookies.is_empty());
     }
 
     #[test]

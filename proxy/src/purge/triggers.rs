@@ -17,7 +17,7 @@ pub const WEIR_INVALIDATE: HeaderName = HeaderName::from_static("weir-invalidate
 
 /// Fields for this proxy that clients do not get, as is the custom of those who read them: tags, and what has changed.
 /// `Cache-Groups` and its companion are everybody's (RFC 9875).
-pub const FOR_PROXIES: [HeaderName; 4] = [
+pub static FOR_PROXIES: [HeaderName; 4] = [
     HeaderName::from_static("surrogate-key"),
     HeaderName::from_static("xkey"),
     HeaderName::from_static("cache-tag"),

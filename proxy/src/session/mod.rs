@@ -60,7 +60,7 @@ const UNSET: HeaderName = HeaderName::from_static("session-unset");
 const CONTROL: HeaderName = HeaderName::from_static("session-control");
 
 /// What only the proxy and its origins say to each other.
-pub const FIELDS: [HeaderName; 7] = [INFO, DATA, MAC, TOKEN, SET, UNSET, CONTROL];
+pub static FIELDS: [HeaderName; 7] = [INFO, DATA, MAC, TOKEN, SET, UNSET, CONTROL];
 
 /// Whether a field is one of them.
 pub fn is_field(name: &HeaderName) -> bool {

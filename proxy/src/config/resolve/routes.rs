@@ -514,7 +514,7 @@ impl Resolver<'_> {
         Some(RouteCache {
             store: Arc::clone(&store.name),
             rules,
-            ignore_query: many(&table.ignore_query).map(|at| Glob::new(&at.value.value)).collect(),
+            ignore_query: many(&table.ignore_query).map(|at| &*at.value.value).collect(),
             sort_query: table.sort_query.or(false),
             cookies: many(&table.cookies).filter_map(|at| self.cookie_name(at)).collect(),
             session: self.attribute_names(&table.session),
