@@ -25,6 +25,7 @@ use crate::config::model;
 use crate::content::{Content, FillBudget};
 use crate::durable::bodies::Bodies;
 use crate::error::ProxyError;
+use crate::http1::spare;
 use crate::purge::epochs::{self, Epoch};
 use crate::purge::{Labels, Purges, Softened, Stamp, Verdict};
 use crate::searches::Searches;
@@ -505,6 +506,7 @@ impl NamedCache {
         }
         let encoded = encodings(status, &mut headers, len, part.is_none() && compressible);
         let head = store::StoredHead::pack_with(&headers, len, |block| content.unpack_behind(beside, block))?;
+        spare::put(headers);
         Ok(StoredResponse::new(status, head, store::Content::Packed, part, terms, origins, encoded))
     }
 

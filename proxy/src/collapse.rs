@@ -5,7 +5,6 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 use tokio::sync::watch;
@@ -13,7 +12,7 @@ use tokio::sync::watch;
 /// Locks of the table; keys are spread over them.
 const SHARDS: usize = 64;
 
-type Shard<T> = Mutex<HashMap<Box<[u8]>, Arc<Fill<T>>, ahash::RandomState>>;
+type Shard<T> = Mutex<HashMap<Arc<[u8]>, Fill<T>, ahash::RandomState>>;
 
 /// Fills under way, by key. `T` is what a leader tells its waiters.
 #[derive(Debug)]
@@ -23,19 +22,19 @@ pub struct Fills<T> {
     waiters_max: usize,
 }
 
+/// A fill under way. Most of them are over before anybody waits for them, and have no channel.
 #[derive(Debug)]
 struct Fill<T> {
-    word: watch::Sender<Word<T>>,
-    waiters: AtomicUsize,
+    /// What the leader has said last.
+    told: Option<T>,
+    /// To those who wait: the same.
+    waiters: Option<watch::Sender<Option<T>>>,
 }
 
-/// What a leader has said.
-#[derive(Debug, Clone)]
-enum Word<T> {
-    NotYet,
-    Told(T),
-    /// It left without telling.
-    Gone,
+impl<T> Fill<T> {
+    fn waiting(&self) -> usize {
+        self.waiters.as_ref().map_or(0, watch::Sender::receiver_count)
+    }
 }
 
 /// What a request is to do that found nothing stored.
@@ -67,16 +66,17 @@ impl<T: Clone> Fills<T> {
     /// Leads the fill of `key`, or joins the one under way.
     pub fn join(self: &Arc<Self>, key: &[u8]) -> Join<T> {
         let mut fills = self.shard(key).lock();
-        if let Some(fill) = fills.get(key) {
-            if fill.waiters.fetch_add(1, Ordering::Relaxed) >= self.waiters_max {
-                fill.waiters.fetch_sub(1, Ordering::Relaxed);
+        if let Some(fill) = fills.get_mut(key) {
+            if fill.waiting() >= self.waiters_max {
                 return Join::Alone;
             }
-            return Join::Wait(Waiter { word: fill.word.subscribe(), fill: fill.clone() });
+            let told = &fill.told;
+            let sender = fill.waiters.get_or_insert_with(|| watch::Sender::new(told.clone()));
+            return Join::Wait(Waiter { word: sender.subscribe() });
         }
-        let fill = Arc::new(Fill { word: watch::Sender::new(Word::NotYet), waiters: AtomicUsize::new(0) });
-        fills.insert(key.into(), fill.clone());
-        Join::Lead(FillToken { fills: self.clone(), key: key.into(), fill })
+        let key: Arc<[u8]> = key.into();
+        fills.insert(key.clone(), Fill { told: None, waiters: None });
+        Join::Lead(FillToken { fills: self.clone(), key })
     }
 
     /// Fills under way.
@@ -86,10 +86,7 @@ impl<T: Clone> Fills<T> {
 
     /// Requests that wait for one of them.
     pub fn waiting(&self) -> usize {
-        let of_shard = |shard: &Shard<T>| {
-            shard.lock().values().map(|fill| fill.waiters.load(Ordering::Relaxed)).sum::<usize>()
-        };
-        self.shards.iter().map(of_shard).sum()
+        self.shards.iter().map(|shard| shard.lock().values().map(Fill::waiting).sum::<usize>()).sum()
     }
 
     /// Whether no fill is under way.
@@ -102,57 +99,41 @@ impl<T: Clone> Fills<T> {
 #[derive(Debug)]
 pub struct FillToken<T> {
     fills: Arc<Fills<T>>,
-    key: Box<[u8]>,
-    fill: Arc<Fill<T>>,
+    key: Arc<[u8]>,
 }
 
-impl<T> FillToken<T> {
+impl<T: Clone> FillToken<T> {
     /// Tells the waiters, those that still come included. May be called again: later ones are told the later outcome.
     pub fn tell(&self, outcome: T) {
-        self.fill.word.send_replace(Word::Told(outcome));
-    }
-
-    /// Requests that wait, or have been told.
-    pub fn waiters(&self) -> usize {
-        self.fill.waiters.load(Ordering::Relaxed)
+        let mut fills = self.fills.shard(&self.key).lock();
+        let Some(fill) = fills.get_mut(&self.key) else { return };
+        if let Some(waiters) = &fill.waiters {
+            waiters.send_replace(Some(outcome.clone()));
+        }
+        let before = fill.told.replace(outcome);
+        drop(fills);
+        drop(before);
     }
 }
 
 impl<T> Drop for FillToken<T> {
     fn drop(&mut self) {
-        self.fills.shard(&self.key).lock().remove(&self.key);
-        // Waiters hold the fill alive, so the channel does not close by itself.
-        self.fill.word.send_if_modified(|word| {
-            let silent = matches!(word, Word::NotYet);
-            if silent {
-                *word = Word::Gone;
-            }
-            silent
-        });
+        // With it goes the sender: whoever waits finds what was told last, or that nothing was.
+        let over = self.fills.shard(&self.key).lock().remove(&self.key);
+        drop(over);
     }
 }
 
 /// A request that waits.
 #[derive(Debug)]
 pub struct Waiter<T> {
-    word: watch::Receiver<Word<T>>,
-    fill: Arc<Fill<T>>,
+    word: watch::Receiver<Option<T>>,
 }
 
 impl<T: Clone> Waiter<T> {
     /// What came of the fill; `None` if its leader is gone without a word.
     pub async fn outcome(mut self) -> Option<T> {
-        let word = self.word.wait_for(|word| !matches!(word, Word::NotYet)).await;
-        match word.as_deref() {
-            Ok(Word::Told(outcome)) => Some(outcome.clone()),
-            Ok(Word::NotYet | Word::Gone) | Err(_) => None,
-        }
-    }
-}
-
-impl<T> Drop for Waiter<T> {
-    fn drop(&mut self) {
-        self.fill.waiters.fetch_sub(1, Ordering::Relaxed);
+        self.word.wait_for(Option::is_some).await.ok()?.clone()
     }
 }
 

@@ -18,6 +18,7 @@ use crate::answer::StoredAnswer;
 use crate::body::Body;
 use crate::compress::CODINGS;
 use crate::gate::PSEUDONYM;
+use crate::http1::spare;
 use crate::limit::Said;
 use crate::purge::triggers::FOR_PROXIES;
 use crate::store::{Encodings, StoredResponse};
@@ -161,7 +162,8 @@ fn whole(stored: &StoredResponse, method: &Method, request: &HeaderMap) -> Serve
         Some(encoded) => Body::full(encoded.content()),
         None => stored.body(),
     };
-    let headers = encoded.unwrap_or(&stored.head).to_map(FIELDS_ADDED);
+    let mut headers = spare::take();
+    encoded.unwrap_or(&stored.head).add_to(&mut headers, FIELDS_ADDED);
     Served { response: answer(stored.status, headers, body, method), wanted }
 }
 

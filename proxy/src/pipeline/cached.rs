@@ -35,10 +35,10 @@ impl Exchange {
                 self.error(&ProxyError::OnlyIfCached, status.because(Reason::OnlyIfCached))
             }
             Decision::Validate { stored, status } if self.parts.method == Method::HEAD => {
-                self.head(key, facts, status, Some(stored)).await
+                Box::pin(self.head(key, facts, status, Some(stored))).await
             }
             Decision::Miss { status, .. } if self.parts.method == Method::HEAD => {
-                self.head(key, facts, status, None).await
+                Box::pin(self.head(key, facts, status, None)).await
             }
             Decision::Validate { stored, status } => {
                 self.fill(key, facts, status, vec![stored.clone()], Some(stored)).await
@@ -47,7 +47,8 @@ impl Exchange {
                 // RFC 9111 §5.2.1.5: what answers such a request is kept by nobody, so nobody waits for it either.
                 if facts.directives.no_store {
                     let content = self.content.clone().map(RequestContent::Whole);
-                    return self.forward(status.because(Reason::RequestNoStore), facts, content).await;
+                    let status = status.because(Reason::RequestNoStore);
+                    return Box::pin(self.forward(status, facts, content)).await;
                 }
                 self.fill(key, facts, status, others, None).await
             }
@@ -63,69 +64,63 @@ impl Exchange {
         candidates: Vec<Arc<StoredResponse>>,
         stale: Option<Arc<StoredResponse>>,
     ) -> Outgo {
-        // A range is fetched as it is asked for, unless the whole is only to be validated; nobody else waits for it.
-        if facts.range && stale.is_none() {
-            let led = self.lead(key, facts, status, candidates, None, None).await;
-            return self.led(key, facts, status, stale, led);
-        }
-        if self.cache().is_known_uncacheable(key, facts, self.now) {
-            let status = CacheStatus { detail: status.detail.or(Some(Reason::KnownUncacheable)), ..status };
-            let led = self.lead(key, facts, status, candidates, stale.as_ref(), None).await;
-            return self.led(key, facts, status, stale, led);
-        }
-        let fills = self.cache().fills.clone();
-        let wanted = fill_key(key, &candidates, &self.presented.headers);
-        let mut join = fills.join(&wanted);
-        // A leader whose client left before the origin was asked says nothing: one of those who waited takes its place, and not all at once.
-        for _ in 0..SUCCESSORS_MAX {
-            let Join::Wait(waiter) = join else { break };
-            if let Some(outcome) = waiter.outcome().await {
-                if let Some(outgo) = self.joined(key, facts, status, stale.as_ref(), outcome) {
-                    return outgo;
-                }
-                let led = self.lead(key, facts, status, candidates, stale.as_ref(), None).await;
-                return self.led(key, facts, status, stale, led);
+        let (mut status, mut candidates, mut stale) = (status, candidates, stale);
+        // Who wait for this one, if it leads.
+        let token = 'token: {
+            // A range is fetched as it is asked for, unless the whole is only to be validated; nobody else waits for it.
+            if facts.range && stale.is_none() {
+                break 'token None;
             }
-            join = fills.join(&wanted);
-        }
-        match join {
-            Join::Lead(token) => {
-                // Between the lookup and here another fill may have ended.
-                if let Some(hit) = self.decide_again(key, facts) {
+            if self.cache().is_known_uncacheable(key, facts, self.now) {
+                status.detail = status.detail.or(Some(Reason::KnownUncacheable));
+                break 'token None;
+            }
+            let fills = self.cache().fills.clone();
+            let wanted = fill_key(key, &candidates, &self.presented.headers);
+            let mut join = fills.join(&wanted);
+            // A leader whose client left before the origin was asked says nothing: one of those who waited takes its place, and not all at once.
+            for _ in 0..SUCCESSORS_MAX {
+                let Join::Wait(waiter) = join else { break };
+                if let Some(outcome) = waiter.outcome().await {
+                    match self.joined(key, facts, status, stale.as_ref(), outcome) {
+                        Some(outgo) => return outgo,
+                        None => break 'token None,
+                    }
+                }
+                join = fills.join(&wanted);
+            }
+            let Join::Lead(token) = join else {
+                self.worker.metrics.limit(metrics::Limit::Waiters);
+                break 'token None;
+            };
+            // Between the lookup and here another fill may have ended.
+            if let Some(hit) = self.decide_again(key, facts) {
+                return self.answer_stored(key, &hit.stored, hit.age, hit.status);
+            }
+            match self.behind_memory(key, facts).await {
+                Ok(Some(Decision::Hit(hit))) => {
+                    token.tell(Outcome::Stored(hit.stored.clone()));
+                    drop(token);
+                    if hit.refresh {
+                        self.refresh_behind(key, facts, &hit.stored);
+                    }
                     return self.answer_stored(key, &hit.stored, hit.age, hit.status);
                 }
-                let (mut candidates, mut stale, mut status) = (candidates, stale, status);
-                let behind = match self.behind_memory(key, facts).await {
-                    Ok(behind) => behind,
-                    Err(error) => {
-                        token.tell(Outcome::Failed(error.clone()));
-                        return self.error(&error, status.because(Reason::RedisFailed));
-                    }
-                };
-                match behind {
-                    Some(Decision::Hit(hit)) => {
-                        token.tell(Outcome::Stored(hit.stored.clone()));
-                        drop(token);
-                        if hit.refresh {
-                            self.refresh_behind(key, facts, &hit.stored);
-                        }
-                        return self.answer_stored(key, &hit.stored, hit.age, hit.status);
-                    }
-                    Some(Decision::Validate { stored, status: why }) => {
-                        (candidates, stale, status) = (vec![stored.clone()], Some(stored), why);
-                    }
-                    Some(Decision::Miss { others, .. }) => candidates = others,
-                    None => {}
+                Ok(Some(Decision::Validate { stored, status: why })) => {
+                    (candidates, stale, status) = (vec![stored.clone()], Some(stored), why);
                 }
-                let led = self.lead(key, facts, status, candidates, stale.as_ref(), Some(token)).await;
-                self.led(key, facts, status, stale, led)
+                Ok(Some(Decision::Miss { others, .. })) => candidates = others,
+                Ok(None) => {}
+                Err(error) => {
+                    token.tell(Outcome::Failed(error.clone()));
+                    return self.error(&error, status.because(Reason::RedisFailed));
+                }
             }
-            Join::Wait(_) | Join::Alone => {
-                self.worker.metrics.limit(metrics::Limit::Waiters);
-                let led = self.lead(key, facts, status, candidates, stale.as_ref(), None).await;
-                self.led(key, facts, status, stale, led)
-            }
-        }
+            Some(token)
+        };
+        // What leading needs room for is not to burden what ends before it.
+        let told = Box::pin(self.lead(key, facts, status, candidates, stale.as_ref(), token)).await;
+        self.led(key, facts, status, stale, told)
     }
 
     /// What came of another request's fill, if it answers this one too.

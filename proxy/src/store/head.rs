@@ -167,11 +167,17 @@ impl StoredHead {
 
     /// All fields, ready to go into a response; room for `more` is left.
     pub fn to_map(&self, more: usize) -> HeaderMap {
-        let mut map = HeaderMap::with_capacity(self.shape.names.len() + more);
+        let mut map = HeaderMap::new();
+        self.add_to(&mut map, more);
+        map
+    }
+
+    /// Adds all fields to these; room for `more` is left.
+    pub fn add_to(&self, map: &mut HeaderMap, more: usize) {
+        map.reserve(self.shape.names.len() + more);
         for (name, value) in self.iter() {
             map.append(name, value);
         }
-        map
     }
 
     /// Bytes of heap that this head and its content take, names not counted (they are shared).

@@ -22,7 +22,6 @@ use bytes::Bytes;
 use cache_semantics::Now;
 use cache_semantics::storable::Terms;
 use cache_semantics::vary::Fields;
-use sha2::{Digest, Sha256};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
@@ -500,7 +499,7 @@ fn name(prefix: &str, kind: Kind, key: &[u8]) -> Vec<u8> {
         Kind::Lease => ":lk:",
         Kind::Piece(..) => ":b:",
     });
-    for byte in Sha256::digest(key) {
+    for byte in ring::digest::digest(&ring::digest::SHA256, key).as_ref() {
         name.push(HEX[usize::from(byte >> 4)]);
         name.push(HEX[usize::from(byte & 15)]);
     }

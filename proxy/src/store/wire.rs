@@ -26,6 +26,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 use super::{Encodings, StoredResponse};
+use crate::http1::spare;
 use crate::purge::{Labels, Position};
 
 const MAGIC: &[u8; 4] = b"WEIR";
@@ -405,10 +406,12 @@ fn read_variant(cursor: &mut Cursor<'_>, limits: &Limits, now: Now) -> Result<Re
         tags.push(text(cursor.spend(&mut room)?)?);
     }
     let epoch = text(cursor.spend(&mut room)?)?;
-    let mut headers = HeaderMap::new();
+    let mut headers = spare::take();
     for _ in 0..cursor.count(limits.fields)? {
         let name = HeaderName::from_bytes(cursor.spend(&mut room)?).map_err(|_| Corrupt::Meaning)?;
-        let line = HeaderValue::from_bytes(cursor.spend(&mut room)?).map_err(|_| Corrupt::Meaning)?;
+        // They are copied when they are packed.
+        let line = cursor.value.slice_ref(cursor.spend(&mut room)?);
+        let line = HeaderValue::from_maybe_shared(line).map_err(|_| Corrupt::Meaning)?;
         headers.append(name, line);
     }
     let raw_length = cursor.u64()?;
