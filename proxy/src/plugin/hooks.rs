@@ -35,7 +35,7 @@ pub struct RoutePlugins {
     session: Vec<Box<str>>,
     /// Whether any reads content as JSON.
     json: bool,
-    /// What is to be known of a request that the cache may answer, and of one that it does not; for methods that invalidate, and for others.
+    /// What is to be known of a request: first by whether its method invalidates, then by whether the cache may answer it.
     wants: [[Wants; 2]; 2],
     /// What all hooks of one request may take together.
     time: Duration,
