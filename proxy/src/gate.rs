@@ -17,7 +17,7 @@ mod response;
 pub use authority::Authority;
 pub(crate) use connection::has_token;
 pub use connection::{is_hop_by_hop, via};
-pub(crate) use framing::{check_transfer_encoding, one_length};
+pub(crate) use framing::{Lengths, check_transfer_encoding};
 pub use rejection::Rejection;
 pub use request::{Gated, RequestFacts, WebSocketAsk, check_request};
 pub use response::{Asked, GatedResponse, ResponseFault, check_response, check_trailers};

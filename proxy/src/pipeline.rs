@@ -188,10 +188,11 @@ fn serve(
     // The route.
     let identity = identity::of(connection, &parts.headers, trusted);
     let scheme = identity.scheme();
+    let (host, authority) = gated.authority.host_and_whole();
     let view = RequestView {
         https: scheme == http::uri::Scheme::HTTPS,
         method: &parts.method,
-        host: gated.authority.host(),
+        host,
         path: parts.uri.path(),
         query: parts.uri.query(),
         headers: &parts.headers,
@@ -262,7 +263,7 @@ fn serve(
         worker: worker.index,
         method: &parts.method,
         scheme: scheme.as_str(),
-        authority: forwarded_host.as_ref().map_or(gated.authority.as_str(), Authority::as_str),
+        authority: forwarded_host.as_ref().map_or(authority, Authority::as_str),
         path: parts.uri.path(),
         query: parts.uri.query(),
         headers: &parts.headers,
@@ -309,8 +310,8 @@ fn serve(
             return Answer::ready(local.redirect_to_https(&gated.authority));
         }
         Action::Redirect { status, location } => {
-            let (host, uri) = (gated.authority.as_str(), &parts.uri);
-            let location = routes::location(location, host, uri.path(), uri.query(), &found.bindings);
+            let uri = &parts.uri;
+            let location = routes::location(location, authority, uri.path(), uri.query(), &found.bindings);
             return Answer::ready(local.redirect(*status, &location));
         }
     }
@@ -337,7 +338,7 @@ fn serve(
     };
     let presented = Presented {
         scheme: scheme.as_str(),
-        authority: gated.authority.as_str(),
+        authority,
         forwarded_host: forwarded_host.as_ref().map(Authority::as_str),
         path: parts.uri.path(),
         query: parts.uri.query(),
@@ -382,11 +383,12 @@ fn serve(
                 }
             }
         };
+        let asked_for = parts.uri.path_and_query();
         let forwarded = match &step {
-            Step::Cached { .. } => plan.key.forwarded(&presented, scratch),
+            Step::Cached { .. } => plan.key.forwarded(&presented, asked_for, scratch),
             // Unsafe requests, and routes without a cache, are forwarded with all they carry.
             Step::Forward { .. } => Forwarded {
-                target: plan.key.target(&presented, scratch),
+                target: plan.key.target(&presented, asked_for, scratch),
                 cookie: ForwardedCookie::AsPresented,
             },
         };
@@ -669,10 +671,10 @@ impl Exchange {
 
     fn finish(&mut self, outgo: Outgo) -> Response<Body> {
         let Outgo { mut response, status, server } = outgo;
-        let ours = || FOR_PROXIES.iter().chain(&session::FIELDS);
         // Hardly any response has one: to go through its names is quicker than to look for each of ours.
-        if response.headers().keys().any(|name| ours().any(|ours| ours == name)) {
-            for name in ours() {
+        let is_ours = |name| session::is_field(name) || FOR_PROXIES.contains(name);
+        if response.headers().keys().any(is_ours) {
+            for name in FOR_PROXIES.iter().chain(&session::FIELDS) {
                 response.headers_mut().remove(name);
             }
         }

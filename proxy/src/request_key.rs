@@ -275,10 +275,18 @@ impl KeyRule {
         }
     }
 
-    /// The target to forward, without what the route ignores.
-    pub fn target(&self, request: &Presented<'_>, scratch: &mut Scratch) -> PathAndQuery {
+    /// The target to forward, without what the route ignores. `asked_for`: the target as it came, which needs no copy if it stays as it is.
+    pub fn target(
+        &self,
+        request: &Presented<'_>,
+        asked_for: Option<&PathAndQuery>,
+        scratch: &mut Scratch,
+    ) -> PathAndQuery {
         let path = self.rewritten(request);
         let query = self.query.filter(request.shaped_query(), &mut scratch.query);
+        if let Some(same) = asked_for.filter(|asked| asked.path() == path && asked.query() == query) {
+            return same.clone();
+        }
         let text = match query {
             Some(query) => format!("{path}?{query}"),
             None => path.into_owned(),
@@ -288,8 +296,13 @@ impl KeyRule {
     }
 
     /// What a lookup or a fill forwards.
-    pub fn forwarded(&self, request: &Presented<'_>, scratch: &mut Scratch) -> Forwarded {
-        let target = self.target(request, scratch);
+    pub fn forwarded(
+        &self,
+        request: &Presented<'_>,
+        asked_for: Option<&PathAndQuery>,
+        scratch: &mut Scratch,
+    ) -> Forwarded {
+        let target = self.target(request, asked_for, scratch);
         let cookie = match self.cookies(request) {
             Forwards::All => ForwardedCookie::AsPresented,
             Forwards::None => ForwardedCookie::None,
@@ -319,7 +332,7 @@ impl KeyRule {
             session: &[],
             cookie_stays: false,
         };
-        self.target(&request, &mut Scratch::default()).as_str().to_owned()
+        self.target(&request, None, &mut Scratch::default()).as_str().to_owned()
     }
 
     fn rewritten<'r>(&self, request: &Presented<'r>) -> Cow<'r, str> {
@@ -388,6 +401,19 @@ mod tests {
     }
 
     #[test]
+    fn a_target_that_stays_as_it_is_needs_no_copy() {
+        let rule = rule(Rewrite::default(), &["utm_*"], &[]);
+        let (headers, mut scratch) = (HeaderMap::new(), Scratch::default());
+        for (text, stays) in [("/p", true), ("/p?a=1&b", true), ("/p?a=1&utm_source=x", false)] {
+            let asked = PathAndQuery::from_static(text);
+            let request = presented(asked.path(), asked.query(), &headers);
+            let target = rule.target(&request, Some(&asked), &mut scratch);
+            assert_eq!(target, rule.target(&request, None, &mut scratch), "{text}");
+            assert_eq!(target.as_str().as_ptr() == asked.as_str().as_ptr(), stays, "{text}");
+        }
+    }
+
+    #[test]
     fn what_is_ignored_is_neither_in_the_key_nor_forwarded() {
         let rule = rule(Rewrite::default(), &["utm_*"], &["tenant"]);
         let mut with = HeaderMap::new();
@@ -397,8 +423,8 @@ mod tests {
         let tracked = presented("/p", Some("utm_source=x&a=1"), &with);
         let plain = presented("/p", Some("a=1"), &without);
         assert_eq!(key_of(&rule, &tracked), key_of(&rule, &plain));
-        let forwarded = rule.forwarded(&tracked, &mut Scratch::default());
-        assert_eq!(forwarded, rule.forwarded(&plain, &mut Scratch::default()));
+        let forwarded = rule.forwarded(&tracked, None, &mut Scratch::default());
+        assert_eq!(forwarded, rule.forwarded(&plain, None, &mut Scratch::default()));
         assert_eq!(forwarded.target.as_str(), "/p?a=1");
         assert_eq!(forwarded.cookie, ForwardedCookie::Only(HeaderValue::from_static("tenant=blue")));
     }
@@ -433,9 +459,9 @@ mod tests {
         let mut scratch = Scratch::default();
         assert!(route.key(&plain, &mut scratch));
         assert!(!route.key(&shaped, &mut scratch));
-        assert_eq!(route.forwarded(&shaped, &mut scratch).target.as_str(), "/p?a=2");
+        assert_eq!(route.forwarded(&shaped, None, &mut scratch).target.as_str(), "/p?a=2");
         let cookie = |route: &KeyRule, request: &Presented<'_>| {
-            route.forwarded(request, &mut Scratch::default()).cookie
+            route.forwarded(request, None, &mut Scratch::default()).cookie
         };
         let only = |text| ForwardedCookie::Only(HeaderValue::from_static(text));
         assert_eq!(cookie(&route, &shaped), only("sid=1; tenant=blue"));
@@ -444,7 +470,7 @@ mod tests {
         let none = Shape { restricts_cookies: true, query: ShapedQuery::None, ..Shape::default() };
         let without = Presented { shape: Some(&none), ..plain };
         assert_eq!(cookie(&route, &without), ForwardedCookie::None);
-        assert_eq!(route.forwarded(&without, &mut scratch).target.as_str(), "/P");
+        assert_eq!(route.forwarded(&without, None, &mut scratch).target.as_str(), "/P");
         // Each part of it makes another key.
         let other = Shape { part: b"red".to_vec(), ..Shape::default() };
         let keys = [
@@ -505,7 +531,7 @@ mod tests {
         let mut scratch = Scratch::default();
         assert!(!rule.key(&stays, &mut scratch), "the origin sees none");
         assert!(!rule.fields(&stays).has_cookie(), "nor does it count for `Vary`");
-        assert_eq!(rule.forwarded(&stays, &mut scratch).cookie, ForwardedCookie::None);
+        assert_eq!(rule.forwarded(&stays, None, &mut scratch).cookie, ForwardedCookie::None);
         assert!(rule.key(&presented("/", None, &headers), &mut scratch));
     }
 
@@ -560,7 +586,7 @@ mod tests {
         let headers = HeaderMap::new();
         for (rewrite, path, expected) in cases {
             let request = presented(path, None, &headers);
-            let target = rule(rewrite, &[], &[]).target(&request, &mut Scratch::default());
+            let target = rule(rewrite, &[], &[]).target(&request, None, &mut Scratch::default());
             assert_eq!(target.as_str(), expected, "{path}");
         }
     }

@@ -11,7 +11,7 @@ use cache_semantics::cache_status::{CACHE_STATUS, CacheStatus};
 use cache_semantics::negotiate::{AcceptEncoding, Coding};
 use cache_semantics::range::{self, ContentRange, Multipart, RangePlan, RangeSet};
 use cache_semantics::validation::{self, Precondition, Validators};
-use http::header::{self, HeaderMap, HeaderValue};
+use http::header::{self, Entry, HeaderMap, HeaderValue};
 use http::{Method, Response, StatusCode};
 
 use crate::answer::StoredAnswer;
@@ -43,9 +43,8 @@ pub fn from_stored(
     age: Duration,
     status: CacheStatus,
 ) -> Served {
-    let has_range = request.contains_key(header::RANGE);
     // The conditions of a POST were the origin's to evaluate, and it has done what was asked.
-    let asks_for_less = *method != Method::POST && (has_range || validation::is_conditional(request));
+    let asks_for_less = *method != Method::POST && validation::may_want_less(request);
     let mut served = if asks_for_less || stored.part.is_some() {
         conditional(stored, method, request)
     } else {
@@ -84,8 +83,7 @@ pub fn straight(
 ) -> Option<(StoredAnswer, Option<Coding>)> {
     if *method != Method::GET
         || stored.part.is_some()
-        || request.contains_key(header::RANGE)
-        || validation::is_conditional(request)
+        || validation::may_want_less(request)
         || has_fields_for_proxies(stored)
         || matches!(stored.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
     {
@@ -144,10 +142,11 @@ fn remembered<K: Copy + PartialEq>(
 
 /// Adds our member to `Cache-Status`.
 pub fn put_status(headers: &mut HeaderMap, status: CacheStatus) {
-    if headers.contains_key(CACHE_STATUS) {
-        status.append(PSEUDONYM, headers);
-    } else if let Some(value) = status.value(PSEUDONYM) {
-        headers.insert(CACHE_STATUS, value);
+    match headers.entry(CACHE_STATUS) {
+        Entry::Occupied(_) => status.append(PSEUDONYM, headers),
+        Entry::Vacant(place) => {
+            place.insert(WRITTEN.with_borrow_mut(|written| written.status(status)));
+        }
     }
 }
 

@@ -216,8 +216,10 @@ pub struct Reads {
 /// What it read of one request; memory that is used again.
 #[derive(Debug, Default)]
 pub struct Gathered {
-    /// Each part: a mark; where it is there, its length and its bytes.
+    /// The lengths of the fixed parts, and their bytes; then of each input a mark and, where it is there, its length and its bytes.
     bytes: Vec<u8>,
+    /// Where the inputs begin.
+    inputs_at: usize,
     /// For each attribute of the session whether it is something else than a text.
     kinds: Vec<u8>,
     text: String,
@@ -236,6 +238,9 @@ const FIXED: usize = 6;
 
 /// The bytes of the length of a part.
 const LENGTH: usize = size_of::<u64>();
+
+/// The length of a query that is not there, or is not read.
+const NO_QUERY: u64 = u64::MAX;
 
 /// The cookies of a request, read when the first input asks for one.
 struct Jar<'r> {
@@ -258,12 +263,22 @@ impl Gathered {
     pub fn read(&mut self, reads: &Reads, request: &Request<'_>) {
         self.bytes.clear();
         self.kinds.clear();
-        let fixed = [request.method, request.scheme, request.authority, request.path, request.route];
-        for part in fixed {
-            self.part(Some(part.as_bytes()));
-        }
         let query = if reads.query { request.query } else { None };
-        self.part(query.map(str::as_bytes));
+        let Request { method, scheme, authority, path, route, .. } = request;
+        let fixed: [&str; FIXED] = [method, scheme, authority, path, route, query.unwrap_or_default()];
+        // All their lengths and all their bytes at once: this is done for each request, and there is room for them nearly always.
+        let mut lengths = [0; FIXED * LENGTH];
+        for (place, part) in lengths.chunks_exact_mut(LENGTH).zip(fixed) {
+            place.copy_from_slice(&(part.len() as u64).to_le_bytes());
+        }
+        if query.is_none() {
+            lengths[(FIXED - 1) * LENGTH..].copy_from_slice(&NO_QUERY.to_le_bytes());
+        }
+        self.bytes.extend_from_slice(&lengths);
+        for part in fixed {
+            self.bytes.extend_from_slice(part.as_bytes());
+        }
+        self.inputs_at = self.bytes.len();
         let mut jar = Jar { headers: request.headers, pairs: SmallVec::new(), is_read: false };
         for input in &reads.inputs {
             self.input(input, request, &mut jar);
@@ -355,9 +370,9 @@ impl Gathered {
         }
     }
 
-    /// All parts, in their order.
+    /// The parts of the inputs, in their order.
     fn parts(&self) -> impl Iterator<Item = Option<&[u8]>> {
-        let mut rest = self.bytes.as_slice();
+        let mut rest = self.bytes.get(self.inputs_at..).unwrap_or_default();
         std::iter::from_fn(move || {
             let (&mark, behind) = rest.split_first()?;
             rest = behind;
@@ -405,7 +420,7 @@ impl Gathered {
 
     /// The values of the inputs.
     fn values<'g>(&'g self, reads: &'g Reads) -> impl Iterator<Item = Option<Cow<'g, str>>> {
-        self.parts().skip(FIXED).zip(&reads.inputs).map(|(part, input)| {
+        self.parts().zip(&reads.inputs).map(|(part, input)| {
             let bytes = part?;
             // JSON is text already; all else is bytes from the wire.
             Some(match input {

@@ -206,13 +206,24 @@ pub enum Precondition {
     PreconditionFailed,
 }
 
-/// Whether the request carries any precondition that [`evaluate`] would look at. A few failed look-ups where it does not.
+/// Whether the request carries any precondition that [`evaluate`] would look at.
 #[must_use]
 pub fn is_conditional(request: &HeaderMap) -> bool {
-    request.contains_key(header::IF_NONE_MATCH)
-        || request.contains_key(header::IF_MODIFIED_SINCE)
-        || request.contains_key(header::IF_MATCH)
-        || request.contains_key(header::IF_UNMODIFIED_SINCE)
+    request.keys().any(is_precondition)
+}
+
+/// Whether the request carries a precondition or a `Range`: it may be answered with less than the whole. To go through the names once is quicker than
+/// to look for each.
+#[must_use]
+pub fn may_want_less(request: &HeaderMap) -> bool {
+    request.keys().any(|name| *name == header::RANGE || is_precondition(name))
+}
+
+fn is_precondition(name: &HeaderName) -> bool {
+    matches!(
+        *name,
+        header::IF_NONE_MATCH | header::IF_MODIFIED_SINCE | header::IF_MATCH | header::IF_UNMODIFIED_SINCE
+    )
 }
 
 /// Evaluates the client's preconditions against a stored response that would answer it, in the order of RFC 9110 §13.2.2.

@@ -388,7 +388,7 @@ impl Asked {
             cookie_stays: false,
         };
         let mut scratch = Scratch::default();
-        fate.forwarded = Some(rule.target(&presented, &mut scratch).as_str().to_owned());
+        fate.forwarded = Some(rule.target(&presented, None, &mut scratch).as_str().to_owned());
         if let (None, Some(cache)) = (self.why_not(Ok(route), config), &route.cache) {
             rule.key(&presented, &mut scratch);
             fate.key = Some((scratch.key, &cache.store));

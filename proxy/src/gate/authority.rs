@@ -59,7 +59,13 @@ impl Authority {
 
     /// The name or address, without the port; an IPv6 literal with its brackets.
     pub fn host(&self) -> &str {
-        &self.as_str()[..self.host_len]
+        self.host_and_whole().0
+    }
+
+    /// [`Self::host`] and [`Self::as_str`]: each alone goes through all of it.
+    pub fn host_and_whole(&self) -> (&str, &str) {
+        let whole = self.as_str();
+        (&whole[..self.host_len], whole)
     }
 
     /// The port, where it is not the default one.

@@ -21,7 +21,33 @@ pub(super) struct Found {
     pub(super) max_forwards: bool,
     pub(super) cookies: u32,
     pub(super) hosts: u32,
-    pub(super) content_lengths: u32,
+    pub(super) lengths: Lengths,
+}
+
+/// What the `Content-Length` lines of a head say together. RFC 9110 §8.6: identical lines are one; a list, a sign or an overflow is none.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Lengths {
+    lines: u32,
+    said: Option<u64>,
+}
+
+impl Lengths {
+    /// Takes one more line.
+    pub fn add(&mut self, value: &[u8]) {
+        let length = parse_length(value);
+        self.said = if self.lines == 0 || self.said == length { length } else { None };
+        self.lines += 1;
+    }
+
+    /// How many lines there are.
+    pub const fn lines(self) -> u32 {
+        self.lines
+    }
+
+    /// The one length that all of them say. `None`: there is no line, or they are not one length.
+    pub const fn one(self) -> Option<u64> {
+        self.said
+    }
 }
 
 /// The one pass: sizes, and which of the special fields are there.
@@ -38,7 +64,7 @@ pub(super) fn scan(headers: &HeaderMap, limits: &Limits) -> Result<Found, Reject
             header::HOST => found.hosts += 1,
             header::COOKIE => found.cookies += 1,
             header::CONNECTION => found.connection = true,
-            header::CONTENT_LENGTH => found.content_lengths += 1,
+            header::CONTENT_LENGTH => found.lengths.add(value.as_bytes()),
             header::TRANSFER_ENCODING => found.transfer_encoding += 1,
             header::TE => found.te = true,
             header::UPGRADE => found.upgrade = true,
@@ -57,14 +83,6 @@ pub(super) fn scan(headers: &HeaderMap, limits: &Limits) -> Result<Found, Reject
         return Err(Rejection::HeadTooLarge);
     }
     Ok(found)
-}
-
-/// RFC 9110 §8.6: identical lines are one; a list, a sign or an overflow is none.
-pub(crate) fn one_length(headers: &HeaderMap) -> Option<u64> {
-    let mut lengths =
-        headers.get_all(header::CONTENT_LENGTH).iter().map(|value| parse_length(value.as_bytes()));
-    let first = lengths.next()??;
-    lengths.all(|length| length == Some(first)).then_some(first)
 }
 
 /// A number of digits and nothing else.

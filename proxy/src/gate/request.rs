@@ -7,7 +7,7 @@ use http::{Method, Version};
 use super::connection::{
     Direction, HTTP2_SETTINGS, KEEP_ALIVE, NominationFault, PROXY_CONNECTION, has_token, remove_nominated,
 };
-use super::framing::{Found, check_transfer_encoding, one_length, parse_length, scan};
+use super::framing::{Found, check_transfer_encoding, parse_length, scan};
 use super::{Authority, Rejection};
 use crate::config::model::Limits;
 
@@ -277,14 +277,14 @@ fn check_host(
 }
 
 fn check_content_length(headers: &mut HeaderMap, found: &Found) -> Result<Option<u64>, Rejection> {
-    if found.content_lengths == 0 {
+    if found.lengths.lines() == 0 {
         return Ok(None);
     }
     if found.transfer_encoding > 0 {
         return Err(Rejection::TwoLengths);
     }
-    let length = one_length(headers).ok_or(Rejection::ContentLength)?;
-    if found.content_lengths > 1 {
+    let length = found.lengths.one().ok_or(Rejection::ContentLength)?;
+    if found.lengths.lines() > 1 {
         headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
     }
     Ok(Some(length))

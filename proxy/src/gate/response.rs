@@ -6,7 +6,7 @@ use http::{Method, StatusCode, Version};
 use super::connection::{
     Direction, KEEP_ALIVE, PROXY_CONNECTION, has_token, is_end_to_end, remove_nominated, via,
 };
-use super::framing::{one_length, scan};
+use super::framing::scan;
 use crate::config::model::Limits;
 
 /// What was asked, as far as an answer must fit it.
@@ -23,14 +23,24 @@ pub struct Asked {
 }
 
 impl Asked {
-    /// Reads it off the request that goes out.
-    pub fn of(method: &Method, has: impl Fn(HeaderName) -> bool) -> Self {
-        Self {
-            head: method == Method::HEAD,
-            conditional: has(header::IF_NONE_MATCH) || has(header::IF_MODIFIED_SINCE),
-            range: has(header::RANGE),
-            upgrade: has(header::UPGRADE),
+    /// Reads it off the request that goes out: its method, and the names of its fields, or of those that [matter](Self::depends_on).
+    pub fn of<'n>(method: &Method, names: impl Iterator<Item = &'n HeaderName>) -> Self {
+        let mut asked =
+            Self { head: method == Method::HEAD, conditional: false, range: false, upgrade: false };
+        for name in names {
+            match *name {
+                header::IF_NONE_MATCH | header::IF_MODIFIED_SINCE => asked.conditional = true,
+                header::RANGE => asked.range = true,
+                header::UPGRADE => asked.upgrade = true,
+                _ => {}
+            }
         }
+        asked
+    }
+
+    /// Whether it depends on a field of this name.
+    pub fn depends_on(name: &HeaderName) -> bool {
+        matches!(*name, header::IF_NONE_MATCH | header::IF_MODIFIED_SINCE | header::RANGE | header::UPGRADE)
     }
 }
 
@@ -122,7 +132,7 @@ pub fn check_response(
         || status == StatusCode::SWITCHING_PROTOCOLS;
 
     if found.transfer_encoding > 0 {
-        if found.content_lengths > 0 {
+        if found.lengths.lines() > 0 {
             return Err(ResponseFault::TwoLengths);
         }
         let value = parts.headers.get(header::TRANSFER_ENCODING);
@@ -135,13 +145,13 @@ pub fn check_response(
         close_after = bodyless && !asked.head && status != StatusCode::NOT_MODIFIED;
         parts.headers.remove(header::TRANSFER_ENCODING);
     }
-    if found.content_lengths > 0 {
-        let length = one_length(&parts.headers).ok_or(ResponseFault::ContentLength)?;
+    if found.lengths.lines() > 0 {
+        let length = found.lengths.one().ok_or(ResponseFault::ContentLength)?;
         if status == StatusCode::NO_CONTENT || status == StatusCode::SWITCHING_PROTOCOLS {
             // RFC 9110 §8.6: "A server MUST NOT send a Content-Length header field in any response with a status code of 1xx or 204."
             close_after |= length != 0;
             parts.headers.remove(header::CONTENT_LENGTH);
-        } else if found.content_lengths > 1 {
+        } else if found.lengths.lines() > 1 {
             parts.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
         }
     }

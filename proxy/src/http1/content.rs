@@ -42,12 +42,12 @@ pub fn of_request(version: Version, fields: &HeaderMap, seen: &Seen) -> Result<F
     if seen.transfer_encoding {
         gate::check_transfer_encoding(version, fields)?;
         // RFC 9112 §6.1: "A server MAY reject a request that contains both Content-Length and Transfer-Encoding".
-        return if seen.content_length { Err(Rejection::TwoLengths) } else { Ok(Framing::Chunked) };
+        return if seen.lengths.lines() > 0 { Err(Rejection::TwoLengths) } else { Ok(Framing::Chunked) };
     }
-    if !seen.content_length {
+    if seen.lengths.lines() == 0 {
         return Ok(Framing::None);
     }
-    gate::one_length(fields).map(Framing::of_length).ok_or(Rejection::ContentLength)
+    seen.lengths.one().map(Framing::of_length).ok_or(Rejection::ContentLength)
 }
 
 /// The framing of a response to a request whose method is HEAD, or is not.
@@ -66,7 +66,7 @@ pub fn of_response(
         return Ok(Framing::None);
     }
     if seen.transfer_encoding {
-        if seen.content_length {
+        if seen.lengths.lines() > 0 {
             return Err(ResponseFault::TwoLengths);
         }
         let mut lines = fields.get_all(header::TRANSFER_ENCODING).iter();
@@ -78,8 +78,8 @@ pub fn of_response(
             Err(ResponseFault::TransferEncoding)
         };
     }
-    if seen.content_length {
-        return gate::one_length(fields).map(Framing::of_length).ok_or(ResponseFault::ContentLength);
+    if seen.lengths.lines() > 0 {
+        return seen.lengths.one().map(Framing::of_length).ok_or(ResponseFault::ContentLength);
     }
     Ok(Framing::UntilClose)
 }
@@ -175,15 +175,18 @@ mod tests {
     use http::HeaderName;
 
     use super::*;
+    use crate::gate::Lengths;
 
     fn fields(lines: &[(&'static str, &'static str)]) -> (HeaderMap, Seen) {
         let mut map = HeaderMap::new();
         for (name, value) in lines {
             map.append(HeaderName::from_static(name), HeaderValue::from_static(value));
         }
+        let mut lengths = Lengths::default();
+        map.get_all("content-length").iter().for_each(|value| lengths.add(value.as_bytes()));
         let seen = Seen {
             connection: map.contains_key("connection"),
-            content_length: map.contains_key("content-length"),
+            lengths,
             transfer_encoding: map.contains_key("transfer-encoding"),
             expect: map.contains_key("expect"),
             te: map.contains_key("te"),

@@ -9,6 +9,8 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::uri::{PathAndQuery, Uri};
 use http::{Method, StatusCode, Version};
 
+use crate::gate::Lengths;
+
 /// Fields of which a list lies on the stack; more cost an allocation.
 const FIELDS_ON_STACK: usize = 128;
 
@@ -41,7 +43,7 @@ pub struct Seen {
     /// `Connection`
     pub connection: bool,
     /// `Content-Length`
-    pub content_length: bool,
+    pub lengths: Lengths,
     /// `Transfer-Encoding`
     pub transfer_encoding: bool,
     /// `Expect`
@@ -256,7 +258,7 @@ fn take_fields(
             HeaderValue::from_maybe_shared(head.slice_ref(field.value)).map_err(|_| HeadFault::Syntax)?;
         match name {
             header::CONNECTION => seen.connection = true,
-            header::CONTENT_LENGTH => seen.content_length = true,
+            header::CONTENT_LENGTH => seen.lengths.add(value.as_bytes()),
             header::TRANSFER_ENCODING => seen.transfer_encoding = true,
             header::EXPECT => seen.expect = true,
             header::TE => seen.te = true,
@@ -396,7 +398,8 @@ mod tests {
         let (line, seen) = parse_request(&head, 100, &mut fields).unwrap();
         assert_eq!((line.method, line.target.to_string()), (Method::POST, "/a?b".to_owned()));
         assert_eq!(line.version, Version::HTTP_11);
-        let expected = Seen { connection: true, content_length: true, ..Seen::default() };
+        let mut expected = Seen { connection: true, ..Seen::default() };
+        expected.lengths.add(b"3");
         assert_eq!(seen, expected);
         assert_eq!(fields["connection"], "close");
         assert!(fields.get_all("x-two").iter().eq(["1", ""]));
@@ -415,7 +418,7 @@ mod tests {
         let mut fields = HeaderMap::new();
         let (line, seen) = parse_response(&head, 100, &mut fields).unwrap();
         assert_eq!(line, StatusLine { status: StatusCode::NOT_FOUND, version: Version::HTTP_10 });
-        assert!(seen.transfer_encoding && !seen.content_length);
+        assert!(seen.transfer_encoding && seen.lengths.lines() == 0);
         for bad in
             ["HTTP/1.1 99 x\r\n\r\n", "HTTP/1.1 2000 x\r\n\r\n", "ICY 200 OK\r\n\r\n", "200 OK\r\n\r\n"]
         {

@@ -6,8 +6,8 @@ use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use http::Version;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::{Method, Version};
 
 use crate::config::model::HeaderEdits;
 use crate::gate::{self, Authority, PSEUDONYM};
@@ -86,10 +86,11 @@ impl OriginFields {
         }
     }
 
-    /// Whether a field is among them; not for those that this proxy adds itself.
-    pub(super) fn contains(&self, name: &HeaderName) -> bool {
-        self.set.iter().any(|(set, _)| set == name)
-            || (self.presented.headers.contains_key(name) && self.passes(name))
+    /// What the answer to these fields, with a request of this method, must fit.
+    pub(super) fn asked(&self, method: &Method) -> gate::Asked {
+        let presented = self.presented.headers.keys().filter(|name| gate::Asked::depends_on(name));
+        let set = self.set.iter().map(|(name, _)| name);
+        gate::Asked::of(method, presented.filter(|name| self.passes(name)).chain(set))
     }
 
     /// Whether the request has been through here too often. RFC 9110 §7.6.3: `Via` serves "for ... avoiding request loops".
@@ -137,7 +138,7 @@ impl OriginFields {
         let Sender { peer, https, version, .. } = self.sender;
         let mut node = Short::default();
         if let Some(peer) = peer {
-            write!(node, "{peer}").expect("an address has at most 46 characters");
+            node.push_address(peer);
             self.list(&X_FORWARDED_FOR, node.as_bytes(), &mut line);
         }
         for (name, value) in [
@@ -293,6 +294,22 @@ impl Short {
         self.len += part.len();
     }
 
+    /// Adds an address. Of those of four numbers there is one in nearly each request, and formatting costs ten times as much.
+    fn push_address(&mut self, address: IpAddr) {
+        match address {
+            IpAddr::V4(address) => {
+                let mut text = itoa::Buffer::new();
+                for (place, number) in address.octets().into_iter().enumerate() {
+                    if place > 0 {
+                        self.push(b".");
+                    }
+                    self.push(text.format(number).as_bytes());
+                }
+            }
+            IpAddr::V6(address) => write!(self, "{address}").expect("an address has at most 46 characters"),
+        }
+    }
+
     fn as_bytes(&self) -> &[u8] {
         &self.bytes[..self.len]
     }
@@ -421,7 +438,6 @@ mod tests {
             edited.iter().map(|(name, value)| format!("{name}: {}\r\n", value.to_str().unwrap())).collect();
         assert_eq!(sorted(&String::from_utf8(written).unwrap()), sorted(&lines));
         fields.remove(&HeaderName::from_static("x-a"));
-        assert!(!fields.contains(&HeaderName::from_static("x-a")));
         assert!(!fields.to_map(&authority).contains_key("x-a"));
     }
 

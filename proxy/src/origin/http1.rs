@@ -406,18 +406,19 @@ pub(super) struct Home {
     pub(super) in_flight: InFlight,
 }
 
-/// Makes the content of an answer, and sends the connection home as soon as it owes nothing.
+/// Makes the content of an answer whose head came at `now`, and sends the connection home as soon as it owes nothing.
 pub(super) fn content(
     framing: Framing,
     mut connection: Box<Http1>,
     home: Home,
     close_after: bool,
     idle: Duration,
+    now: Instant,
 ) -> Body {
     let limits = connection.limits;
     let mut reader = Reader::new(framing, limits.bytes, limits.fields);
     if reader.is_ended() {
-        go_home(connection, &home, close_after);
+        go_home(connection, &home, close_after, now);
         return Body::empty();
     }
     // A small answer has arrived with its head: then it needs no stream, and the connection is free at once.
@@ -428,7 +429,7 @@ pub(super) fn content(
         // The piece after it is the end.
         if reader.is_ended() || reader.next(&mut connection.received) == Ok(Piece::End(None)) {
             let data = data.clone();
-            go_home(connection, &home, close_after);
+            go_home(connection, &home, close_after, now);
             return Body::full(data);
         }
     }
@@ -440,7 +441,7 @@ pub(super) fn content(
         home,
         close_after,
         idle,
-        last: Instant::now(),
+        last: now,
     })
 }
 
@@ -449,7 +450,7 @@ fn is_last_chunk(received: &[u8]) -> bool {
     received == b"\r\n0\r\n\r\n"
 }
 
-fn go_home(mut connection: Box<Http1>, home: &Home, close_after: bool) {
+fn go_home(mut connection: Box<Http1>, home: &Home, close_after: bool, now: Instant) {
     let server = home.in_flight.server();
     if !connection.received.is_empty() {
         connection.excess = true;
@@ -461,7 +462,7 @@ fn go_home(mut connection: Box<Http1>, home: &Home, close_after: bool) {
         if connection.received.capacity() > KEPT_BYTES_MAX {
             connection.received = BytesMut::new();
         }
-        connection.idle_since = Instant::now();
+        connection.idle_since = now;
         server.keep(home.worker, connection);
     }
 }
@@ -481,7 +482,7 @@ struct Http1Content {
 impl Http1Content {
     fn finish(&mut self) {
         if let Some(connection) = self.connection.take() {
-            go_home(connection, &self.home, self.close_after);
+            go_home(connection, &self.home, self.close_after, Instant::now());
         }
     }
 

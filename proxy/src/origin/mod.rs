@@ -251,13 +251,14 @@ impl Origin {
             Err(OriginFailure::Refused.into())
         } else if head.websocket.is_some() {
             // Boxed: it is rare, and larger than all the rest of this future.
-            Box::pin(self.upgrade(worker, head)).await
+            let upgraded = Box::pin(self.upgrade(worker, head)).await;
+            upgraded.map(|(response, server)| (response, server, Came { at: Instant::now(), attempts: 1 }))
         } else {
             self.exchange(worker, head, std::mem::take(body), started).await
         };
-        let head_after = started.elapsed();
         match outcome {
-            Ok((response, server, attempts)) => {
+            Ok((response, server, Came { at, attempts })) => {
+                let head_after = at - started;
                 let micros = u64::try_from(head_after.as_micros()).unwrap_or(u64::MAX);
                 self.metrics.head_micros.fetch_add(micros, Ordering::Relaxed);
                 Ok(Answered { response, server: Arc::clone(&server.name), head_after, attempts })
@@ -275,11 +276,11 @@ impl Origin {
         head: &mut OutgoingHead,
         body: Body,
         started: Instant,
-    ) -> Result<(Response<Body>, &Arc<Server>, u32), OriginError> {
+    ) -> Result<(Response<Body>, &Arc<Server>, Came), OriginError> {
         if head.fields.is_loop() {
             return Err(OriginFailure::Loop.into());
         }
-        let asked = head.asked(&head.method);
+        let asked = head.fields.asked(&head.method);
         let interims = Interims::new(self.limits.interim_responses, head.on_interim.take());
         let head = &*head;
         // What has content is sent once: content is read once.
@@ -296,9 +297,9 @@ impl Origin {
             let now = if attempts == 1 && !fresh { started } else { Instant::now() };
             let attempt = Attempt { worker, fresh, asked: &asked, interims: &interims, now };
             let failed = match self.attempt(server.server, head, &mut body, &attempt).await {
-                Ok(response) => {
+                Ok((response, at)) => {
                     server.server.health.succeeded();
-                    return Ok((response, server.server, attempts));
+                    return Ok((response, server.server, Came { at, attempts }));
                 }
                 Err(failed) => failed,
             };
@@ -338,14 +339,14 @@ impl Origin {
         }
     }
 
-    /// One request on one connection.
+    /// One request on one connection; and when its answer's head came.
     async fn attempt(
         &self,
         server: &Arc<Server>,
         head: &OutgoingHead,
         body: &mut Option<Body>,
         attempt: &Attempt<'_>,
-    ) -> Result<Response<Body>, FailedAttempt> {
+    ) -> Result<(Response<Body>, Instant), FailedAttempt> {
         let in_flight = server.begin();
         let home = Home { worker: attempt.worker, in_flight };
         let line = match (!attempt.fresh).then(|| server.kept(attempt.worker, attempt.now)).flatten() {
@@ -372,8 +373,9 @@ impl Origin {
                 let gated = gate::check_response(&mut parts, attempt.asked, &self.limits)
                     .map_err(|fault| FailedAttempt::of(OriginFailure::Answer(fault).into(), kept))?;
                 let close_after = gated.close_after || !persists;
-                let content = http1::content(framing, connection, home, close_after, patience.idle);
-                Ok(Response::from_parts(parts, content))
+                let now = Instant::now();
+                let content = http1::content(framing, connection, home, close_after, patience.idle, now);
+                Ok((Response::from_parts(parts, content), now))
             }
             Line::Http2(stream) => {
                 let request = head
@@ -386,7 +388,7 @@ impl Origin {
                 gate::check_response(&mut parts, attempt.asked, &self.limits)
                     .map_err(|fault| FailedAttempt::of(OriginFailure::Answer(fault).into(), true))?;
                 let content = http2::content(incoming, guard, home, patience.idle, self.limits.head_fields);
-                Ok(Response::from_parts(parts, content))
+                Ok((Response::from_parts(parts, content), Instant::now()))
             }
         }
     }
@@ -426,6 +428,14 @@ impl Origin {
             None => probe(true),
         }
     }
+}
+
+/// How an answer came about.
+struct Came {
+    /// When its head was there.
+    at: Instant,
+    /// One, and one more for each retry.
+    attempts: u32,
 }
 
 /// A server and its place in the pool.
@@ -493,11 +503,6 @@ impl FailedAttempt {
 }
 
 impl OutgoingHead {
-    /// What the answer depends on, of a request of this method.
-    fn asked(&self, method: &Method) -> Asked {
-        Asked::of(method, |name| self.fields.contains(&name))
-    }
-
     fn host(&self, server: &Server, own_host: bool) -> HeaderValue {
         if own_host { server.authority.clone() } else { self.authority.to_value() }
     }

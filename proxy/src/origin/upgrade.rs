@@ -42,7 +42,7 @@ impl Origin {
         self: &Arc<Self>,
         worker: usize,
         head: &mut OutgoingHead,
-    ) -> Result<(Response<Body>, &Arc<Server>, u32), OriginError> {
+    ) -> Result<(Response<Body>, &Arc<Server>), OriginError> {
         let Some((ask, client_side, terms)) = head.websocket.take() else {
             return Err(OriginFailure::Upgrade.into());
         };
@@ -54,7 +54,7 @@ impl Origin {
         let over_http2 = self.spec.protocol == OriginProtocol::Http2;
         head.method = if over_http2 { Method::CONNECT } else { Method::GET };
         let (head, own_host) = (&*head, self.spec.own_host);
-        let asked = Asked { upgrade: true, ..head.asked(&Method::GET) };
+        let asked = Asked { upgrade: true, ..head.fields.asked(&Method::GET) };
         let (chosen, _probe) =
             self.choose(&Tried::default(), head, Instant::now()).ok_or(OriginFailure::NoServer)?;
         let server = chosen.server;
@@ -83,7 +83,7 @@ impl Origin {
                         let home = http1::Home { worker, in_flight };
                         http2::content(incoming, guard, home, patience.idle, self.limits.head_fields)
                     })
-                    .map(|response| (response, server, 1))
+                    .map(|response| (response, server))
                     .map_err(named);
             }
             let side = OriginSide::Http2(hyper::upgrade::on(&mut response), guard);
@@ -103,9 +103,9 @@ impl Origin {
                 return self
                     .refused(answer.head, &asked, || {
                         let home = http1::Home { worker, in_flight };
-                        http1::content(framing, connection, home, true, patience.idle)
+                        http1::content(framing, connection, home, true, patience.idle, Instant::now())
                     })
-                    .map(|response| (response, server, 1))
+                    .map(|response| (response, server))
                     .map_err(named);
             }
             if !is_accepted(&answer.head.headers, &key) {
@@ -134,7 +134,7 @@ impl Origin {
         }
         parts.version = Version::HTTP_11;
         tokio::spawn(carry(Arc::clone(self), client_side, accepted, in_flight, terms));
-        Ok((Response::from_parts(parts, Body::empty()), server, 1))
+        Ok((Response::from_parts(parts, Body::empty()), server))
     }
 
     /// An answer that is not a handshake: gated and passed on.

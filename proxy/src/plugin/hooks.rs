@@ -265,20 +265,25 @@ impl RoutePlugins {
         shape.undeclared = false;
         shape.part.clear();
         shape.content_is_keyed = false;
+        let as_presented = self.request(asking);
         for loaded in &self.plugins {
             // Each sees the query as the one before leaves it.
-            query.clear();
-            let seen = match shape.query {
-                ShapedQuery::AsPresented => asking.query,
-                ShapedQuery::None => None,
+            let changed;
+            let request = match shape.query {
+                ShapedQuery::AsPresented => &as_presented,
+                ShapedQuery::None => {
+                    changed = Request { query: None, ..as_presented };
+                    &changed
+                }
                 ShapedQuery::Replaced => {
+                    query.clear();
                     query.push_str(&shape.query_text);
-                    Some(query.as_str())
+                    changed = Request { query: Some(query.as_str()), ..as_presented };
+                    &changed
                 }
             };
-            let request = Request { query: seen, ..self.request(asking) };
             if let Some(plan) = loaded.plugin.plan() {
-                plan.apply(&request, planned);
+                plan.apply(request, planned);
                 shape.lower_path |= plan.lower_path;
                 if planned.changed {
                     shape.replace_query(planned.query());
@@ -290,7 +295,7 @@ impl RoutePlugins {
                 told.extend(plan.session.iter().map(|name| name.as_str().into()));
                 decisions.push(None);
             } else if loaded.plugin.hooks().request {
-                match loaded.plugin.on_request(asking.worker, &request) {
+                match loaded.plugin.on_request(asking.worker, request) {
                     Ok(decision) => {
                         *way = way.and(match decision.mode {
                             Mode::Lookup => Way::Lookup,
