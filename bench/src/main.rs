@@ -3,6 +3,7 @@
 mod baseline;
 mod configs;
 mod content;
+mod counting;
 mod load;
 mod metric;
 mod origin;
@@ -53,6 +54,9 @@ struct Arguments {
     /// Seconds in all: checks that every scenario works and every answer is right, not how fast.
     #[arg(long)]
     smoke: bool,
+    /// Counts the instructions of a request (with valgrind) instead of its time: of Weir and of bare hyper, in scenarios that keep asking.
+    #[arg(long)]
+    instructions: bool,
     /// A Weir that is already built, instead of building one.
     #[arg(long)]
     weir: Option<PathBuf>,
@@ -93,8 +97,13 @@ fn main() -> ExitCode {
 /// Whether every server answered every scenario right.
 fn measure(arguments: &Arguments) -> io::Result<bool> {
     let mut out = io::stdout();
-    let asked: Vec<Kind> =
+    let counted = arguments.instructions;
+    if counted {
+        counting::is_installed()?;
+    }
+    let mut asked: Vec<Kind> =
         if arguments.server.is_empty() { Kind::ALL.into() } else { arguments.server.clone() };
+    asked.retain(|kind| !counted || !kind.is_peer());
     let weir = match &arguments.weir {
         Some(path) => fs::canonicalize(path)?,
         None if asked.contains(&Kind::Weir) => server::build_weir()?,
@@ -119,9 +128,11 @@ fn measure(arguments: &Arguments) -> io::Result<bool> {
     }
     let origin = RefCell::new(Origin::listen(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))?);
     let origin_address = origin.borrow().address()?;
-    let (rounds, window) = match arguments.smoke {
-        true => (1, Duration::from_millis(200)),
-        false => (arguments.rounds, Duration::from_secs_f64(arguments.seconds)),
+    let (rounds, window) = match (arguments.smoke, counted) {
+        (true, _) => (1, Duration::from_millis(200)),
+        // Another count would say the same.
+        (false, true) => (1, Duration::from_secs_f64(arguments.seconds)),
+        (false, false) => (arguments.rounds, Duration::from_secs_f64(arguments.seconds)),
     };
     let bench = |scenario: Scenario| Bench {
         origin: &origin,
@@ -131,14 +142,20 @@ fn measure(arguments: &Arguments) -> io::Result<bool> {
             behind: scenario.behind(),
             weir: &weir,
             pin,
+            counted,
         },
         window,
         smoke: arguments.smoke,
     };
-    let scenarios: Vec<Scenario> =
+    let mut scenarios: Vec<Scenario> =
         if arguments.scenario.is_empty() { Scenario::ALL.into() } else { arguments.scenario.clone() };
+    scenarios.retain(|scenario| !counted || scenario.can_be_counted());
     let machine = processor();
-    writeln!(out, "{machine}, {cores} cores; {rounds} rounds of {:.1} s", window.as_secs_f64())?;
+    if counted {
+        writeln!(out, "{machine}, {cores} cores; instructions, counted by valgrind")?;
+    } else {
+        writeln!(out, "{machine}, {cores} cores; {rounds} rounds of {:.1} s", window.as_secs_f64())?;
+    }
     for version in versions.iter().filter(|version| !version.version.is_empty()) {
         writeln!(out, "{}: {}", version.server.name(), version.version)?;
     }
@@ -248,7 +265,11 @@ fn measure_once(
     let mut best: Option<Sample> = None;
     for _ in 0..if bench.smoke { 1 } else { 3 } {
         *serial += 1;
-        let sample = scenario.measure(bench, server, *serial)?;
+        let mut sample = scenario.measure(bench, server, *serial)?;
+        if server.counting.is_some() {
+            // The memory is valgrind's.
+            sample = sample.only(&[Metric::Instructions]);
+        }
         let disturbed = |sample: &Sample| sample.value(Metric::Disturbed).unwrap_or_default();
         // Where CPU time is not the question, the core is idle most of the time and others may have it.
         let calm = sample.value(Metric::Cpu).is_none() || disturbed(&sample) <= DISTURBED_PERCENT_MAX;

@@ -17,6 +17,10 @@ pub(crate) enum Metric {
     /// CPU time of the Redis behind it per request, in microseconds.
     #[serde(rename = "redis_us")]
     RedisCpu,
+    /// Instructions of the server per request; the kernel's are not among them.
+    Instructions,
+    /// Instructions beyond those of the scenario it is compared with.
+    AddedInstructions,
     #[serde(rename = "user_us")]
     User,
     #[serde(rename = "system_us")]
@@ -66,10 +70,12 @@ pub(crate) enum Metric {
 }
 
 impl Metric {
-    pub(crate) const ALL: [Self; 23] = [
+    pub(crate) const ALL: [Self; 25] = [
         Self::Cpu,
         Self::Added,
         Self::RedisCpu,
+        Self::Instructions,
+        Self::AddedInstructions,
         Self::User,
         Self::System,
         Self::Switches,
@@ -98,6 +104,8 @@ impl Metric {
             Self::Cpu => ("CPU us", 2),
             Self::Added => ("added us", 2),
             Self::RedisCpu => ("redis us", 2),
+            Self::Instructions => ("instructions", 0),
+            Self::AddedInstructions => ("added", 0),
             Self::User => ("user us", 2),
             Self::System => ("sys us", 2),
             Self::Switches => ("switches", 3),
@@ -137,9 +145,17 @@ impl Sample {
 
     /// What it costs more than `base`, which was measured in the same round.
     pub(crate) fn compare(&mut self, base: &Self) {
-        if let (Some(cpu), Some(without)) = (self.value(Metric::Cpu), base.value(Metric::Cpu)) {
-            self.set(Metric::Added, cpu - without);
+        let costs = [(Metric::Cpu, Metric::Added), (Metric::Instructions, Metric::AddedInstructions)];
+        for (cost, added) in costs {
+            if let (Some(with), Some(without)) = (self.value(cost), base.value(cost)) {
+                self.set(added, with - without);
+            }
         }
+    }
+
+    /// CPU time, or instructions where those were counted.
+    pub(crate) fn cost(&self) -> Option<f64> {
+        self.value(Metric::Cpu).or_else(|| self.value(Metric::Instructions))
     }
 
     /// The same without what means nothing in a scenario.
@@ -154,10 +170,10 @@ impl Sample {
         Self(Metric::ALL.into_iter().filter_map(|metric| Some((metric, median(values(metric))?))).collect())
     }
 
-    /// How many times the CPU time of `other` this took: the median of the ratios of rounds that ran side by side.
+    /// How many times the [cost](Self::cost) of `other` this took: the median of the ratios of rounds that ran side by side.
     pub(crate) fn ratio(rounds: &[Self], other: &[Self]) -> Option<f64> {
         let pairs = rounds.iter().zip(other);
-        median(pairs.filter_map(|(ours, theirs)| Some(ours.value(Metric::Cpu)? / theirs.value(Metric::Cpu)?)))
+        median(pairs.filter_map(|(ours, theirs)| Some(ours.cost()? / theirs.cost()?)))
     }
 }
 

@@ -36,9 +36,9 @@ pub(crate) struct Findings {
 pub(crate) struct Row {
     pub(crate) server: Kind,
     pub(crate) median: Sample,
-    /// CPU time as a multiple of the bare library's.
+    /// CPU time, or instructions, as a multiple of the bare library's.
     pub(crate) to_bare: Option<f64>,
-    /// CPU time as a multiple of that of the peer which takes least.
+    /// Likewise, of that of the peer which takes least.
     pub(crate) to_best_peer: Option<f64>,
     pub(crate) rounds: Vec<Sample>,
     pub(crate) failure: Option<String>,
@@ -47,11 +47,11 @@ pub(crate) struct Row {
 impl Findings {
     /// Relates the rounds of each server to those of the baseline and of the best peer.
     pub(crate) fn new(scenario: Scenario, measured: Vec<(Kind, Vec<Sample>, Option<String>)>) -> Self {
-        let cpu = |rounds: &[Sample]| Sample::median(rounds).value(Metric::Cpu);
+        let cost = |rounds: &[Sample]| Sample::median(rounds).cost();
         let bare = measured.iter().find(|(kind, ..)| kind.is_baseline()).map(|(_, rounds, _)| rounds.clone());
         let peers = measured.iter().filter(|(kind, ..)| kind.is_peer());
         let best = peers
-            .filter_map(|(_, rounds, _)| Some((cpu(rounds)?, rounds)))
+            .filter_map(|(_, rounds, _)| Some((cost(rounds)?, rounds)))
             .min_by(|a, b| a.0.total_cmp(&b.0));
         let best = best.map(|(_, rounds)| rounds.clone());
         let rows = measured.into_iter().map(|(server, rounds, failure)| Row {
@@ -71,7 +71,7 @@ impl Findings {
             .into_iter()
             .filter(|metric| self.servers.iter().any(|row| row.median.value(*metric).is_some()))
             .collect();
-        let has_ratio = self.servers.iter().any(|row| row.median.value(Metric::Cpu).is_some());
+        let has_ratio = self.servers.iter().any(|row| row.median.cost().is_some());
         let mut table = vec![vec![String::new()]];
         table[0].extend(metrics.iter().map(|metric| metric.column().0.to_owned()));
         if has_ratio {

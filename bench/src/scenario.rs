@@ -8,6 +8,7 @@ use clap::ValueEnum;
 use serde::Serialize;
 
 use crate::content::{AUTHORITY, Resource, Storing};
+use crate::counting::Counting;
 use crate::load::{self, Border, Outcome, Plan, Schedule, Target, Transport};
 use crate::metric::{Metric, Sample};
 use crate::origin::Origin;
@@ -207,6 +208,14 @@ impl Scenario {
             _ if self.is_about_plugins() => Some(Self::PluginNone),
             _ if self.is_about_limits() => Some(Self::LimitOff),
             _ => None,
+        }
+    }
+
+    /// Whether it keeps asking, so that what a request takes can be counted in instructions. Those with many URLs would take long under valgrind.
+    pub(crate) fn can_be_counted(self) -> bool {
+        match self {
+            Self::Hit1k | Self::Hit64k | Self::Pass | Self::Connect | Self::Http2 => true,
+            _ => self.is_about_plugins() || self.is_about_limits() || self.is_about_sessions(),
         }
     }
 
@@ -541,6 +550,9 @@ fn rate_of(
 
 /// Runs the plan and relates what the processes used meanwhile to the answers.
 fn observed(bench: &Bench<'_>, server: &Server, plan: &Plan<'_>) -> io::Result<(Sample, Outcome)> {
+    if let Some(counting) = &server.counting {
+        return counted(bench, counting, plan);
+    }
     let redis = || server.redis.as_ref().map_or(Usage::default(), |redis| redis.tree.usage());
     let read = || (server.tree.usage(), busy(SERVER_CORE), redis());
     let (mut begin, mut end) = (read(), read());
@@ -571,6 +583,33 @@ fn observed(bench: &Bench<'_>, server: &Server, plan: &Plan<'_>) -> io::Result<(
     if bench.setup.pin {
         sample.set(Metric::Disturbed, others.as_secs_f64() / seconds * 100.0);
     }
+    Ok((sample, outcome))
+}
+
+/// Runs a number of the plan's requests, and relates the server's instructions to them.
+fn counted(bench: &Bench<'_>, counting: &Counting, plan: &Plan<'_>) -> io::Result<(Sample, Outcome)> {
+    let count = if bench.smoke { 100 } else { 2_000 };
+    let targets: Vec<Target> = plan.targets.iter().cycle().take(count).cloned().collect();
+    let Plan { address, transport, connections, .. } = *plan;
+    let plan = Plan {
+        address,
+        transport,
+        connections,
+        targets: &targets,
+        schedule: Schedule::Once,
+        download: None,
+        limit: Duration::from_secs(120),
+        alone: false,
+    };
+    let run = || load::run(&plan, &mut bench.origin.borrow_mut(), |_| {});
+    // What is done for the first time only is not what a request takes.
+    run()?;
+    let (outcome, instructions) = counting.during(run)?;
+    if let Some(failure) = &outcome.first_failure {
+        return Err(io::Error::other(format!("{} wrong answers, the first: {failure}", outcome.failures)));
+    }
+    let mut sample = Sample::default();
+    sample.set(Metric::Instructions, instructions as f64 / outcome.latencies.count().max(1) as f64);
     Ok((sample, outcome))
 }
 

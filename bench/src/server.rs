@@ -1,5 +1,6 @@
 //! Starts and stops what is measured: each server with one worker, on the server core, access logs off.
 
+use std::ffi::OsString;
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -12,6 +13,7 @@ use rustix::process::{Pid, Signal, getuid, kill_process};
 use serde::Serialize;
 
 use crate::configs;
+use crate::counting::{self, Counting};
 use crate::process::{SERVER_CORE, Tree};
 use crate::redis::Redis;
 
@@ -119,6 +121,8 @@ pub(crate) struct Setup<'a> {
     pub(crate) weir: &'a Path,
     /// Without it the kernel chooses the core.
     pub(crate) pin: bool,
+    /// Its instructions are counted.
+    pub(crate) counted: bool,
 }
 
 /// A running server. Dropping it stops it and removes what it left behind.
@@ -130,6 +134,8 @@ pub(crate) struct Server {
     pub(crate) admin: SocketAddr,
     pub(crate) tree: Tree,
     pub(crate) redis: Option<Redis>,
+    /// What counts its instructions.
+    pub(crate) counting: Option<Counting>,
     child: Child,
     directory: PathBuf,
 }
@@ -158,15 +164,17 @@ impl Server {
             Kind::Trafficserver => (installed("traffic_server")?, configs::trafficserver(&place)?, true),
         };
         let log = fs::File::create(directory.join("output"))?;
-        let mut command = if setup.pin {
-            let mut command = Command::new("taskset");
-            command.args(["-c", &SERVER_CORE.to_string()]).arg(program);
-            command
-        } else {
-            Command::new(program)
-        };
-        let child = command
-            .args(arguments)
+        let mut line: Vec<OsString> = Vec::new();
+        if setup.pin {
+            line.extend(["taskset", "-c", &SERVER_CORE.to_string()].map(OsString::from));
+        }
+        if setup.counted {
+            line.extend(counting::prefix(&directory).into_iter().map(OsString::from));
+        }
+        line.push(program.into());
+        line.extend(arguments.into_iter().map(OsString::from));
+        let child = Command::new(&line[0])
+            .args(&line[1..])
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)
@@ -174,7 +182,8 @@ impl Server {
             .spawn()?;
         let tree = Tree::of(child.id());
         let http2 = if one_port { http1 } else { http2 };
-        let mut server = Self { kind, http1, http2, admin, tree, redis, child, directory };
+        let counting = setup.counted.then(|| Counting::new(child.id(), &directory));
+        let mut server = Self { kind, http1, http2, admin, tree, redis, counting, child, directory };
         server.wait_until_it_listens()?;
         Ok(server)
     }

@@ -33,7 +33,6 @@ use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{Method, Response, StatusCode, Version};
 use ipnet::IpNet;
-use tokio::sync::Notify;
 
 use self::admission::{asking, tell_session};
 use self::ended::Asked;
@@ -277,7 +276,7 @@ fn serve(
     if ready.recording.is_none() {
         ready.recording = snapshot.recorder.as_ref().map(|recorder| {
             let content = ready.content.as_ref().and_then(RequestContent::whole);
-            Recording::begin(recorder, &about, &plan.route.name, content)
+            Box::new(Recording::begin(recorder, &about, &plan.route.name, content))
         });
     }
     if let Some(plugins) = charging.filter(|_| ready.charges.is_none()) {
@@ -556,8 +555,8 @@ struct Exchange {
     charges: Option<Arc<[Charge]>>,
     /// Its content, where that is part of its key.
     content: Option<Bytes>,
-    /// Where it is recorded.
-    recording: Option<Recording>,
+    /// Where it is recorded; in a box, because hardly any is.
+    recording: Option<Box<Recording>>,
 }
 
 /// What is to be done with it.

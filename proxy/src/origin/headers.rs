@@ -298,12 +298,11 @@ impl Short {
     fn push_address(&mut self, address: IpAddr) {
         match address {
             IpAddr::V4(address) => {
-                let mut text = itoa::Buffer::new();
                 for (place, number) in address.octets().into_iter().enumerate() {
-                    if place > 0 {
-                        self.push(b".");
-                    }
-                    self.push(text.format(number).as_bytes());
+                    let digits = [number / 100, number / 10 % 10, number % 10].map(|digit| b'0' + digit);
+                    let skipped = usize::from(number < 100) + usize::from(number < 10);
+                    self.push(if place > 0 { b"." } else { b"" });
+                    self.push(&digits[skipped..]);
                 }
             }
             IpAddr::V6(address) => write!(self, "{address}").expect("an address has at most 46 characters"),

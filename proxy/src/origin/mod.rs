@@ -91,8 +91,8 @@ pub struct OutgoingHead {
     pub takes_trailers: bool,
     /// Who hears of a 103.
     pub on_interim: Option<OnInterim>,
-    /// The client's wish to speak WebSocket, where the route allows it, and the client's side of it.
-    pub websocket: Option<(WebSocketAsk, OnUpgrade, TunnelTerms)>,
+    /// The client's wish to speak WebSocket, where the route allows it, and the client's side of it. In a box: it is rare, and half as large as all the rest.
+    pub websocket: Option<Box<(WebSocketAsk, OnUpgrade, TunnelTerms)>>,
     /// The client's address and our own, for an origin that wants a PROXY header.
     pub client: Option<Client>,
 }

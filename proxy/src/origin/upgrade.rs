@@ -43,9 +43,10 @@ impl Origin {
         worker: usize,
         head: &mut OutgoingHead,
     ) -> Result<(Response<Body>, &Arc<Server>), OriginError> {
-        let Some((ask, client_side, terms)) = head.websocket.take() else {
+        let Some(asked) = head.websocket.take() else {
             return Err(OriginFailure::Upgrade.into());
         };
+        let (ask, client_side, terms) = *asked;
         for name in [header::SEC_WEBSOCKET_KEY, header::SEC_WEBSOCKET_ACCEPT] {
             head.fields.remove(&name);
         }

@@ -32,7 +32,7 @@ impl Worker {
         response: Response<Body>,
         held: Vec<Held>,
     ) -> Response<Body> {
-        let cache_status = response.headers().get(CACHE_STATUS);
+        let cache_status = || response.headers().get(CACHE_STATUS).cloned();
         let mut ending = self.ending(request, disposition, response.status(), cache_status);
         ending.held = held;
         if response.body().is_here() {
@@ -49,7 +49,7 @@ impl Worker {
         request: &Asked<'_>,
         disposition: metrics::Disposition,
         status: StatusCode,
-        cache_status: Option<&HeaderValue>,
+        cache_status: impl FnOnce() -> Option<HeaderValue>,
     ) -> Ending {
         self.metrics.disposition(disposition);
         let method = metrics::MethodClass::from(&request.parts.method);
@@ -65,7 +65,7 @@ impl Worker {
             status,
             bytes: 0,
             complete: false,
-            cache: cache_status.cloned(),
+            cache: cache_status(),
             route: request.route.map(|route| route.name.clone()),
             origin: request.server.clone(),
         });

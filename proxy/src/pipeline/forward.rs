@@ -26,7 +26,7 @@ impl Exchange {
                     held: std::mem::take(&mut self.held),
                     meter: limit::meter(&self.plan().limits),
                 };
-                Some((ask, upgrade, terms))
+                Some(Box::new((ask, upgrade, terms)))
             }
             None => None,
         };

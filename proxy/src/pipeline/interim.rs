@@ -1,17 +1,22 @@
 //! Interim responses (103) on their way to an HTTP/1.1 client.
 
+use std::task::Waker;
+
+use parking_lot::Mutex;
+
 use super::*;
 
 /// Hands interim responses of the origin to the client's connection, until the final one is made.
 pub(super) struct InterimRelay {
     connection: Arc<Connection>,
     closed: AtomicBool,
-    arrived: Notify,
+    /// The connection's task, while it waits for the final one.
+    waiting: Mutex<Option<Waker>>,
 }
 
 impl InterimRelay {
     pub(super) fn new(connection: Arc<Connection>) -> Self {
-        Self { connection, closed: AtomicBool::new(false), arrived: Notify::new() }
+        Self { connection, closed: AtomicBool::new(false), waiting: Mutex::new(None) }
     }
 
     pub(super) fn close(&self) {
@@ -21,13 +26,15 @@ impl InterimRelay {
     /// Waits for `future`; each interim response meanwhile wakes the connection, which flushes it.
     /// The future stays where it is pinned: a future that takes another by value holds room for it twice.
     pub(super) async fn relay<F: Future>(&self, mut future: Pin<&mut F>) -> F::Output {
-        loop {
-            tokio::select! {
-                biased;
-                output = &mut future => return output,
-                () = self.arrived.notified() => {}
+        std::future::poll_fn(|context| {
+            // Before the future is polled: what arrives from then on wakes this task.
+            match &mut *self.waiting.lock() {
+                Some(waker) => waker.clone_from(context.waker()),
+                waiting => *waiting = Some(context.waker().clone()),
             }
-        }
+            future.as_mut().poll(context)
+        })
+        .await
     }
 }
 
@@ -47,6 +54,8 @@ impl HearsInterim for InterimRelay {
         }
         head.extend_from_slice(b"\r\n");
         self.connection.interim.push(&head);
-        self.arrived.notify_one();
+        if let Some(waker) = &*self.waiting.lock() {
+            waker.wake_by_ref();
+        }
     }
 }

@@ -28,7 +28,8 @@ impl Local<'_> {
                 cache.cache.encode_later(&self.worker.proxy.compressor, key, &hit.stored, coding);
             }
             let (disposition, status) = (disposition(&hit.status), answer.stored.status);
-            let ending = self.worker.ending(&self.asked(), disposition, status, Some(&answer.status));
+            let ending =
+                self.worker.ending(&self.asked(), disposition, status, || Some(answer.status.clone()));
             ending.end(answer.content_len(), true);
             answer.said = std::mem::take(&mut self.said);
             return Answer::stored(answer);

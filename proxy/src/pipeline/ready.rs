@@ -25,7 +25,7 @@ pub(super) struct Ready {
     /// What plugins say that it costs, and that has been paid.
     pub(super) charges: Option<Arc<[Charge]>>,
     /// Where it is recorded.
-    pub(super) recording: Option<Recording>,
+    pub(super) recording: Option<Box<Recording>>,
     /// What their hooks may still take.
     pub(super) allowance: Option<plugin::Allowance>,
 }
