@@ -409,7 +409,8 @@ async fn pass(
     out.head.fields = OriginFields::new(PresentedFields::whole(parts.headers), sender);
     out.head.authority = gated.authority;
     out.head.takes_trailers = gated.takes_trailers;
-    out.head.websocket = gated.websocket.map(|ask| (ask, client_side, weir::origin::TunnelTerms::default()));
+    out.head.websocket =
+        gated.websocket.map(|ask| Box::new((ask, client_side, weir::origin::TunnelTerms::default())));
     if out.head.websocket.is_none() {
         out.body = match weir::origin::content::from_client(incoming, limit, &limits) {
             Ok(body) => body,
