@@ -154,7 +154,8 @@ impl Decoder {
             _ => {}
         }
         let Some(end) = memchr::memmem::find(received, b"\r\n\r\n") else {
-            return if received.len() > self.trailer_bytes_max {
+            // Of the four bytes that end it, three may be there already.
+            return if received.len() > self.trailer_bytes_max.saturating_add(3) {
                 Err(ChunkFault::Trailers)
             } else {
                 Ok(Piece::More)
@@ -294,6 +295,13 @@ mod tests {
         let trailers = format!("0\r\nx: {}\r\n\r\n", "y".repeat(2_000));
         for piece in [1, 100, 10_000] {
             assert_eq!(decode(trailers.as_bytes(), piece), Err(ChunkFault::Trailers));
+        }
+        // The longest that is taken is the same, however the bytes are cut.
+        for (length, fits) in [(1_000, true), (1_001, false)] {
+            let section = format!("0\r\nx: {}\r\n\r\n", "y".repeat(length - "x: ".len()));
+            for piece in [1, 7, 10_000] {
+                assert_eq!(decode(section.as_bytes(), piece).is_ok(), fits, "{length} by {piece}");
+            }
         }
         let fields = format!("0\r\n{}\r\n", "x: y\r\n".repeat(11));
         assert_eq!(decode(fields.as_bytes(), 100), Err(ChunkFault::Trailers));
