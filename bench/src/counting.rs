@@ -1,13 +1,16 @@
-//! Instructions in place of time: the same on a busy machine as on a calm one, so that a change can be judged anywhere.
+//! Instructions in place of time: they hardly depend on how busy the machine is, so that a change can be judged anywhere.
 //!
 //! valgrind's callgrind counts what a server executes itself. The kernel's part is not in it, nor is what a cache that misses costs: two versions
 //! of one server are compared by it, and hardly two servers.
 
 use std::cell::Cell;
 use std::fs;
-use std::io::{self, ErrorKind};
+use std::io;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
+
+/// A server that is not stuck takes an order within so many seconds.
+const ORDER_SECONDS: &str = "60";
 
 /// Counts the instructions of one running server.
 pub(crate) struct Counting {
@@ -26,21 +29,6 @@ pub(crate) fn prefix(directory: &Path) -> Vec<String> {
     // Nothing is counted, and the program hardly slowed down, before it is asked for.
     let out = format!("--callgrind-out-file={}", dump(directory).display());
     ["valgrind", "--tool=callgrind", "--instr-atstart=no", &out].map(str::to_owned).into()
-}
-
-/// Whether valgrind is there.
-pub(crate) fn is_installed() -> io::Result<()> {
-    let found = Command::new("callgrind_control")
-        .arg("--version")
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status();
-    match found {
-        Err(error) if error.kind() == ErrorKind::NotFound => Err(io::Error::other(
-            "to count instructions takes valgrind, which is not installed (`apt-get install valgrind`)",
-        )),
-        other => other.map(|_| ()),
-    }
 }
 
 impl Counting {
@@ -65,12 +53,18 @@ impl Counting {
     }
 
     fn order(&self, arguments: &[&str]) -> io::Result<()> {
-        let output = Command::new("callgrind_control").args(arguments).arg(self.pid.to_string()).output()?;
+        // It waits for the server, which may be stuck.
+        let output = Command::new("timeout")
+            .args([ORDER_SECONDS, "callgrind_control"])
+            .args(arguments)
+            .arg(self.pid.to_string())
+            .output()?;
         if output.status.success() {
             return Ok(());
         }
         Err(io::Error::other(format!(
-            "callgrind_control: {}",
+            "callgrind_control ended with {}: {}",
+            output.status,
             String::from_utf8_lossy(&output.stderr).trim()
         )))
     }

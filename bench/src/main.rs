@@ -99,11 +99,16 @@ fn measure(arguments: &Arguments) -> io::Result<bool> {
     let mut out = io::stdout();
     let counted = arguments.instructions;
     if counted {
-        counting::is_installed()?;
+        server::installed("valgrind")?;
+        server::installed("callgrind_control")?;
+    }
+    let can_count = |kind: &Kind| !counted || !kind.is_peer();
+    if let Some(kind) = arguments.server.iter().find(|kind| !can_count(kind)) {
+        return Err(io::Error::other(format!("the instructions of {} are not counted", kind.name())));
     }
     let mut asked: Vec<Kind> =
         if arguments.server.is_empty() { Kind::ALL.into() } else { arguments.server.clone() };
-    asked.retain(|kind| !counted || !kind.is_peer());
+    asked.retain(can_count);
     let weir = match &arguments.weir {
         Some(path) => fs::canonicalize(path)?,
         None if asked.contains(&Kind::Weir) => server::build_weir()?,
@@ -147,9 +152,13 @@ fn measure(arguments: &Arguments) -> io::Result<bool> {
         window,
         smoke: arguments.smoke,
     };
+    let can_be_counted = |scenario: &Scenario| !counted || scenario.can_be_counted();
+    if let Some(scenario) = arguments.scenario.iter().find(|scenario| !can_be_counted(scenario)) {
+        return Err(io::Error::other(format!("instructions are not counted in `{}`", scenario.title())));
+    }
     let mut scenarios: Vec<Scenario> =
         if arguments.scenario.is_empty() { Scenario::ALL.into() } else { arguments.scenario.clone() };
-    scenarios.retain(|scenario| !counted || scenario.can_be_counted());
+    scenarios.retain(can_be_counted);
     let machine = processor();
     if counted {
         writeln!(out, "{machine}, {cores} cores; instructions, counted by valgrind")?;

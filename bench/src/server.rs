@@ -289,7 +289,7 @@ fn which(program: &str) -> Option<PathBuf> {
         .find(|file| file.is_file())
 }
 
-fn installed(program: &str) -> io::Result<PathBuf> {
+pub(crate) fn installed(program: &str) -> io::Result<PathBuf> {
     which(program).ok_or_else(|| io::Error::new(ErrorKind::NotFound, format!("`{program}` is not installed")))
 }
 

@@ -111,11 +111,13 @@ impl Decoder {
     /// A size line, if it is there whole.
     fn size(&mut self, received: &mut BytesMut) -> Result<Option<u64>, ChunkFault> {
         let Some(feed) = memchr::memchr(b'\n', received) else {
-            // What is there must be the beginning of one.
-            if received.len() > EXTENSION_BYTES_MAX {
+            // What is there must be the beginning of one, of which a carriage return may be the end.
+            let digits = received.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
+            let rest = &received[digits..];
+            let rest = rest.strip_suffix(b"\r").unwrap_or(rest);
+            if digits <= DIGITS_MAX && self.extension_bytes + rest.len() > EXTENSION_BYTES_MAX {
                 return Err(ChunkFault::Extensions);
             }
-            let digits = received.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
             let fits = digits <= DIGITS_MAX
                 && received.get(digits).is_none_or(|byte| digits > 0 && is_after_size(*byte));
             return if fits { Ok(None) } else { Err(ChunkFault::Size) };
@@ -297,6 +299,12 @@ mod tests {
             assert_eq!(decode(trailers.as_bytes(), piece), Err(ChunkFault::Trailers));
         }
         // The longest that is taken is the same, however the bytes are cut.
+        for (length, fits) in [(EXTENSION_BYTES_MAX, true), (EXTENSION_BYTES_MAX + 1, false)] {
+            let chunk = format!("5;{}\r\nhello\r\n0\r\n\r\n", "x".repeat(length - 1));
+            for piece in [1, 7, 100_000] {
+                assert_eq!(decode(chunk.as_bytes(), piece).is_ok(), fits, "{length} by {piece}");
+            }
+        }
         for (length, fits) in [(1_000, true), (1_001, false)] {
             let section = format!("0\r\nx: {}\r\n\r\n", "y".repeat(length - "x: ".len()));
             for piece in [1, 7, 10_000] {

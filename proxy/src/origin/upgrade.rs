@@ -43,10 +43,10 @@ impl Origin {
         worker: usize,
         head: &mut OutgoingHead,
     ) -> Result<(Response<Body>, &Arc<Server>), OriginError> {
-        let Some(asked) = head.websocket.take() else {
+        let Some(wish) = head.websocket.take() else {
             return Err(OriginFailure::Upgrade.into());
         };
-        let (ask, client_side, terms) = *asked;
+        let (ask, client_side, terms) = *wish;
         for name in [header::SEC_WEBSOCKET_KEY, header::SEC_WEBSOCKET_ACCEPT] {
             head.fields.remove(&name);
         }
