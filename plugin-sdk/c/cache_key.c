@@ -132,18 +132,36 @@ void __wasm_export_exports_weir_policy_lifecycle_configure_post_return(uint8_t *
           (void) base;
           switch ((int32_t) (int32_t) *((uint8_t*) (base + 0))) {
             case 0: {
-              if ((*((size_t*) (base + (2*sizeof(void*))))) > 0) {
-                free(*((uint8_t **) (base + sizeof(void*))));
-              }
               break;
             }
             case 1: {
+              break;
+            }
+            case 2: {
+              break;
+            }
+            case 3: {
+              break;
+            }
+            case 4: {
+              break;
+            }
+            case 5: {
+              break;
+            }
+            case 6: {
               if ((*((size_t*) (base + (2*sizeof(void*))))) > 0) {
                 free(*((uint8_t **) (base + sizeof(void*))));
               }
               break;
             }
-            case 2: {
+            case 7: {
+              if ((*((size_t*) (base + (2*sizeof(void*))))) > 0) {
+                free(*((uint8_t **) (base + sizeof(void*))));
+              }
+              break;
+            }
+            case 8: {
               size_t len = *((size_t*) (base + (2*sizeof(void*))));
               if (len > 0) {
                 uint8_t *ptr = *((uint8_t **) (base + sizeof(void*)));
@@ -170,31 +188,31 @@ void __wasm_export_exports_weir_policy_lifecycle_configure_post_return(uint8_t *
               }
               break;
             }
-            case 3: {
+            case 9: {
               if ((*((size_t*) (base + (2*sizeof(void*))))) > 0) {
                 free(*((uint8_t **) (base + sizeof(void*))));
               }
               break;
             }
-            case 4: {
+            case 10: {
               if ((*((size_t*) (base + (2*sizeof(void*))))) > 0) {
                 free(*((uint8_t **) (base + sizeof(void*))));
               }
               break;
             }
-            case 5: {
+            case 11: {
               break;
             }
-            case 6: {
+            case 12: {
               break;
             }
-            case 7: {
+            case 13: {
               if ((*((size_t*) (base + (2*sizeof(void*))))) > 0) {
                 free(*((uint8_t **) (base + sizeof(void*))));
               }
               break;
             }
-            case 8: {
+            case 14: {
               break;
             }
           }
@@ -270,27 +288,27 @@ void weir_policy_types_name_filter_free(weir_policy_types_name_filter_t *ptr) {
 
 void weir_policy_types_input_free(weir_policy_types_input_t *ptr) {
   switch ((int32_t) ptr->tag) {
-    case 0: {
+    case 6: {
       cache_key_string_free(&ptr->val.header);
       break;
     }
-    case 1: {
+    case 7: {
       cache_key_string_free(&ptr->val.cookie);
       break;
     }
-    case 2: {
+    case 8: {
       weir_policy_types_name_filter_free(&ptr->val.cookie_names);
       break;
     }
-    case 3: {
+    case 9: {
       cache_key_string_free(&ptr->val.query_param);
       break;
     }
-    case 4: {
+    case 10: {
       cache_key_string_free(&ptr->val.session);
       break;
     }
-    case 7: {
+    case 13: {
       cache_key_string_free(&ptr->val.body_json);
       break;
     }
@@ -315,12 +333,6 @@ void cache_key_list_option_string_free(cache_key_list_option_string_t *ptr) {
 }
 
 void weir_policy_types_request_free(weir_policy_types_request_t *ptr) {
-  cache_key_string_free(&ptr->method);
-  cache_key_string_free(&ptr->scheme);
-  cache_key_string_free(&ptr->authority);
-  cache_key_string_free(&ptr->path);
-  cache_key_option_string_free(&ptr->query);
-  cache_key_string_free(&ptr->route);
   cache_key_list_option_string_free(&ptr->inputs);
 }
 
@@ -510,32 +522,14 @@ void weir_policy_host_counter_add(cache_key_string_t *name, uint64_t delta) {
 }
 
 __attribute__((__export_name__("weir:policy/request-hook@0.1.0#on-request")))
-uint8_t * __wasm_export_exports_weir_policy_request_hook_on_request(uint8_t * arg, size_t arg0, uint8_t * arg1, size_t arg2, uint8_t * arg3, size_t arg4, uint8_t * arg5, size_t arg6, int32_t arg7, uint8_t * arg8, size_t arg9, uint8_t * arg10, size_t arg11, uint8_t * arg12, size_t arg13) {
-  cache_key_option_string_t option;
-  switch (arg7) {
-    case 0: {
-      option.is_some = false;
-      break;
-    }
-    case 1: {
-      option.is_some = true;
-      option.val = (cache_key_string_t) { (uint8_t*)(arg8), (arg9) };
-      break;
-    }
-  }
-  exports_weir_policy_request_hook_request_t arg15 = (weir_policy_types_request_t) {
-    (cache_key_string_t) (cache_key_string_t) { (uint8_t*)(arg), (arg0) },
-    (cache_key_string_t) (cache_key_string_t) { (uint8_t*)(arg1), (arg2) },
-    (cache_key_string_t) (cache_key_string_t) { (uint8_t*)(arg3), (arg4) },
-    (cache_key_string_t) (cache_key_string_t) { (uint8_t*)(arg5), (arg6) },
-    (cache_key_option_string_t) option,
-    (cache_key_string_t) (cache_key_string_t) { (uint8_t*)(arg10), (arg11) },
-    (cache_key_list_option_string_t) (cache_key_list_option_string_t) { (cache_key_option_string_t*)(arg12), (arg13) },
+uint8_t * __wasm_export_exports_weir_policy_request_hook_on_request(uint8_t * arg, size_t arg0) {
+  exports_weir_policy_request_hook_request_t arg1 = (weir_policy_types_request_t) {
+    (cache_key_list_option_string_t) (cache_key_list_option_string_t) { (cache_key_option_string_t*)(arg), (arg0) },
   };
   exports_weir_policy_request_hook_result_request_decision_string_t ret;
   exports_weir_policy_request_hook_request_decision_t ok;
   cache_key_string_t err;
-  ret.is_err = !exports_weir_policy_request_hook_on_request(&arg15, &ok, &err);
+  ret.is_err = !exports_weir_policy_request_hook_on_request(&arg1, &ok, &err);
   if (ret.is_err) {
     ret.val.err = err;
   }
@@ -544,54 +538,54 @@ uint8_t * __wasm_export_exports_weir_policy_request_hook_on_request(uint8_t * ar
   }
   uint8_t *ptr = (uint8_t *) &RET_AREA;
   if ((ret).is_err) {
-    const cache_key_string_t *payload30 = &(ret).val.err;*((int8_t*)(ptr + 0)) = 1;
-    *((size_t*)(ptr + (8+1*sizeof(void*)))) = (*payload30).len;
-    *((uint8_t **)(ptr + 8)) = (uint8_t *) (*payload30).ptr;
+    const cache_key_string_t *payload16 = &(ret).val.err;*((int8_t*)(ptr + 0)) = 1;
+    *((size_t*)(ptr + (8+1*sizeof(void*)))) = (*payload16).len;
+    *((uint8_t **)(ptr + 8)) = (uint8_t *) (*payload16).ptr;
   } else {
     const exports_weir_policy_request_hook_request_decision_t *payload = &(ret).val.ok;*((int8_t*)(ptr + 0)) = 0;
     *((int8_t*)(ptr + 8)) = (int32_t) (*payload).mode;
     if (((*payload).key).is_some) {
-      const cache_key_string_t *payload17 = &((*payload).key).val;
+      const cache_key_string_t *payload3 = &((*payload).key).val;
       *((int8_t*)(ptr + (8+1*sizeof(void*)))) = 1;
-      *((size_t*)(ptr + (8+3*sizeof(void*)))) = (*payload17).len;
-      *((uint8_t **)(ptr + (8+2*sizeof(void*)))) = (uint8_t *) (*payload17).ptr;
+      *((size_t*)(ptr + (8+3*sizeof(void*)))) = (*payload3).len;
+      *((uint8_t **)(ptr + (8+2*sizeof(void*)))) = (uint8_t *) (*payload3).ptr;
     } else {
       *((int8_t*)(ptr + (8+1*sizeof(void*)))) = 0;
     }
     *((size_t*)(ptr + (8+5*sizeof(void*)))) = ((*payload).variants).len;
     *((uint8_t **)(ptr + (8+4*sizeof(void*)))) = (uint8_t *) ((*payload).variants).ptr;
     if (((*payload).forward).is_some) {
-      const weir_policy_types_forward_t *payload19 = &((*payload).forward).val;
+      const weir_policy_types_forward_t *payload5 = &((*payload).forward).val;
       *((int8_t*)(ptr + (8+6*sizeof(void*)))) = 1;
-      switch ((int32_t) ((*payload19).query).tag) {
+      switch ((int32_t) ((*payload5).query).tag) {
         case 0: {
           *((int8_t*)(ptr + (8+7*sizeof(void*)))) = 0;
           break;
         }
         case 1: {
-          const cache_key_option_string_t *payload21 = &((*payload19).query).val.exactly;
+          const cache_key_option_string_t *payload7 = &((*payload5).query).val.exactly;
           *((int8_t*)(ptr + (8+7*sizeof(void*)))) = 1;
-          if ((*payload21).is_some) {
-            const cache_key_string_t *payload23 = &(*payload21).val;
+          if ((*payload7).is_some) {
+            const cache_key_string_t *payload9 = &(*payload7).val;
             *((int8_t*)(ptr + (8+8*sizeof(void*)))) = 1;
-            *((size_t*)(ptr + (8+10*sizeof(void*)))) = (*payload23).len;
-            *((uint8_t **)(ptr + (8+9*sizeof(void*)))) = (uint8_t *) (*payload23).ptr;
+            *((size_t*)(ptr + (8+10*sizeof(void*)))) = (*payload9).len;
+            *((uint8_t **)(ptr + (8+9*sizeof(void*)))) = (uint8_t *) (*payload9).ptr;
           } else {
             *((int8_t*)(ptr + (8+8*sizeof(void*)))) = 0;
           }
           break;
         }
       }
-      switch ((int32_t) ((*payload19).cookies).tag) {
+      switch ((int32_t) ((*payload5).cookies).tag) {
         case 0: {
           *((int8_t*)(ptr + (8+11*sizeof(void*)))) = 0;
           break;
         }
         case 1: {
-          const cache_key_list_string_t *payload25 = &((*payload19).cookies).val.only;
+          const cache_key_list_string_t *payload11 = &((*payload5).cookies).val.only;
           *((int8_t*)(ptr + (8+11*sizeof(void*)))) = 1;
-          *((size_t*)(ptr + (8+13*sizeof(void*)))) = (*payload25).len;
-          *((uint8_t **)(ptr + (8+12*sizeof(void*)))) = (uint8_t *) (*payload25).ptr;
+          *((size_t*)(ptr + (8+13*sizeof(void*)))) = (*payload11).len;
+          *((uint8_t **)(ptr + (8+12*sizeof(void*)))) = (uint8_t *) (*payload11).ptr;
           break;
         }
       }
@@ -599,17 +593,17 @@ uint8_t * __wasm_export_exports_weir_policy_request_hook_on_request(uint8_t * ar
       *((int8_t*)(ptr + (8+6*sizeof(void*)))) = 0;
     }
     if (((*payload).carry).is_some) {
-      const cache_key_string_t *payload27 = &((*payload).carry).val;
+      const cache_key_string_t *payload13 = &((*payload).carry).val;
       *((int8_t*)(ptr + (8+14*sizeof(void*)))) = 1;
-      *((size_t*)(ptr + (8+16*sizeof(void*)))) = (*payload27).len;
-      *((uint8_t **)(ptr + (8+15*sizeof(void*)))) = (uint8_t *) (*payload27).ptr;
+      *((size_t*)(ptr + (8+16*sizeof(void*)))) = (*payload13).len;
+      *((uint8_t **)(ptr + (8+15*sizeof(void*)))) = (uint8_t *) (*payload13).ptr;
     } else {
       *((int8_t*)(ptr + (8+14*sizeof(void*)))) = 0;
     }
     if (((*payload).remember_ms).is_some) {
-      const uint64_t *payload29 = &((*payload).remember_ms).val;
+      const uint64_t *payload15 = &((*payload).remember_ms).val;
       *((int8_t*)(ptr + (16+16*sizeof(void*)))) = 1;
-      *((int64_t*)(ptr + (24+16*sizeof(void*)))) = (int64_t) (*payload29);
+      *((int64_t*)(ptr + (24+16*sizeof(void*)))) = (int64_t) (*payload15);
     } else {
       *((int8_t*)(ptr + (16+16*sizeof(void*)))) = 0;
     }
@@ -632,9 +626,9 @@ uint8_t * __wasm_export_exports_weir_policy_lifecycle_configure(uint8_t * arg, s
   }
   uint8_t *ptr = (uint8_t *) &RET_AREA;
   if ((ret).is_err) {
-    const cache_key_string_t *payload11 = &(ret).val.err;*((int8_t*)(ptr + 0)) = 1;
-    *((size_t*)(ptr + (2*sizeof(void*)))) = (*payload11).len;
-    *((uint8_t **)(ptr + sizeof(void*))) = (uint8_t *) (*payload11).ptr;
+    const cache_key_string_t *payload17 = &(ret).val.err;*((int8_t*)(ptr + 0)) = 1;
+    *((size_t*)(ptr + (2*sizeof(void*)))) = (*payload17).len;
+    *((uint8_t **)(ptr + sizeof(void*))) = (uint8_t *) (*payload17).ptr;
   } else {
     const exports_weir_policy_lifecycle_manifest_t *payload = &(ret).val.ok;*((int8_t*)(ptr + 0)) = 0;
     *((size_t*)(ptr + (2*sizeof(void*)))) = ((*payload).name).len;
@@ -645,8 +639,7 @@ uint8_t * __wasm_export_exports_weir_policy_lifecycle_configure(uint8_t * arg, s
     *((uint8_t **)(ptr + (5*sizeof(void*)))) = (uint8_t *) ((*payload).inputs).ptr;
     *((size_t*)(ptr + (8*sizeof(void*)))) = ((*payload).response_headers).len;
     *((uint8_t **)(ptr + (7*sizeof(void*)))) = (uint8_t *) ((*payload).response_headers).ptr;
-    *((int8_t*)(ptr + (9*sizeof(void*)))) = (*payload).query;
-    *((int8_t*)(ptr + (1+9*sizeof(void*)))) = (*payload).pure;
+    *((int8_t*)(ptr + (9*sizeof(void*)))) = (*payload).pure;
     *((size_t*)(ptr + (11*sizeof(void*)))) = ((*payload).buckets).len;
     *((uint8_t **)(ptr + (10*sizeof(void*)))) = (uint8_t *) ((*payload).buckets).ptr;
   }

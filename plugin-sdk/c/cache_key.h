@@ -35,7 +35,8 @@ typedef struct weir_policy_types_name_filter_t {
 } weir_policy_types_name_filter_t;
 
 // What a plugin may read. Declared once; the host extracts it, checks it against the
-// operator's grants and passes the values by position.
+// operator's grants and passes the values by position. What is not declared costs nothing, and tells no two requests apart
+// for what the host remembers.
 typedef struct weir_policy_types_input_t {
   uint8_t tag;
   union {
@@ -48,28 +49,40 @@ typedef struct weir_policy_types_input_t {
   } val;
 } weir_policy_types_input_t;
 
+// `GET`, `POST`, ….
+#define WEIR_POLICY_TYPES_INPUT_METHOD 0
+// `http` or `https`, as the client used it.
+#define WEIR_POLICY_TYPES_INPUT_SCHEME 1
+// Host and port in lower case, without a default port.
+#define WEIR_POLICY_TYPES_INPUT_AUTHORITY 2
+// The path as the origin sees it, percent-encoding untouched.
+#define WEIR_POLICY_TYPES_INPUT_PATH 3
+// The whole query without its `?`; none where there is none.
+#define WEIR_POLICY_TYPES_INPUT_QUERY 4
+// The operator's name of the route.
+#define WEIR_POLICY_TYPES_INPUT_ROUTE 5
 // A request field by its lower-case name; repeated lines are joined with `, `.
-#define WEIR_POLICY_TYPES_INPUT_HEADER 0
+#define WEIR_POLICY_TYPES_INPUT_HEADER 6
 // A cookie by its name; the first one of that name, as it was sent.
-#define WEIR_POLICY_TYPES_INPUT_COOKIE 1
+#define WEIR_POLICY_TYPES_INPUT_COOKIE 7
 // The names, never the values, of the cookies that the filter lets through: sorted by their bytes, each once, joined
 // with one space; none where it lets none through. Which cookies a request carries is often all that matters, and it
 // is the same for millions of visitors whose values all differ: what a plugin said of it is remembered.
-#define WEIR_POLICY_TYPES_INPUT_COOKIE_NAMES 2
+#define WEIR_POLICY_TYPES_INPUT_COOKIE_NAMES 8
 // A parameter of the query by its name: its first value, percent-encoding untouched.
-#define WEIR_POLICY_TYPES_INPUT_QUERY_PARAM 3
+#define WEIR_POLICY_TYPES_INPUT_QUERY_PARAM 9
 // An attribute of the server-side session by its name, resolved before the call: a text as it is, everything else as RFC 9651 writes it.
-#define WEIR_POLICY_TYPES_INPUT_SESSION 4
+#define WEIR_POLICY_TYPES_INPUT_SESSION 10
 // The client's address as text, behind the proxies that the operator trusts.
-#define WEIR_POLICY_TYPES_INPUT_CLIENT_IP 5
+#define WEIR_POLICY_TYPES_INPUT_CLIENT_IP 11
 // The name that the client asked for in TLS.
-#define WEIR_POLICY_TYPES_INPUT_TLS_SNI 6
+#define WEIR_POLICY_TYPES_INPUT_TLS_SNI 12
 // Canonical JSON (sorted keys, no spaces) of the request's content at this JSON Pointer; "" is the whole of it.
 // The host buffers and parses content only where a plugin of the route asks for it, up to the route's limit. A request whose content is longer
 // is not asked about before the lookup; the rate hook is, and has none.
-#define WEIR_POLICY_TYPES_INPUT_BODY_JSON 7
+#define WEIR_POLICY_TYPES_INPUT_BODY_JSON 13
 // SHA-256 of the request's content, in hexadecimal digits.
-#define WEIR_POLICY_TYPES_INPUT_BODY_DIGEST 8
+#define WEIR_POLICY_TYPES_INPUT_BODY_DIGEST 14
 
 typedef struct {
   bool is_some;
@@ -81,18 +94,9 @@ typedef struct {
   size_t len;
 } cache_key_list_option_string_t;
 
-// A request as a plugin sees it. All text from the wire is decoded byte by byte (byte N becomes U+00NN): two
-// different byte strings can never become the same text.
+// A request as a plugin sees it: what it declared, and nothing else. All text from the wire is decoded byte by byte (byte N becomes U+00NN):
+// two different byte strings can never become the same text.
 typedef struct weir_policy_types_request_t {
-  cache_key_string_t   method;
-  cache_key_string_t   scheme;
-  cache_key_string_t   authority;
-  // The path as the origin sees it, percent-encoding untouched.
-  cache_key_string_t   path;
-  // The query without its `?`; none where there is none, and unless `manifest.query` is true.
-  cache_key_option_string_t   query;
-  // The operator's name of the route.
-  cache_key_string_t   route;
   // The values of `manifest.inputs`, in the same order; none where the request has no such value.
   cache_key_list_option_string_t   inputs;
 } weir_policy_types_request_t;
@@ -123,9 +127,7 @@ typedef struct weir_policy_types_manifest_t {
   weir_policy_types_list_input_t   inputs;
   // What the response and invalidate hooks read of a response: field names in lower case.
   cache_key_list_string_t   response_headers;
-  // Whether the hooks read the whole query.
-  bool   query;
-  // The same request record has the same result until the next reload (or for `request-decision.remember-ms`): the host
+  // The same values have the same result until the next reload (or for `request-decision.remember-ms`): the host
   // may remember what the request and rate hooks said.
   bool   pure;
   // The buckets of the rate hook.

@@ -160,7 +160,7 @@ pub trait RequestHook: Plugin {
 /// # impl Plugin for Tags {
 /// #     type Config = NoConfig;
 /// #     fn new(_: NoConfig) -> Result<Self, Error> { Ok(Self) }
-/// #     fn manifest(&self) -> Manifest { Manifest::new() }
+/// #     fn manifest(&self) -> Manifest { Manifest::new().path() }
 /// # }
 /// impl ResponseHook for Tags {
 ///     fn on_response(&self, request: &Request, _: Option<&str>, response: &Response) -> Result<ResponseDecision, Error> {
@@ -193,7 +193,7 @@ pub trait ResponseHook: Plugin {
 /// # impl Plugin for Posts {
 /// #     type Config = NoConfig;
 /// #     fn new(_: NoConfig) -> Result<Self, Error> { Ok(Self) }
-/// #     fn manifest(&self) -> Manifest { Manifest::new() }
+/// #     fn manifest(&self) -> Manifest { Manifest::new().path() }
 /// # }
 /// impl InvalidateHook for Posts {
 ///     fn on_write(&self, request: &Request, _: Option<&str>, _: &Response) -> Result<Vec<Purge>, Error> {
@@ -225,7 +225,7 @@ pub trait InvalidateHook: Plugin {
 /// # impl Plugin for PerKey {
 /// #     type Config = NoConfig;
 /// #     fn new(_: NoConfig) -> Result<Self, Error> { Ok(Self) }
-/// #     fn manifest(&self) -> Manifest { Manifest::new().header("x-api-key").bucket("api").pure() }
+/// #     fn manifest(&self) -> Manifest { Manifest::new().path().header("x-api-key").bucket("api").pure() }
 /// # }
 /// impl RateHook for PerKey {
 ///     fn charge(&self, request: &Request) -> Result<Vec<Charge>, Error> {

@@ -6,6 +6,18 @@ use std::rc::Rc;
 /// decisions by exactly these. The fewer and the coarser they are, the more often a decision is remembered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Input {
+    /// `GET`, `POST`, ….
+    Method,
+    /// `http` or `https`.
+    Scheme,
+    /// Host and port.
+    Authority,
+    /// The path.
+    Path,
+    /// The whole query.
+    Query,
+    /// The operator's name of the route.
+    Route,
     /// A field by its name in lower case. Repeated lines are joined with `, `.
     Header(String),
     /// A cookie by its name: the first of that name.
@@ -104,15 +116,51 @@ impl NameFilter {
 pub struct Manifest {
     pub(crate) inputs: Vec<Input>,
     pub(crate) response_headers: Vec<String>,
-    pub(crate) query: bool,
     pub(crate) pure: bool,
     pub(crate) buckets: Vec<String>,
 }
 
 impl Manifest {
-    /// A plugin that reads method, scheme, authority, path and route, which every plugin may, and nothing else.
+    /// A plugin that reads nothing.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Reads the method: [`Request::method`](crate::Request::method).
+    #[must_use]
+    pub fn method(self) -> Self {
+        self.input(Input::Method)
+    }
+
+    /// Reads the scheme: [`Request::scheme`](crate::Request::scheme).
+    #[must_use]
+    pub fn scheme(self) -> Self {
+        self.input(Input::Scheme)
+    }
+
+    /// Reads host and port: [`Request::authority`](crate::Request::authority).
+    #[must_use]
+    pub fn authority(self) -> Self {
+        self.input(Input::Authority)
+    }
+
+    /// Reads the path: [`Request::path`](crate::Request::path). What is said of one path is remembered for that path only.
+    #[must_use]
+    pub fn path(self) -> Self {
+        self.input(Input::Path)
+    }
+
+    /// Reads the whole query: [`Request::query`](crate::Request::query). Anything that a client adds to a query makes another request of
+    /// it then; single parameters are better remembered.
+    #[must_use]
+    pub fn query(self) -> Self {
+        self.input(Input::Query)
+    }
+
+    /// Reads the route's name: [`Request::route`](crate::Request::route).
+    #[must_use]
+    pub fn route(self) -> Self {
+        self.input(Input::Route)
     }
 
     /// Reads a field: [`Request::header`](crate::Request::header).
@@ -189,15 +237,7 @@ impl Manifest {
         self
     }
 
-    /// Reads the whole query: [`Request::query`](crate::Request::query). Anything that a client adds to a query makes another request of
-    /// it then; single parameters are better remembered.
-    #[must_use]
-    pub fn query(mut self) -> Self {
-        self.query = true;
-        self
-    }
-
-    /// Promises that the request and rate hooks say the same of the same request until the next reload (or for
+    /// Promises that the request and rate hooks say the same where all that is declared is the same, until the next reload (or for
     /// [`RequestDecision::remember_for`](crate::RequestDecision::remember_for)): the host then remembers what they said, which takes less than a tenth of the
     /// time of a call. It asks again now and then, and counts broken promises. A hook that reads the clock or chance cannot promise it.
     #[must_use]

@@ -10,7 +10,7 @@ use crate::manifest::{Declared, Input, NameFilter};
 /// ```
 /// use weir_plugin::{Manifest, testing};
 ///
-/// let manifest = Manifest::new().header("accept-language").cookie("ab");
+/// let manifest = Manifest::new().path().header("accept-language").cookie("ab");
 /// let request = testing::get("http://shop.example/list").header("Accept-Language", "de").seen_by(&manifest);
 /// assert_eq!(request.path(), "/list");
 /// assert_eq!(request.header("accept-language"), Some("de"));
@@ -18,51 +18,51 @@ use crate::manifest::{Declared, Input, NameFilter};
 /// ```
 #[derive(Debug, Clone)]
 pub struct Request {
-    pub(crate) method: String,
-    pub(crate) scheme: String,
-    pub(crate) authority: String,
-    pub(crate) path: String,
-    pub(crate) query: Option<String>,
-    pub(crate) route: String,
     pub(crate) values: Vec<Option<String>>,
     pub(crate) declared: Rc<[Input]>,
 }
 
 impl Request {
     /// `GET`, `POST`, …
-    pub fn method(&self) -> &str {
-        &self.method
-    }
-
-    /// `http` or `https`, as the client used it.
-    pub fn scheme(&self) -> &str {
-        &self.scheme
-    }
-
-    /// Host and port in lower case, without a default port.
-    pub fn authority(&self) -> &str {
-        &self.authority
-    }
-
-    /// The path as the origin sees it, percent-encoded as it came.
-    pub fn path(&self) -> &str {
-        &self.path
-    }
-
-    /// The query without its `?`; `None` where there is none, and where the [`Manifest`](crate::Manifest) does not declare it.
-    pub fn query(&self) -> Option<&str> {
-        self.query.as_deref()
-    }
-
-    /// The operator's name of the route.
-    pub fn route(&self) -> &str {
-        &self.route
-    }
-
-    /// A field, its lines joined with `, `.
     ///
     /// # Panics
     /// Like all that follow: if the [`Manifest`](crate::Manifest) does not declare it. That is a mistake of the plugin, and the first test finds it.
+    #[track_caller]
+    pub fn method(&self) -> &str {
+        self.always(&Input::Method, "method")
+    }
+
+    /// `http` or `https`, as the client used it.
+    #[track_caller]
+    pub fn scheme(&self) -> &str {
+        self.always(&Input::Scheme, "scheme")
+    }
+
+    /// Host and port in lower case, without a default port.
+    #[track_caller]
+    pub fn authority(&self) -> &str {
+        self.always(&Input::Authority, "authority")
+    }
+
+    /// The path as the origin sees it, percent-encoded as it came.
+    #[track_caller]
+    pub fn path(&self) -> &str {
+        self.always(&Input::Path, "path")
+    }
+
+    /// The query without its `?`; `None` where there is none.
+    #[track_caller]
+    pub fn query(&self) -> Option<&str> {
+        self.find(|input| *input == Input::Query, "query", "")
+    }
+
+    /// The operator's name of the route.
+    #[track_caller]
+    pub fn route(&self) -> &str {
+        self.always(&Input::Route, "route")
+    }
+
+    /// A field, its lines joined with `, `.
     #[track_caller]
     pub fn header(&self, name: &str) -> Option<&str> {
         self.find(
@@ -157,6 +157,12 @@ impl Request {
         self.find(|declared| declared == input, "input", "…")
     }
 
+    /// What each request has.
+    #[track_caller]
+    fn always(&self, input: &Input, builder: &str) -> &str {
+        self.find(|declared| declared == input, builder, "").unwrap_or_default()
+    }
+
     #[track_caller]
     fn find(&self, is_it: impl Fn(&Input) -> bool, builder: &str, name: &str) -> Option<&str> {
         match self.declared.iter().position(is_it) {
@@ -215,14 +221,14 @@ impl Response {
 
 #[track_caller]
 fn undeclared(builder: &str, name: &str) -> ! {
-    panic!("the manifest does not declare `.{builder}({name:?})`, so it cannot be read")
+    let name = if name.is_empty() { String::new() } else { format!("{name:?}") };
+    panic!("the manifest does not declare `.{builder}({name})`, so it cannot be read")
 }
 
 impl Declared {
     #[doc(hidden)]
-    pub fn request(&self, parts: Parts) -> Request {
-        let Parts { method, scheme, authority, path, query, route, values } = parts;
-        Request { method, scheme, authority, path, query, route, values, declared: Rc::clone(&self.inputs) }
+    pub fn request(&self, values: Vec<Option<String>>) -> Request {
+        Request { values, declared: Rc::clone(&self.inputs) }
     }
 
     #[doc(hidden)]
@@ -234,17 +240,4 @@ impl Declared {
     ) -> Response {
         Response { status, content_length, values, declared: Rc::clone(&self.response_headers) }
     }
-}
-
-/// What the host passes of a request.
-#[doc(hidden)]
-#[derive(Debug, Clone, Default)]
-pub struct Parts {
-    pub method: String,
-    pub scheme: String,
-    pub authority: String,
-    pub path: String,
-    pub query: Option<String>,
-    pub route: String,
-    pub values: Vec<Option<String>>,
 }

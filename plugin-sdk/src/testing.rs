@@ -32,7 +32,6 @@ use std::time::Duration;
 
 use crate::host::Level;
 use crate::manifest::{Declared, Input, Manifest};
-use crate::request::Parts;
 use crate::{
     Charge, Error, InvalidateHook, KeyPlan, PlanHook, Plugin, Purge, RateHook, RequestDecision, RequestHook,
     ResponseDecision, ResponseHook, query,
@@ -145,7 +144,12 @@ impl<P: Plugin> Tested<P> {
 /// ```
 #[derive(Debug, Clone)]
 pub struct TestRequest {
-    parts: Parts,
+    method: String,
+    scheme: String,
+    authority: String,
+    path: String,
+    query: Option<String>,
+    route: String,
     headers: Vec<(String, String)>,
     session: Vec<(String, String)>,
     client: Option<String>,
@@ -187,16 +191,19 @@ pub fn request(method: &str, url: &str) -> TestRequest {
         Some((path, query)) => (path, Some(query.to_owned())),
         None => (target, None),
     };
-    let parts = Parts {
+    TestRequest {
         method: method.to_owned(),
         scheme: scheme.to_owned(),
         authority: authority.to_ascii_lowercase(),
         path: path.to_owned(),
         query,
         route: "test".to_owned(),
-        values: Vec::new(),
-    };
-    TestRequest { parts, headers: Vec::new(), session: Vec::new(), client: None, sni: None, body: Vec::new() }
+        headers: Vec::new(),
+        session: Vec::new(),
+        client: None,
+        sni: None,
+        body: Vec::new(),
+    }
 }
 
 impl TestRequest {
@@ -242,7 +249,7 @@ impl TestRequest {
     /// Takes this route; without it, `test`.
     #[must_use]
     pub fn route(mut self, name: &str) -> Self {
-        self.parts.route = name.to_owned();
+        self.route = name.to_owned();
         self
     }
 
@@ -266,14 +273,17 @@ impl TestRequest {
     }
 
     fn seen_through(&self, manifest: &Manifest, declared: &Declared) -> crate::Request {
-        let mut parts = self.parts.clone();
-        parts.values = manifest.inputs.iter().map(|input| self.value(input)).collect();
-        parts.query = parts.query.filter(|_| manifest.query);
-        declared.request(parts)
+        declared.request(manifest.inputs.iter().map(|input| self.value(input)).collect())
     }
 
     fn value(&self, input: &Input) -> Option<String> {
         match input {
+            Input::Method => Some(self.method.clone()),
+            Input::Scheme => Some(self.scheme.clone()),
+            Input::Authority => Some(self.authority.clone()),
+            Input::Path => Some(self.path.clone()),
+            Input::Query => self.query.clone(),
+            Input::Route => Some(self.route.clone()),
             Input::Header(name) => joined(&self.headers, name),
             Input::Cookie(name) => {
                 self.cookies().find(|(given, _)| given == name).map(|(_, value)| value.to_owned())
@@ -286,7 +296,7 @@ impl TestRequest {
                 (!names.is_empty()).then(|| names.join(" "))
             }
             Input::QueryParam(name) => {
-                self.parts.query.as_deref().and_then(|all| query::first(all, name)).map(str::to_owned)
+                self.query.as_deref().and_then(|all| query::first(all, name)).map(str::to_owned)
             }
             Input::Session(name) => {
                 self.session.iter().find(|(given, _)| given == name).map(|(_, value)| value.clone())
@@ -518,6 +528,12 @@ mod tests {
     fn a_plugin_sees_what_it_declared_as_the_host_shows_it() {
         let filter = NameFilter::all().except(["_ga*"]);
         let manifest = Manifest::new()
+            .method()
+            .scheme()
+            .authority()
+            .path()
+            .query()
+            .route()
             .header("Accept")
             .cookie("sid")
             .cookie_names(filter.clone())
@@ -538,7 +554,7 @@ mod tests {
             .json(serde_json::json!({ "b": { "z": 1, "a": [true, null] } }));
         let seen = request.seen_by(&manifest);
         assert_eq!((seen.scheme(), seen.authority(), seen.path()), ("https", "shop.example:8443", "/x"));
-        assert_eq!(seen.query(), None, "the query was not declared");
+        assert_eq!((seen.method(), seen.query(), seen.route()), ("POST", Some("a=1&a=2"), "test"));
         assert_eq!(seen.header("ACCEPT"), Some("text/html, text/plain"));
         assert_eq!(seen.cookie("sid"), Some("1"));
         assert_eq!(seen.cookie_names(&filter).collect::<Vec<_>>(), ["sid", "theme"]);
@@ -561,6 +577,12 @@ mod tests {
         assert_eq!(names("secret"), [""]);
         assert_eq!(names("secret; a=1"), ["", "a"]);
         assert_eq!(names(" ; "), Vec::<String>::new());
+    }
+
+    #[test]
+    #[should_panic(expected = "the manifest does not declare `.path()`")]
+    fn nor_can_what_every_request_has() {
+        let _ = get("/x").seen_by(&Manifest::new().method()).path();
     }
 
     #[test]

@@ -28,7 +28,6 @@ export const lifecycle = {
       version: "0.1.0",
       inputs: [{ tag: "header", val: "accept-language" }],
       responseHeaders: [],
-      query: false,
       pure: true,
       buckets: [],
     };

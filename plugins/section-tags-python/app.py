@@ -9,6 +9,7 @@ try:
     from componentize_py_types import Err
     from wit_world import exports
     from wit_world.imports.types import (
+        Input_Path,
         Manifest,
         Request,
         Response,
@@ -50,11 +51,11 @@ if exports:
                 depth = configured(config)
             except ValueError as error:
                 raise Err(str(error))
-            return Manifest("section-tags-python", "0.1.0", [], [], False, False, [])
+            return Manifest("section-tags-python", "0.1.0", [Input_Path()], [], False, [])
 
     class ResponseHook(exports.ResponseHook):
         def on_response(self, req: Request, carry: str | None, resp: Response) -> StoreDecision:
             if resp.status != 200:
                 return StoreDecision_Default()
-            policy = StorePolicy(None, None, None, tags(req.path, depth), [], [])
+            policy = StorePolicy(None, None, None, tags(req.inputs[0] or "", depth), [], [])
             return StoreDecision_Store(policy)

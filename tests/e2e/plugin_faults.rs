@@ -14,6 +14,10 @@ use crate::faults::print;
 use crate::plugins::{AtTheEnd, built};
 
 const LOOP: &str = "(loop $l (br $l)) unreachable";
+/// What the hooks are given before the lookup: the list of inputs.
+const REQUEST: &str = "i32 i32";
+/// What they are given after it: the inputs, what was carried, status, fields and length.
+const RESPONSE: &str = "i32 i32 i32 i32 i32 i32 i32 i32 i32 i64";
 /// An answer of zeros, which is the plainest decision of each hook.
 const ZEROS: &str = "i32.const 16";
 
@@ -37,10 +41,10 @@ impl Guest {
 
     fn wasm(&self, world: &str) -> Vec<u8> {
         let (name, params) = match world {
-            "cache-key" | "cache-policy" => ("request-hook@0.1.0#on-request", "i32 ".repeat(15)),
-            "rate-limit" => ("rate-hook@0.1.0#charge", "i32 ".repeat(15)),
-            "storing" => ("response-hook@0.1.0#on-response", "i32".to_owned()),
-            _ => ("invalidate-hook@0.1.0#on-write", "i32".to_owned()),
+            "cache-key" | "cache-policy" => ("request-hook@0.1.0#on-request", REQUEST),
+            "rate-limit" => ("rate-hook@0.1.0#charge", REQUEST),
+            "storing" => ("response-hook@0.1.0#on-response", RESPONSE),
+            _ => ("invalidate-hook@0.1.0#on-write", RESPONSE),
         };
         let text = format!(
             r#"(module {items}
@@ -409,11 +413,11 @@ fn what_a_plugin_keeps_for_ever_is_bounded() {
         (drop (call $set (i32.const 2000) (i32.const 8) (i32.const 4096) (i32.const 4096) (i32.const 0) (i64.const 0)))
         i32.const 16";
     let mut guest = Guest::hook(keeps);
-    guest.items =
+    guest.items = format!(
         r#"(import "weir:policy/state@0.1.0" "set" (func $set (param i32 i32 i32 i32 i32 i64) (result i32)))
-        (func (export "weir:policy/response-hook@0.1.0#on-response") (param i32) (result i32) i32.const 16)
-        (func (export "weir:policy/invalidate-hook@0.1.0#on-write") (param i32) (result i32) i32.const 16)"#
-            .to_owned();
+        (func (export "weir:policy/response-hook@0.1.0#on-response") (param {RESPONSE}) (result i32) i32.const 16)
+        (func (export "weir:policy/invalidate-hook@0.1.0#on-write") (param {RESPONSE}) (result i32) i32.const 16)"#
+    );
     let weir = Weir::with_files(
         &format!(
             "[server]\nworkers = 1\n[plugin.p]\npath = \"keeps.wasm\"\nlimits = {{ state = \"256KiB\", time = \"5s\", configure = \"20s\" }}\n[[route]]\norigin = \"{url}\"\nplugins = [\"p\"]\n"

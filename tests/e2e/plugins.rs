@@ -24,9 +24,8 @@ pub(crate) fn component(hook: &str) -> Vec<u8> {
                 (global.get $heap)
                 (global.set $heap (i32.add (global.get $heap) (local.get 3))))
             (func (export "weir:policy/lifecycle@0.1.0#configure") (param i32 i32) (result i32) i32.const 1024)
-            (func (export "weir:policy/request-hook@0.1.0#on-request") (param {}) (result i32)
-                (global.set $heap (i32.const 4096)) {hook} i32.const 1024))"#,
-        "i32 ".repeat(15)
+            (func (export "weir:policy/request-hook@0.1.0#on-request") (param i32 i32) (result i32)
+                (global.set $heap (i32.const 4096)) {hook} i32.const 1024))"#
     );
     let mut module = wat::parse_str(&text).unwrap();
     let mut resolve = wit_parser::Resolve::new();

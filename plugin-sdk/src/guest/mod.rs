@@ -10,7 +10,6 @@ pub(crate) mod calls;
 use std::time::Duration;
 
 use crate::manifest::{Declared, Input, Manifest};
-use crate::request::Parts;
 use crate::{
     CacheMode, Charge, Error, ForwardCookies, ForwardQuery, InvalidateHook, KeyPlan, PlanHook, Plugin, Purge,
     PurgeTarget, RateHook, RequestDecision, RequestHook, ResponseHook, StoreDecision, StorePolicy,
@@ -46,10 +45,10 @@ pub fn configure<E: Exported>(config: &str) -> Result<wire::Manifest, Error> {
     if E::with(|cell| cell.set(configured)).is_err() {
         return Err("configured twice".into());
     }
-    let Manifest { inputs, response_headers, query, pure, buckets } = manifest;
+    let Manifest { inputs, response_headers, pure, buckets } = manifest;
     let inputs = inputs.into_iter().map(input).collect();
     let (name, version) = (E::NAME.to_owned(), E::VERSION.to_owned());
-    Ok(wire::Manifest { name, version, inputs, response_headers, query, pure, buckets })
+    Ok(wire::Manifest { name, version, inputs, response_headers, pure, buckets })
 }
 
 pub fn plan<E: Exported<Plugin: PlanHook>>() -> Result<Option<exports::plan_hook::KeyPlan>, Error> {
@@ -144,8 +143,7 @@ const ARENA_BYTES: usize = 32 * 1024;
 static ALLOCATOR: crate::arena::Arena<std::alloc::System> = crate::arena::Arena::new(std::alloc::System);
 
 fn request<P>(configured: &Configured<P>, given: wire::Request) -> crate::Request {
-    let wire::Request { method, scheme, authority, path, query, route, inputs } = given;
-    configured.declared.request(Parts { method, scheme, authority, path, query, route, values: inputs })
+    configured.declared.request(given.inputs)
 }
 
 fn response<P>(configured: &Configured<P>, given: wire::Response) -> crate::Response {
@@ -154,6 +152,12 @@ fn response<P>(configured: &Configured<P>, given: wire::Response) -> crate::Resp
 
 fn input(input: Input) -> wire::Input {
     match input {
+        Input::Method => wire::Input::Method,
+        Input::Scheme => wire::Input::Scheme,
+        Input::Authority => wire::Input::Authority,
+        Input::Path => wire::Input::Path,
+        Input::Query => wire::Input::Query,
+        Input::Route => wire::Input::Route,
         Input::Header(name) => wire::Input::Header(name),
         Input::Cookie(name) => wire::Input::Cookie(name),
         Input::CookieNames(filter) => wire::Input::CookieNames(wire::NameFilter {

@@ -87,8 +87,11 @@ impl Plugin for ChatCache {
     }
 
     fn manifest(&self) -> Manifest {
-        let manifest =
-            Manifest::new().body_json("").response_header("content-type").response_header("set-cookie");
+        let manifest = Manifest::new()
+            .method()
+            .body_json("")
+            .response_header("content-type")
+            .response_header("set-cookie");
         match &self.config.tenant {
             Tenant::Session(name) => manifest.session(name),
             Tenant::Credential(name) | Tenant::Trusted(name) => manifest.header(name),

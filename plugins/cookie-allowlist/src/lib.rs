@@ -168,7 +168,7 @@ impl Plugin for CookieAllowlist {
     }
 
     fn manifest(&self) -> Manifest {
-        let manifest = Manifest::new().cookie_names(self.others.clone());
+        let manifest = Manifest::new().method().cookie_names(self.others.clone());
         let manifest = self.vary.iter().fold(manifest, |manifest, name| manifest.cookie(name));
         manifest
             .header("authorization")

@@ -77,6 +77,9 @@ impl Plugin for CostRate {
     fn manifest(&self) -> Manifest {
         let mut manifest =
             Manifest::new().header(&self.config.header).client_ip().bucket(&self.config.bucket).pure();
+        if !self.config.costs.is_empty() {
+            manifest = manifest.method().path();
+        }
         for cost in &self.config.costs {
             if let Some(bucket) = &cost.bucket {
                 manifest = manifest.bucket(bucket);

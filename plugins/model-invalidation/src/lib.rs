@@ -65,7 +65,8 @@ impl Plugin for ModelInvalidation {
 
     fn manifest(&self) -> Manifest {
         let pointers = self.models.values().flat_map(|model| model.json.values());
-        let manifest = pointers.fold(Manifest::new(), |manifest, pointer| manifest.body_json(pointer));
+        let manifest =
+            pointers.fold(Manifest::new().method().path(), |manifest, pointer| manifest.body_json(pointer));
         if self.models.values().any(|model| model.location.is_some()) {
             return manifest.response_header("location");
         }

@@ -9,7 +9,7 @@ use http::HeaderName;
 use parking_lot::Mutex;
 use plugin_inputs::grants::{Grant, Grants};
 use plugin_inputs::plan::{KeyPlan, SaidPlan};
-use plugin_inputs::request::{Allowance, Gathered, Input, NameFilter, Reads, Request, Response, isomorphic};
+use plugin_inputs::request::{Allowance, Gathered, Input, NameFilter, Request, Response, isomorphic};
 use wasmtime::component::{Component, InstancePre};
 use wasmtime::{Store, Trap, WasmBacktrace};
 
@@ -162,8 +162,6 @@ pub struct Manifest {
     pub inputs: Vec<Input>,
     /// What it reads of responses.
     pub response_headers: Vec<HeaderName>,
-    /// Whether it reads the query.
-    pub query: bool,
     /// Whether it says the same of the same.
     pub pure: bool,
     /// Its buckets.
@@ -211,7 +209,6 @@ pub struct Plugin {
     exports: Exports,
     manifest: Manifest,
     declared: wit::Manifest,
-    reads: Reads,
     plan: Option<KeyPlan>,
     remembers: bool,
     limits: Limits,
@@ -373,7 +370,6 @@ impl Plugin {
         }
         Ok(Self {
             name: spec.name,
-            reads: Reads { query: manifest.query, inputs: manifest.inputs.clone() },
             manifest,
             declared,
             plan,
@@ -477,7 +473,7 @@ impl Plugin {
         let mut slot = self.slot(worker).lock();
         let slot = &mut *slot;
         let now = request.now;
-        slot.gathered.read(&self.reads, request);
+        slot.gathered.read(&self.manifest.inputs, request);
         let check = match slot.requests.find(slot.gathered.bytes(), now.mono) {
             Remembered::Yes(decision) => {
                 slot.stats.memo_hits += 1;
@@ -489,8 +485,8 @@ impl Plugin {
         slot.stats.memo_misses += u64::from(self.remembers && check.is_none());
         let said = self.call(slot, Hook::Request, request, |live, gathered| {
             let hook = live.bound.request.as_ref().ok_or(CallError::NoHook)?;
-            let said = gathered.with_values(&self.reads, |inputs| {
-                hook.call_on_request(&mut live.store, self.lower(request, inputs))
+            let said = gathered.with_values(&self.manifest.inputs, |inputs| {
+                hook.call_on_request(&mut live.store, wit::Request { inputs })
             });
             Ok(said.map(|said| {
                 said.map(|said| RequestDecision::check(said, &self.manifest.inputs, gathered.kinds()))
@@ -511,7 +507,7 @@ impl Plugin {
         let mut slot = self.slot(worker).lock();
         let slot = &mut *slot;
         let now = request.now;
-        slot.gathered.read(&self.reads, request);
+        slot.gathered.read(&self.manifest.inputs, request);
         let check = match slot.charges.find(slot.gathered.bytes(), now.mono) {
             Remembered::Yes(charges) => {
                 slot.stats.memo_hits += 1;
@@ -523,8 +519,8 @@ impl Plugin {
         slot.stats.memo_misses += u64::from(self.remembers && check.is_none());
         let said = self.call(slot, Hook::Rate, request, |live, gathered| {
             let hook = live.bound.rate.as_ref().ok_or(CallError::NoHook)?;
-            let said = gathered.with_values(&self.reads, |inputs| {
-                hook.call_charge(&mut live.store, self.lower(request, inputs))
+            let said = gathered.with_values(&self.manifest.inputs, |inputs| {
+                hook.call_charge(&mut live.store, wit::Request { inputs })
             });
             Ok(said.map(|said| said.map(|said| RateCharge::check_all(said, &self.manifest.buckets))))
         });
@@ -548,14 +544,14 @@ impl Plugin {
     ) -> Result<StoreDecision, CallError> {
         let mut slot = self.slot(worker).lock();
         let slot = &mut *slot;
-        slot.gathered.read(&self.reads, request);
+        slot.gathered.read(&self.manifest.inputs, request);
         self.call(slot, Hook::Response, request, |live, gathered| {
             let hook = live.bound.response.as_ref().ok_or(CallError::NoHook)?;
             let fields = self.response_fields(response);
             let fields: Vec<Option<&str>> = fields.iter().map(Option::as_deref).collect();
             let head = lower_response(response, &fields);
-            let said = gathered.with_values(&self.reads, |inputs| {
-                hook.call_on_response(&mut live.store, self.lower(request, inputs), carry, head)
+            let said = gathered.with_values(&self.manifest.inputs, |inputs| {
+                hook.call_on_response(&mut live.store, wit::Request { inputs }, carry, head)
             });
             Ok(said.map(|said| said.map(StoreDecision::check)))
         })
@@ -571,14 +567,14 @@ impl Plugin {
     ) -> Result<Vec<Purge>, CallError> {
         let mut slot = self.slot(worker).lock();
         let slot = &mut *slot;
-        slot.gathered.read(&self.reads, request);
+        slot.gathered.read(&self.manifest.inputs, request);
         self.call(slot, Hook::Invalidate, request, |live, gathered| {
             let hook = live.bound.invalidate.as_ref().ok_or(CallError::NoHook)?;
             let fields = self.response_fields(response);
             let fields: Vec<Option<&str>> = fields.iter().map(Option::as_deref).collect();
             let head = lower_response(response, &fields);
-            let said = gathered.with_values(&self.reads, |inputs| {
-                hook.call_on_write(&mut live.store, self.lower(request, inputs), carry, head)
+            let said = gathered.with_values(&self.manifest.inputs, |inputs| {
+                hook.call_on_write(&mut live.store, wit::Request { inputs }, carry, head)
             });
             Ok(said.map(|said| said.map(Purge::check_all)))
         })
@@ -586,18 +582,6 @@ impl Plugin {
 
     fn slot(&self, worker: usize) -> &Mutex<Slot> {
         &self.slots[worker % self.slots.len()]
-    }
-
-    fn lower<'r>(&self, request: &Request<'r>, inputs: &'r [Option<&'r str>]) -> wit::Request<'r> {
-        wit::Request {
-            method: request.method,
-            scheme: request.scheme,
-            authority: request.authority,
-            path: request.path,
-            query: if self.reads.query { request.query } else { None },
-            route: request.route,
-            inputs,
-        }
     }
 
     fn response_fields<'r>(&self, response: &Response<'r>) -> Vec<Option<Cow<'r, str>>> {
@@ -862,6 +846,12 @@ impl Manifest {
         };
         let inputs = declared.inputs.iter().map(|input| {
             Ok(match input {
+                wit::Input::Method => Input::Method,
+                wit::Input::Scheme => Input::Scheme,
+                wit::Input::Authority => Input::Authority,
+                wit::Input::Path => Input::Path,
+                wit::Input::Query => Input::Query,
+                wit::Input::Route => Input::Route,
                 wit::Input::Header(name) => Input::Header(header(name)?),
                 wit::Input::Cookie(name) => Input::Cookie(name.clone()),
                 wit::Input::CookieNames(filter) => {
@@ -889,7 +879,6 @@ impl Manifest {
             version: cut(declared.version.clone()),
             inputs: inputs.collect::<Result<_, _>>()?,
             response_headers: declared.response_headers.iter().map(header).collect::<Result<_, _>>()?,
-            query: declared.query,
             pure: declared.pure,
             buckets: declared.buckets.clone(),
         })

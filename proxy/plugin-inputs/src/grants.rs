@@ -101,12 +101,18 @@ impl Grants {
         Self { granted: granted.into_iter().chain(secret).collect() }
     }
 
-    /// What an input needs and is not granted. Method, scheme, authority, path and query are every plugin's to read: they are in the
-    /// host's own key.
+    /// What an input needs and is not granted. Method, scheme, authority, path, query and route are every plugin's to read: they are in
+    /// the host's own key.
     #[must_use]
     pub fn missing(&self, input: &Input) -> Option<Grant> {
         let needed = match input {
-            Input::QueryParam(_) => return None,
+            Input::Method
+            | Input::Scheme
+            | Input::Authority
+            | Input::Path
+            | Input::Query
+            | Input::QueryParam(_)
+            | Input::Route => return None,
             Input::Header(name) => Grant::Header(name.as_str().to_owned()),
             Input::Cookie(name) => Grant::Cookie(name.clone()),
             Input::CookieNames(_) => Grant::CookieNames,

@@ -130,6 +130,18 @@ impl Content {
 /// Something that a plugin reads.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Input {
+    /// The method.
+    Method,
+    /// The scheme.
+    Scheme,
+    /// Host and port.
+    Authority,
+    /// The path.
+    Path,
+    /// The whole query.
+    Query,
+    /// The operator's name of the route.
+    Route,
     /// A field.
     Header(HeaderName),
     /// A cookie.
@@ -174,6 +186,12 @@ impl NameFilter {
 impl std::fmt::Display for Input {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
+            Self::Method => f.write_str("method"),
+            Self::Scheme => f.write_str("scheme"),
+            Self::Authority => f.write_str("authority"),
+            Self::Path => f.write_str("path"),
+            Self::Query => f.write_str("query"),
+            Self::Route => f.write_str("route"),
             Self::Header(name) => write!(f, "header:{name}"),
             Self::Cookie(name) => write!(f, "cookie:{name}"),
             Self::CookieNames(_) => f.write_str("cookie-names"),
@@ -204,22 +222,11 @@ pub(crate) fn parameters(query: Option<&str>) -> impl Iterator<Item = (&str, &st
     })
 }
 
-/// What a plugin reads.
-#[derive(Debug, Clone, Default)]
-pub struct Reads {
-    /// Whether it reads the whole query.
-    pub query: bool,
-    /// What else, in its order.
-    pub inputs: Vec<Input>,
-}
-
 /// What it read of one request; memory that is used again.
 #[derive(Debug, Default)]
 pub struct Gathered {
-    /// The lengths of the fixed parts, and their bytes; then of each input a mark and, where it is there, its length and its bytes.
+    /// Of each input a mark and, where it is there, its length and its bytes.
     bytes: Vec<u8>,
-    /// Where the inputs begin.
-    inputs_at: usize,
     /// For each attribute of the session whether it is something else than a text.
     kinds: Vec<u8>,
     text: String,
@@ -233,14 +240,8 @@ const ITEM: u8 = 2;
 /// So many cookies lie on the stack.
 const COOKIES: usize = 16;
 
-/// Parts before those of the inputs: method, scheme, authority, path, route, query.
-const FIXED: usize = 6;
-
 /// The bytes of the length of a part.
 const LENGTH: usize = size_of::<u64>();
-
-/// The length of a query that is not there, or is not read.
-const NO_QUERY: u64 = u64::MAX;
 
 /// The cookies of a request, read when the first input asks for one.
 struct Jar<'r> {
@@ -260,33 +261,23 @@ impl<'r> Jar<'r> {
 
 impl Gathered {
     /// Reads the declared parts of a request.
-    pub fn read(&mut self, reads: &Reads, request: &Request<'_>) {
+    pub fn read(&mut self, inputs: &[Input], request: &Request<'_>) {
         self.bytes.clear();
         self.kinds.clear();
-        let query = if reads.query { request.query } else { None };
-        let Request { method, scheme, authority, path, route, .. } = request;
-        let fixed: [&str; FIXED] = [method, scheme, authority, path, route, query.unwrap_or_default()];
-        // All their lengths and all their bytes at once: this is done for each request, and there is room for them nearly always.
-        let mut lengths = [0; FIXED * LENGTH];
-        for (place, part) in lengths.chunks_exact_mut(LENGTH).zip(fixed) {
-            place.copy_from_slice(&(part.len() as u64).to_le_bytes());
-        }
-        if query.is_none() {
-            lengths[(FIXED - 1) * LENGTH..].copy_from_slice(&NO_QUERY.to_le_bytes());
-        }
-        self.bytes.extend_from_slice(&lengths);
-        for part in fixed {
-            self.bytes.extend_from_slice(part.as_bytes());
-        }
-        self.inputs_at = self.bytes.len();
         let mut jar = Jar { headers: request.headers, pairs: SmallVec::new(), is_read: false };
-        for input in &reads.inputs {
+        for input in inputs {
             self.input(input, request, &mut jar);
         }
     }
 
     fn input<'r>(&mut self, input: &Input, request: &Request<'r>, jar: &mut Jar<'r>) {
         match input {
+            Input::Method => self.part(Some(request.method.as_bytes())),
+            Input::Scheme => self.part(Some(request.scheme.as_bytes())),
+            Input::Authority => self.part(Some(request.authority.as_bytes())),
+            Input::Path => self.part(Some(request.path.as_bytes())),
+            Input::Query => self.part(request.query.map(str::as_bytes)),
+            Input::Route => self.part(Some(request.route.as_bytes())),
             Input::Header(name) => self.joined(b", ", request.headers.get_all(name).iter()),
             Input::Cookie(wanted) => {
                 let found = jar.pairs().iter().find(|pair| pair.name == wanted.as_bytes());
@@ -372,7 +363,7 @@ impl Gathered {
 
     /// The parts of the inputs, in their order.
     fn parts(&self) -> impl Iterator<Item = Option<&[u8]>> {
-        let mut rest = self.bytes.get(self.inputs_at..).unwrap_or_default();
+        let mut rest = self.bytes.as_slice();
         std::iter::from_fn(move || {
             let (&mark, behind) = rest.split_first()?;
             rest = behind;
@@ -400,15 +391,15 @@ impl Gathered {
     }
 
     /// Hands over the values of the inputs.
-    pub fn with_values<T>(&self, reads: &Reads, hand_over: impl FnOnce(&[Option<&str>]) -> T) -> T {
-        let count = reads.inputs.len();
+    pub fn with_values<T>(&self, inputs: &[Input], hand_over: impl FnOnce(&[Option<&str>]) -> T) -> T {
+        let count = inputs.len();
         if count > FEW {
-            let values: Vec<_> = self.values(reads).collect();
+            let values: Vec<_> = self.values(inputs).collect();
             let values: Vec<_> = values.iter().map(Option::as_deref).collect();
             return hand_over(&values);
         }
         let mut values: [Option<Cow<'_, str>>; FEW] = [const { None }; FEW];
-        for (value, place) in self.values(reads).zip(&mut values) {
+        for (value, place) in self.values(inputs).zip(&mut values) {
             *place = value;
         }
         let mut texts = [None; FEW];
@@ -419,8 +410,8 @@ impl Gathered {
     }
 
     /// The values of the inputs.
-    fn values<'g>(&'g self, reads: &'g Reads) -> impl Iterator<Item = Option<Cow<'g, str>>> {
-        self.parts().zip(&reads.inputs).map(|(part, input)| {
+    fn values<'g>(&'g self, inputs: &'g [Input]) -> impl Iterator<Item = Option<Cow<'g, str>>> {
+        self.parts().zip(inputs).map(|(part, input)| {
             let bytes = part?;
             // JSON is text already; all else is bytes from the wire.
             Some(match input {
@@ -490,10 +481,10 @@ pub(crate) mod tests {
     }
 
     fn value_of(input: Input, request: &Request<'_>) -> Option<String> {
-        let reads = Reads { query: false, inputs: vec![input] };
+        let inputs = [input];
         let mut gathered = Gathered::default();
-        gathered.read(&reads, request);
-        gathered.values(&reads).next().unwrap().map(Cow::into_owned)
+        gathered.read(&inputs, request);
+        gathered.values(&inputs).next().unwrap().map(Cow::into_owned)
     }
 
     #[test]
@@ -520,6 +511,12 @@ pub(crate) mod tests {
         let json = |pointer: &str| Input::BodyJson(pointer.to_owned());
         #[rustfmt::skip]
         let cases = [
+            (Input::Method,                          Some("GET")),
+            (Input::Scheme,                          Some("http")),
+            (Input::Authority,                       Some("a.test")),
+            (Input::Path,                            Some("/p")),
+            (Input::Query,                           Some("q=%41&r&q=2&s=")),
+            (Input::Route,                           Some("r")),
             (header("accept"),                       Some("a, b")),
             (header("te"),                           None),
             (Input::Cookie("x".into()),              Some("1")),
@@ -563,8 +560,11 @@ pub(crate) mod tests {
     }
 
     /// What a plugin declared in the property tests: everything that a request has.
-    pub(crate) fn reads_all() -> Reads {
-        let inputs = vec![
+    pub(crate) fn reads_all() -> Vec<Input> {
+        vec![
+            Input::Path,
+            Input::Query,
+            Input::Route,
             Input::Header(header::ACCEPT),
             Input::Header(header::COOKIE),
             Input::Cookie("a".to_owned()),
@@ -572,8 +572,7 @@ pub(crate) mod tests {
             Input::ClientIp,
             Input::Session("tier".to_owned()),
             Input::Session("user".to_owned()),
-        ];
-        Reads { query: true, inputs }
+        ]
     }
 
     /// The last are attributes of the session: names, values, and whether they are texts.

@@ -130,7 +130,7 @@ impl<'w> Trial<'w> {
         Ok(Declared {
             name: manifest.name.clone(),
             version: manifest.version.clone(),
-            reads: manifest.query.then(|| "query".to_owned()).into_iter().chain(reads).collect(),
+            reads: reads.collect(),
             grants,
         })
     }

@@ -24,6 +24,9 @@ use crate::routes::Bindings;
 /// What a plugin reads.
 #[derive(Debug, Clone, PartialEq)]
 enum Reads {
+    Path,
+    Query,
+    Route,
     Header(&'static str),
     Cookie(&'static str),
     /// All but this.
@@ -49,7 +52,6 @@ enum Acts {
 
 #[derive(Debug, Clone)]
 struct Declared {
-    query: bool,
     inputs: Vec<Reads>,
     /// Whether what it says is remembered.
     pure: bool,
@@ -118,9 +120,12 @@ impl Asked {
         }
     }
 
-    fn read(&self, what: &Reads, query: Option<&str>) -> Option<Vec<u8>> {
+    fn read(&self, what: &Reads, route: usize, query: Option<&str>) -> Option<Vec<u8>> {
         let bytes = |text: &str| text.as_bytes().to_vec();
         match what {
+            Reads::Path => Some(bytes(self.path)),
+            Reads::Query => query.map(bytes),
+            Reads::Route => Some(bytes(&format!("r{route}"))),
             Reads::Header(name) => joined(self.lines(name)),
             Reads::Cookie(name) => {
                 self.cookies.iter().find(|(given, _)| given == name).map(|(_, value)| bytes(value))
@@ -159,13 +164,12 @@ impl Asked {
         for acts in plugins {
             match acts {
                 Acts::Echo(declared) | Acts::Presence(declared) => {
-                    let all = declared.query.then(|| query.clone().map(String::into_bytes));
-                    let inputs = declared.inputs.iter().map(|what| self.read(what, query.as_deref()));
+                    let inputs = declared.inputs.iter().map(|what| self.read(what, route, query.as_deref()));
                     let is_echo = matches!(acts, Acts::Echo(_));
                     let part = |value: Option<Vec<u8>>| {
                         value.map(|value| if is_echo { value } else { Vec::new() }).into_iter().collect()
                     };
-                    let mut parts: Vec<Vec<Vec<u8>>> = all.into_iter().chain(inputs).map(part).collect();
+                    let mut parts: Vec<Vec<Vec<u8>>> = inputs.map(part).collect();
                     let kinds = declared.inputs.iter().filter_map(|what| match what {
                         Reads::Session(name) => Some(self.is_item(name)),
                         _ => None,
@@ -195,7 +199,7 @@ impl Asked {
                         named.map(|(_, value)| value.as_bytes().to_vec()).collect()
                     });
                     let session = plan.session.iter().map(|name| {
-                        let value = self.read(&Reads::Session(name), None);
+                        let value = self.read(&Reads::Session(name), route, None);
                         value.into_iter().chain([vec![self.is_item(name)]]).collect()
                     });
                     let all: Vec<Vec<Vec<u8>>> = lines.chain(cookies).chain(session).collect();
@@ -257,15 +261,18 @@ impl Data {
         let mut all = Vec::new();
         for input in inputs {
             let (case, text) = match input {
-                Reads::Header(name) => (0, *name),
-                Reads::Cookie(name) => (1, *name),
-                Reads::CookieNames(except) => (2, *except),
-                Reads::QueryParam(name) => (3, *name),
-                Reads::Session(name) => (4, *name),
-                Reads::ClientIp => (5, ""),
-                Reads::TlsSni => (6, ""),
-                Reads::BodyJson => (7, "/a"),
-                Reads::BodyDigest => (8, ""),
+                Reads::Path => (3, ""),
+                Reads::Query => (4, ""),
+                Reads::Route => (5, ""),
+                Reads::Header(name) => (6, *name),
+                Reads::Cookie(name) => (7, *name),
+                Reads::CookieNames(except) => (8, *except),
+                Reads::QueryParam(name) => (9, *name),
+                Reads::Session(name) => (10, *name),
+                Reads::ClientIp => (11, ""),
+                Reads::TlsSni => (12, ""),
+                Reads::BodyJson => (13, "/a"),
+                Reads::BodyDigest => (14, ""),
             };
             all.extend(u32::to_le_bytes(case));
             match input {
@@ -308,27 +315,20 @@ impl Acts {
         let (world, hook) = match self {
             Self::Echo(declared) | Self::Presence(declared) => {
                 manifest[20..28].copy_from_slice(&pair(data.inputs(&declared.inputs)));
-                manifest[36] = u8::from(declared.query);
-                manifest[37] = u8::from(declared.pure);
+                manifest[36] = u8::from(declared.pure);
                 // What is said of a part: all of it, or nothing but that it is there.
                 let length = |length: &str| match self {
                     Self::Echo(_) => length.to_owned(),
                     _ => "(i32.const 0)".to_owned(),
                 };
-                let query = if declared.query {
-                    format!("(call $say (local.get 8) (local.get 9) {})", length("(local.get 10)"))
-                } else {
-                    String::new()
-                };
                 let hook = format!(
-                    r#"(func (export "weir:policy/request-hook@0.1.0#on-request") (param {}) (result i32)
+                    r#"(func (export "weir:policy/request-hook@0.1.0#on-request") (param $input i32) (param $left i32) (result i32)
                         (global.set $out (i32.const 16384))
-                        {query}
                         (block $done (loop $next
-                            (br_if $done (i32.eqz (local.get 14)))
-                            (call $say (i32.load8_u (local.get 13)) (i32.load offset=4 (local.get 13)) {})
-                            (local.set 13 (i32.add (local.get 13) (i32.const 12)))
-                            (local.set 14 (i32.sub (local.get 14) (i32.const 1)))
+                            (br_if $done (i32.eqz (local.get $left)))
+                            (call $say (i32.load8_u (local.get $input)) (i32.load offset=4 (local.get $input)) {})
+                            (local.set $input (i32.add (local.get $input) (i32.const 12)))
+                            (local.set $left (i32.sub (local.get $left) (i32.const 1)))
                             (br $next)))
                         ;; Of a decision of zeros, which is a plain lookup, the key.
                         (i32.store (i32.const 1036) (i32.const 1))
@@ -336,8 +336,7 @@ impl Acts {
                         (i32.store (i32.const 1044) (i32.sub (global.get $out) (i32.const 16384)))
                         i32.const 1024)
                     (func (export "cabi_post_weir:policy/request-hook@0.1.0#on-request") (param i32) (global.set $heap (i32.const 65536)))"#,
-                    "i32 ".repeat(15),
-                    length("(i32.load offset=8 (local.get 13))"),
+                    length("(i32.load offset=8 (local.get $input))"),
                 );
                 ("cache-key", hook)
             }
@@ -499,6 +498,9 @@ fn some_of(all: &[&'static str]) -> impl Strategy<Value = Vec<&'static str>> + u
 
 fn reads() -> impl Strategy<Value = Reads> {
     prop_oneof![
+        Just(Reads::Path),
+        Just(Reads::Query),
+        Just(Reads::Route),
         one_of(&HEADERS).prop_map(Reads::Header),
         one_of(&COOKIES).prop_map(Reads::Cookie),
         one_of(&COOKIES).prop_map(Reads::CookieNames),
@@ -513,8 +515,8 @@ fn reads() -> impl Strategy<Value = Reads> {
 
 fn acts() -> impl Strategy<Value = Acts> {
     let declared = || {
-        (any::<bool>(), prop::collection::vec(reads(), 0..5), any::<bool>())
-            .prop_map(|(query, inputs, pure)| Declared { query, inputs, pure })
+        (prop::collection::vec(reads(), 0..5), any::<bool>())
+            .prop_map(|(inputs, pure)| Declared { inputs, pure })
     };
     let plan = (
         any::<bool>(),

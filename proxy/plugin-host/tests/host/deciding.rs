@@ -9,7 +9,7 @@ use plugin_host::decision::{Mode, StoreDecision};
 use plugin_host::{CallError, Request, Response};
 use proptest::prelude::*;
 
-use crate::support::{DATA, Guest, Heard, ZEROS, now, request, word};
+use crate::support::{DATA, Guest, Heard, PATH, QUERY, REQUEST, RESPONSE, ROUTE, ZEROS, now, request, word};
 
 /// Counts its calls by `counter-add`, and answers with zeros.
 fn counting(world: &'static str) -> Guest {
@@ -54,7 +54,8 @@ fn a_plan_of_none_leaves_the_request_hook() {
 fn what_a_pure_plugin_said_is_remembered_for_each_worker() {
     let heard = Arc::new(Heard::default());
     let sink = heard.clone();
-    let plugin = counting("cache-key").pure().load_with(|spec| spec.sink = sink).unwrap();
+    let guest = counting("cache-key").pure_and_reading(&[PATH, ROUTE]);
+    let plugin = guest.load_with(|spec| spec.sink = sink).unwrap();
     let headers = HeaderMap::new();
     let calls = || heard.counts.lock().unwrap().get("calls").copied().unwrap_or_default();
     for _ in 0..3 {
@@ -74,6 +75,25 @@ fn what_a_pure_plugin_said_is_remembered_for_each_worker() {
         plugin.on_request(0, &request("/a", None, &headers)).unwrap();
     }
     assert_eq!((calls(), plugin.stats().memo_mismatches), (6, 0));
+}
+
+#[test]
+fn one_that_reads_nothing_is_asked_once_for_all_requests() {
+    let plugin = counting("cache-key").pure().load().unwrap();
+    let headers: HeaderMap = [("accept", "a")]
+        .into_iter()
+        .map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()))
+        .collect();
+    let first = plugin.on_request(0, &request("/a", Some("x=1"), &HeaderMap::new())).unwrap();
+    let other = Request {
+        method: "HEAD",
+        scheme: "https",
+        authority: "b.test",
+        route: "s",
+        ..request("/b", None, &headers)
+    };
+    assert!(Arc::ptr_eq(&first, &plugin.on_request(0, &other).unwrap()));
+    assert_eq!(plugin.stats().hooks[1].calls, 1);
 }
 
 #[test]
@@ -125,11 +145,10 @@ fn one_that_has_state_is_asked_each_time_and_its_state_is_bounded() {
             (global $n (mut i32) (i32.const 0))
             (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) i32.const 65536)
             (func (export "weir:policy/lifecycle@0.1.0#configure") (param i32 i32) (result i32) i32.const 512)
-            (func (export "weir:policy/request-hook@0.1.0#on-request") (param {fifteen}) (result i32) {body})
-            (func (export "weir:policy/response-hook@0.1.0#on-response") (param i32) (result i32) i32.const 16)
-            (func (export "weir:policy/invalidate-hook@0.1.0#on-write") (param i32) (result i32) i32.const 16)
-            (data (i32.const 549) "\01"))"#,
-        fifteen = "i32 ".repeat(15),
+            (func (export "weir:policy/request-hook@0.1.0#on-request") (param {REQUEST}) (result i32) {body})
+            (func (export "weir:policy/response-hook@0.1.0#on-response") (param {RESPONSE}) (result i32) i32.const 16)
+            (func (export "weir:policy/invalidate-hook@0.1.0#on-write") (param {RESPONSE}) (result i32) i32.const 16)
+            (data (i32.const 548) "\01"))"#,
     );
     let wasm = crate::support::component("cache-policy", &text);
     let spec = crate::support::spec();
@@ -144,10 +163,11 @@ fn one_that_has_state_is_asked_each_time_and_its_state_is_bounded() {
     assert!((500_000..=1 << 20).contains(&state.bytes()), "{}", state.bytes());
 }
 
-/// Says the path as its key: `path` is the fourth text of the request.
+/// Says the path, which is the first of its inputs, as its key.
 fn echoing() -> Guest {
-    let body = "(i32.store8 (i32.const 1036) (i32.const 1)) (i32.store (i32.const 1040) (local.get 6)) (i32.store (i32.const 1044) (local.get 7)) i32.const 1024";
-    Guest::hook("cache-key", body).reading_the_query()
+    let body = "(i32.store8 (i32.const 1036) (i32.const 1)) (i32.store (i32.const 1040) (i32.load offset=4 (local.get 0)))
+        (i32.store (i32.const 1044) (i32.load offset=8 (local.get 0))) i32.const 1024";
+    Guest::hook("cache-key", body).pure_and_reading(&[PATH, QUERY, ROUTE])
 }
 
 proptest! {

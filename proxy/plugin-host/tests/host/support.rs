@@ -53,9 +53,19 @@ pub(crate) struct Guest {
     pub(crate) hook: String,
     /// Data from byte 1024 on, as WebAssembly text has it.
     pub(crate) data: String,
-    /// Data of the manifest, from byte 512 on: 48 bytes.
+    /// Data of the manifest, from byte 512 on: 48 bytes, and whatever it points to.
     pub(crate) manifest: String,
 }
+
+/// What a request hook is given, and the rate hook: the list of inputs, which are of 12 bytes each (whether it is there, where it lies, and its length).
+pub(crate) const REQUEST: &str = "i32 i32";
+/// What the response hook is given, and the invalidate hook: the inputs; whether there is something carried, where and how long; status, fields and length.
+pub(crate) const RESPONSE: &str = "i32 i32 i32 i32 i32 i32 i32 i32 i32 i64";
+
+/// The cases of inputs that have no name.
+pub(crate) const PATH: u32 = 3;
+pub(crate) const QUERY: u32 = 4;
+pub(crate) const ROUTE: u32 = 5;
 
 /// Where a zeroed answer lies.
 pub(crate) const ZEROS: &str = "i32.const 16";
@@ -79,28 +89,32 @@ impl Guest {
         Self { hook: body.to_owned(), ..Self::of(world) }
     }
 
-    /// It says that it is pure. Byte 37 of the result.
-    pub(crate) fn pure(mut self) -> Self {
-        self.manifest = format!("{}\\01", "\\00".repeat(37));
-        self
+    /// It says that it is pure. Byte 36 of the result.
+    pub(crate) fn pure(self) -> Self {
+        self.pure_and_reading(&[])
     }
 
-    /// It reads the whole query. Byte 36 of the result.
-    pub(crate) fn reading_the_query(mut self) -> Self {
-        self.manifest = format!("{}\\01\\01", "\\00".repeat(36));
+    /// It says so, and that it reads these: a list at byte 20, whose members lie at 600 and have 20 bytes each, the first of which is the case.
+    pub(crate) fn pure_and_reading(mut self, cases: &[u32]) -> Self {
+        let count = u32::try_from(cases.len()).unwrap();
+        let list = format!("{}{}{}", "\\00".repeat(20), word(600), word(count));
+        let pure = format!("{}\\01", "\\00".repeat(36 - 28));
+        let inputs: String =
+            cases.iter().map(|case| format!("{}{}", word(*case), "\\00".repeat(16))).collect();
+        self.manifest = format!("{list}{pure}{}{inputs}", "\\00".repeat(600 - 512 - 37));
         self
     }
 
     pub(crate) fn wasm(&self) -> Vec<u8> {
         let (name, params) = match self.world {
-            "cache-key" => ("request-hook@0.1.0#on-request", "i32 ".repeat(15)),
-            "rate-limit" => ("rate-hook@0.1.0#charge", "i32 ".repeat(15)),
-            "storing" => ("response-hook@0.1.0#on-response", "i32".to_owned()),
-            "invalidation" => ("invalidate-hook@0.1.0#on-write", "i32".to_owned()),
-            "key-plan" => ("plan-hook@0.1.0#plan", String::new()),
-            other => (other, "i32 ".repeat(15)),
+            "cache-key" => ("request-hook@0.1.0#on-request", REQUEST),
+            "rate-limit" => ("rate-hook@0.1.0#charge", REQUEST),
+            "storing" => ("response-hook@0.1.0#on-response", RESPONSE),
+            "invalidation" => ("invalidate-hook@0.1.0#on-write", RESPONSE),
+            "key-plan" => ("plan-hook@0.1.0#plan", ""),
+            other => (other, REQUEST),
         };
-        let params = if params.is_empty() { params } else { format!("(param {params})") };
+        let params = if params.is_empty() { String::new() } else { format!("(param {params})") };
         let text = format!(
             r#"(module
                 {items}

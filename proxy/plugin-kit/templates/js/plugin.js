@@ -12,7 +12,6 @@ export const lifecycle = {
       // What is not declared here is not there for the plugin.
       inputs: [{ tag: "header", val: "accept-language" }],
       responseHeaders: [],
-      query: false,
       pure: true, // the same values give the same decision, so it is remembered
       buckets: [],
     };

@@ -18,7 +18,7 @@ class Lifecycle(exports.Lifecycle):
             raise Err("config: `languages` names none")
         # What is not declared here is not there for the plugin. The same values give the same decision (`pure`), so it is remembered.
         inputs = [Input_Header("accept-language")]
-        return Manifest("NAME", "0.1.0", inputs, [], False, True, [])
+        return Manifest("NAME", "0.1.0", inputs, [], True, [])
 
 
 class RequestHook(exports.RequestHook):
