@@ -392,21 +392,24 @@ impl Gathered {
 
     /// Hands over the values of the inputs.
     pub fn with_values<T>(&self, inputs: &[Input], hand_over: impl FnOnce(&[Option<&str>]) -> T) -> T {
-        let count = inputs.len();
-        if count > FEW {
-            let values: Vec<_> = self.values(inputs).collect();
-            let values: Vec<_> = values.iter().map(Option::as_deref).collect();
-            return hand_over(&values);
-        }
-        let mut values: [Option<Cow<'_, str>>; FEW] = [const { None }; FEW];
-        for (value, place) in self.values(inputs).zip(&mut values) {
-            *place = value;
-        }
+        // Nearly all that comes is ASCII, and few things are read: then nothing is made of it.
         let mut texts = [None; FEW];
-        for (value, place) in values.iter().zip(&mut texts) {
-            *place = value.as_deref();
+        if let Some(texts) = texts.get_mut(..inputs.len())
+            && self.plain(texts)
+        {
+            return hand_over(texts);
         }
-        hand_over(&texts[..count])
+        let values: Vec<_> = self.values(inputs).collect();
+        let values: Vec<_> = values.iter().map(Option::as_deref).collect();
+        hand_over(&values)
+    }
+
+    /// The values of the inputs as they are, if all are ASCII.
+    fn plain<'g>(&'g self, texts: &mut [Option<&'g str>]) -> bool {
+        self.parts().zip(texts).all(|(part, place)| {
+            *place = part.and_then(ascii);
+            place.is_some() == part.is_some()
+        })
     }
 
     /// The values of the inputs.
@@ -422,17 +425,20 @@ impl Gathered {
     }
 }
 
-/// So many inputs are handed over without an allocation.
+/// So many inputs are handed over without an allocation, if they are ASCII.
 const FEW: usize = 16;
 
 /// Byte N becomes U+00NN.
 #[must_use]
 pub fn isomorphic(bytes: &[u8]) -> Cow<'_, str> {
     // Nearly all of it is ASCII.
-    match std::str::from_utf8(bytes) {
-        Ok(text) if text.is_ascii() => Cow::Borrowed(text),
-        _ => Cow::Owned(bytes.iter().map(|byte| char::from(*byte)).collect()),
-    }
+    ascii(bytes)
+        .map_or_else(|| Cow::Owned(bytes.iter().map(|byte| char::from(*byte)).collect()), Cow::Borrowed)
+}
+
+/// As text, if it is ASCII.
+fn ascii(bytes: &[u8]) -> Option<&str> {
+    std::str::from_utf8(bytes).ok().filter(|text| text.is_ascii())
 }
 
 /// The bytes that text stands for; `None` where it stands for none.
@@ -686,6 +692,8 @@ pub(crate) mod tests {
             prop_assert_eq!(gathered_kinds(&a), kinds(&one));
             let values = |gathered: &Gathered| gathered.values(&reads).map(|value| value.map(Cow::into_owned)).collect::<Vec<_>>();
             prop_assert!(a.bytes() != b.bytes() || values(&a) == values(&b));
+            let handed_over = a.with_values(&reads, |all| all.iter().map(|value| value.map(str::to_owned)).collect::<Vec<_>>());
+            prop_assert_eq!(handed_over, values(&a));
         }
     }
 }
