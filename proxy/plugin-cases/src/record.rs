@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use data_encoding::HEXLOWER;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
@@ -235,7 +236,7 @@ impl Hider {
         digest.update(self.key);
         digest.update(value);
         digest.update(self.key);
-        digest.finalize().iter().take(8).fold("hidden-".to_owned(), |word, byte| format!("{word}{byte:02x}"))
+        format!("hidden-{}", HEXLOWER.encode(&digest.finalize()[..8]))
     }
 
     /// The fields of a message.

@@ -11,6 +11,7 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use data_encoding::HEXLOWER;
 use sha2::{Digest, Sha256};
 use wasmtime::Engine;
 use wasmtime::component::Component;
@@ -61,9 +62,7 @@ impl CompiledCode {
 
     fn path(&self, engine: &Engine, wasm: &[u8]) -> PathBuf {
         let mut name = String::with_capacity(96);
-        for byte in Sha256::digest(wasm) {
-            let _ = write!(name, "{byte:02x}");
-        }
+        HEXLOWER.encode_append(&Sha256::digest(wasm), &mut name);
         // The same in each process that is built from the same sources.
         let mut hasher = DefaultHasher::new();
         engine.precompile_compatibility_hash().hash(&mut hasher);

@@ -11,6 +11,7 @@ use cache_semantics::Now;
 use cache_semantics::cookies::{self, Pair};
 use cache_semantics::glob::Globs;
 use cache_semantics::json::Json;
+use data_encoding::HEXLOWER;
 use http::{HeaderMap, HeaderName};
 use sha2::{Digest, Sha256};
 use smallvec::SmallVec;
@@ -106,10 +107,7 @@ impl Content {
     /// Reads it. `as_json`: whether anybody will ask for parts of it.
     #[must_use]
     pub fn new(bytes: &[u8], as_json: bool) -> Self {
-        let mut digest = String::with_capacity(64);
-        for byte in Sha256::digest(bytes) {
-            let _ = write!(digest, "{byte:02x}");
-        }
+        let digest = HEXLOWER.encode(&Sha256::digest(bytes));
         let json = if as_json { Json::parse(bytes).ok() } else { None };
         Self { digest, json }
     }

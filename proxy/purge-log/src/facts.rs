@@ -704,7 +704,7 @@ mod tests {
     #[test]
     fn each_kind_names_what_it_says_and_nothing_else() {
         let page = Page::new("a.example", "/blog/x", &["post:7", "posts"]);
-        let key: String = page.key.iter().map(|byte| format!("{byte:02x}")).collect();
+        let key = data_encoding::HEXLOWER.encode(&page.key);
         #[rustfmt::skip]
         let cases = [
             ("tag",        "post:7",                  true),

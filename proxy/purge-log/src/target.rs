@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use cache_semantics::authority::normal_authority;
 use cache_semantics::glob::Glob;
+use data_encoding::HEXLOWER;
 
 /// What a purge names.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -242,7 +243,7 @@ impl Target {
             | Self::Epoch(text)
             | Self::Mark(text) => text.to_string(),
             Self::TagGlob(glob) => glob.to_string(),
-            Self::Key(key) => key.iter().map(|byte| format!("{byte:02x}")).collect(),
+            Self::Key(key) => HEXLOWER.encode(key),
             Self::Url(url) => url.to_string(),
             Self::Prefix(prefix) => prefix.to_string(),
             Self::Version(version) => version.to_string(),

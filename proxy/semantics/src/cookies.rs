@@ -90,6 +90,11 @@ pub fn pairs(request: &HeaderMap) -> impl Iterator<Item = Pair<'_>> {
     Pairs { lines: request.get_all(header::COOKIE).into_iter(), rest: &[] }
 }
 
+/// The values of all cookies that stand as `name=value` with exactly this name, in their order.
+pub fn values<'r>(request: &'r HeaderMap, name: &'r str) -> impl Iterator<Item = &'r [u8]> {
+    pairs(request).filter_map(|pair| pair.text.strip_prefix(name.as_bytes())?.strip_prefix(b"="))
+}
+
 struct Pairs<'r> {
     lines: header::ValueIter<'r, HeaderValue>,
     rest: &'r [u8],

@@ -2,7 +2,8 @@
 
 use std::net::IpAddr;
 
-use http::header::{self, HeaderMap, HeaderValue};
+use cache_semantics::cookies;
+use http::header::{HeaderMap, HeaderValue};
 
 use super::spec::KeyPart;
 use crate::identity::Identity;
@@ -70,13 +71,8 @@ impl Asking<'_> {
         }
     }
 
-    fn cookie(&self, name: &str) -> Option<&[u8]> {
-        let lines = self.headers.get_all(header::COOKIE).iter();
-        let mut pairs = lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b';'));
-        pairs.find_map(|pair| {
-            let pair = pair.trim_ascii();
-            pair.strip_prefix(name.as_bytes())?.strip_prefix(b"=")
-        })
+    fn cookie<'s>(&'s self, name: &'s str) -> Option<&'s [u8]> {
+        cookies::values(self.headers, name).next()
     }
 }
 

@@ -1,5 +1,6 @@
 //! What is held for a client: its session, and its cookies in the vault. Whether a request has to do with them, and what the origin's answer changes.
 
+use cache_semantics::cookies::pairs;
 use cookie_jar::Site;
 
 use super::*;
@@ -23,13 +24,7 @@ pub(super) fn sessions_of<'s>(
 /// Whether the only cookie that a request carries is that of its session.
 pub(super) fn names_only_its_session(snapshot: &Snapshot, headers: &HeaderMap) -> bool {
     let Some(sessions) = &snapshot.sessions else { return false };
-    let lines = headers.get_all(header::COOKIE).iter();
-    let mut pairs =
-        lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b';')).map(<[u8]>::trim_ascii);
-    pairs.all(|pair| {
-        let name = pair.split(|byte| *byte == b'=').next().unwrap_or_default();
-        pair.is_empty() || sessions.is_own(name.trim_ascii_end())
-    })
+    pairs(headers).all(|pair| sessions.is_own(pair.name))
 }
 
 impl Exchange {

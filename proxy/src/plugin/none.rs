@@ -10,6 +10,7 @@ use std::time::Duration;
 use cache_semantics::Now;
 use cache_semantics::policy::Policy;
 use cache_semantics::storable::MethodClass;
+use data_encoding::HEXLOWER;
 use http::request::Parts;
 use http::{HeaderMap, StatusCode};
 use purge_log::{Mode, Target};
@@ -173,8 +174,7 @@ pub struct Content {
 impl Content {
     /// Reads it.
     pub fn new(bytes: &[u8], _: bool) -> Self {
-        let digest = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
-        Self { digest }
+        Self { digest: HEXLOWER.encode(&Sha256::digest(bytes)) }
     }
 
     /// Its SHA-256, in hexadecimal digits.

@@ -8,6 +8,7 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use cache_semantics::Now;
+use data_encoding::HEXLOWER;
 use parking_lot::Mutex;
 use sha2::{Digest as _, Sha256};
 
@@ -66,7 +67,7 @@ impl Epoch {
         hash.update(self.cache.as_bytes());
         hash.update([0]);
         hash.update(self.name.as_bytes());
-        hash.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+        HEXLOWER.encode(&hash.finalize()[..16])
     }
 }
 

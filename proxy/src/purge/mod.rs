@@ -15,6 +15,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use cache_semantics::Now;
+use data_encoding::HEXLOWER;
 use parking_lot::Mutex;
 use purge_log::{Announcement, Instance};
 pub use purge_log::{
@@ -446,7 +447,7 @@ pub(crate) fn new_id() -> String {
     let mut bytes = [0_u8; 8];
     ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut bytes)
         .expect("the system gives random bytes");
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    HEXLOWER.encode(&bytes)
 }
 
 /// Milliseconds since 1970.

@@ -5,8 +5,10 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use cache_semantics::cookies::values;
+use data_encoding::{HEXLOWER, HEXLOWER_PERMISSIVE};
 use http::HeaderMap;
-use http::header::{self, HeaderValue};
+use http::header::HeaderValue;
 use ring::rand::{SecureRandom as _, SystemRandom};
 use sha2::{Digest as _, Sha256};
 
@@ -24,7 +26,7 @@ impl Handle {
 
     /// In hexadecimal digits, as keys and people have it.
     pub fn hex(&self) -> String {
-        self.0.iter().map(|byte| format!("{byte:02x}")).collect()
+        HEXLOWER.encode(&self.0)
     }
 
     /// That of a name that was given out for something; `None`: no proxy has given it out.
@@ -38,14 +40,7 @@ impl Handle {
 
     /// From hexadecimal digits.
     pub fn from_hex(text: &str) -> Option<Self> {
-        if text.len() != 64 || !text.is_ascii() {
-            return None;
-        }
-        let mut handle = [0; 32];
-        for (at, byte) in handle.iter_mut().enumerate() {
-            *byte = u8::from_str_radix(&text[2 * at..2 * at + 2], 16).ok()?;
-        }
-        Some(Self(handle))
+        Some(Self(HEXLOWER_PERMISSIVE.decode(text.as_bytes()).ok()?.try_into().ok()?))
     }
 }
 
@@ -61,13 +56,6 @@ pub(super) fn new_name() -> Option<(String, Handle)> {
     let name = new_secret()?;
     let handle = Handle::of_name(&name, b"")?;
     Some((name, handle))
-}
-
-/// The values of all cookies of this name.
-fn values<'h>(headers: &'h HeaderMap, name: &'h str) -> impl Iterator<Item = &'h [u8]> {
-    let lines = headers.get_all(header::COOKIE).iter();
-    let pairs = lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b';'));
-    pairs.filter_map(move |pair| pair.trim_ascii().strip_prefix(name.as_bytes())?.strip_prefix(b"="))
 }
 
 /// Whether a request carries such a cookie, valid or not.
@@ -107,6 +95,8 @@ pub(super) fn set_cookie(cookie: &Cookie, name: Option<&str>) -> Option<HeaderVa
 
 #[cfg(test)]
 mod tests {
+    use http::header;
+
     use super::*;
 
     fn headers(lines: &[&str]) -> HeaderMap {

@@ -3,10 +3,9 @@
 //! HMAC-SHA-256 over these lines, each but the last with a line feed: `weir-session-mac-1`, the method, the target as the origin gets it, the seconds of `t`, the value of
 //! `Session-Info`, and that of `Session-Data`, empty where there is none.
 
-use std::fmt::Write as _;
-
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use data_encoding::HEXLOWER;
 use http::header::{HeaderName, HeaderValue};
 use http::{Method, uri::PathAndQuery};
 use ring::hmac;
@@ -34,10 +33,7 @@ pub fn vouched(
     text.push(b'\n');
     text.extend_from_slice(value(&DATA));
     let mac = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key.as_bytes()), &text);
-    let mut field = format!("t=@{seconds}, kid=\"");
-    for byte in &Sha256::digest(key.as_bytes())[..4] {
-        write!(field, "{byte:02x}").ok()?;
-    }
-    write!(field, "\", mac=:{}:", STANDARD.encode(mac.as_ref())).ok()?;
+    let kid = HEXLOWER.encode(&Sha256::digest(key.as_bytes())[..4]);
+    let field = format!("t=@{seconds}, kid=\"{kid}\", mac=:{}:", STANDARD.encode(mac.as_ref()));
     Some((MAC, HeaderValue::try_from(field).ok()?))
 }

@@ -5,11 +5,11 @@
 //! `PREFIX:su:USER` lists them, for people. `{PREFIX}:history` is a name for all that this Redis has been told since it was empty, and `{PREFIX}:ends` a log of what has ended, for the disks of other proxies: in a Cluster both lie
 //! on one server, so that where the log was lost its name is another.
 
-use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use data_encoding::HEXLOWER;
 use session_state::{Attribute, Session};
 
 use super::cookie::{Handle, new_secret};
@@ -157,9 +157,7 @@ impl InRedis {
 
     fn key(&self, kind: &str, of: &[u8]) -> String {
         let mut key = format!("{}:{kind}:", self.prefix);
-        for byte in of {
-            let _ = write!(key, "{byte:02x}");
-        }
+        HEXLOWER.encode_append(of, &mut key);
         key
     }
 
