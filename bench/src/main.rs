@@ -106,6 +106,10 @@ fn measure(arguments: &Arguments) -> io::Result<bool> {
     if let Some(kind) = arguments.server.iter().find(|kind| !can_count(kind)) {
         return Err(io::Error::other(format!("the instructions of {} are not counted", kind.name())));
     }
+    let can_be_counted = |scenario: &Scenario| !counted || scenario.can_be_counted();
+    if let Some(scenario) = arguments.scenario.iter().find(|scenario| !can_be_counted(scenario)) {
+        return Err(io::Error::other(format!("instructions are not counted in `{}`", scenario.title())));
+    }
     let mut asked: Vec<Kind> =
         if arguments.server.is_empty() { Kind::ALL.into() } else { arguments.server.clone() };
     asked.retain(can_count);
@@ -152,10 +156,6 @@ fn measure(arguments: &Arguments) -> io::Result<bool> {
         window,
         smoke: arguments.smoke,
     };
-    let can_be_counted = |scenario: &Scenario| !counted || scenario.can_be_counted();
-    if let Some(scenario) = arguments.scenario.iter().find(|scenario| !can_be_counted(scenario)) {
-        return Err(io::Error::other(format!("instructions are not counted in `{}`", scenario.title())));
-    }
     let mut scenarios: Vec<Scenario> =
         if arguments.scenario.is_empty() { Scenario::ALL.into() } else { arguments.scenario.clone() };
     scenarios.retain(can_be_counted);

@@ -238,7 +238,7 @@ impl Manifest {
     }
 
     /// Promises that the request and rate hooks say the same where all that is declared is the same, until the next reload (or for
-    /// [`RequestDecision::remember_for`](crate::RequestDecision::remember_for)): the host then remembers what they said, which takes less than a tenth of the
+    /// [`RequestDecision::remember_for`](crate::RequestDecision::remember_for)): the host then remembers what they said, which takes a small part of the
     /// time of a call. It asks again now and then, and counts broken promises. A hook that reads the clock or chance cannot promise it.
     #[must_use]
     pub fn pure(mut self) -> Self {
