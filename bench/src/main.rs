@@ -57,6 +57,10 @@ struct Arguments {
     /// Counts the instructions of a request (with valgrind) instead of its time: of Weir and of bare hyper, in scenarios that keep asking.
     #[arg(long)]
     instructions: bool,
+    /// The load generator sleeps when it has nothing to do, as clients and applications on a server's own machine do, and the server pays for
+    /// waking it.
+    #[arg(long)]
+    sleep: bool,
     /// A Weir that is already built, instead of building one.
     #[arg(long)]
     weir: Option<PathBuf>,
@@ -155,6 +159,7 @@ fn measure(arguments: &Arguments) -> io::Result<bool> {
         },
         window,
         smoke: arguments.smoke,
+        sleep: arguments.sleep,
     };
     let mut scenarios: Vec<Scenario> =
         if arguments.scenario.is_empty() { Scenario::ALL.into() } else { arguments.scenario.clone() };

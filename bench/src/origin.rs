@@ -7,6 +7,7 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::SocketAddr;
+use std::os::fd::{AsRawFd as _, RawFd};
 use std::time::{Duration, Instant, SystemTime};
 
 use mio::net::{TcpListener, TcpStream};
@@ -98,6 +99,11 @@ impl Origin {
             }
         }
         Ok(self.requests)
+    }
+
+    /// What becomes readable when there is something to do.
+    pub(crate) fn descriptor(&self) -> RawFd {
+        self.poll.as_raw_fd()
     }
 
     /// Does what there is to do, and waits for that if it is allowed to. Returns whether there was anything.

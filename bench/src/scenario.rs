@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::content::{AUTHORITY, Resource, Storing};
 use crate::counting::Counting;
-use crate::load::{self, Border, Outcome, Plan, Schedule, Target, Transport};
+use crate::load::{self, Border, Outcome, Plan, Schedule, Target, Transport, WhenIdle};
 use crate::metric::{Metric, Sample};
 use crate::origin::Origin;
 use crate::process::{SERVER_CORE, Usage, busy};
@@ -79,12 +79,18 @@ pub(crate) struct Bench<'a> {
     pub(crate) setup: Setup<'a>,
     pub(crate) window: Duration,
     pub(crate) smoke: bool,
+    /// The load generator is to sleep when it has nothing to do.
+    pub(crate) sleep: bool,
 }
 
 impl Bench<'_> {
-    /// Whether the load generator has its core to itself.
-    fn alone(&self) -> bool {
-        self.setup.pin && !self.smoke
+    fn when_idle(&self) -> WhenIdle {
+        match (self.sleep, self.setup.pin && !self.smoke) {
+            (true, _) => WhenIdle::Sleep,
+            // It has its core to itself.
+            (false, true) => WhenIdle::Spin,
+            (false, false) => WhenIdle::Yield,
+        }
     }
 }
 
@@ -366,7 +372,7 @@ fn behind(
         download: None,
         limit: bench.window * 4 + Duration::from_secs(20),
         // It may sleep: with one connection it would keep whoever else wants its core from it.
-        alone: false,
+        when_idle: WhenIdle::Yield,
     };
     let asked = || server.redis.as_ref().map_or(Ok(0), |redis| redis.calls("get"));
     let (fills_before, asked_before) = (bench.origin.borrow().fills(), asked()?);
@@ -406,7 +412,7 @@ fn sessions(bench: &Bench<'_>, server: &Server, storing: Storing) -> io::Result<
         schedule: Schedule::Random { warm_up: bench.window / 4, window: bench.window },
         download: None,
         limit: bench.window * 4 + Duration::from_secs(20),
-        alone: false,
+        when_idle: WhenIdle::Yield,
     };
     let before = bench.origin.borrow_mut().settled_requests()?;
     let (mut sample, outcome) = observed(bench, server, &plan)?;
@@ -527,7 +533,7 @@ fn rate_of(
         schedule: Schedule::Random { warm_up: bench.window / 4, window: bench.window },
         download: None,
         limit: bench.window * 4 + Duration::from_secs(20),
-        alone: bench.alone(),
+        when_idle: bench.when_idle(),
     };
     let origin_before = bench.origin.borrow_mut().settled_requests()?;
     let fills_before = bench.origin.borrow().fills();
@@ -599,7 +605,7 @@ fn counted(bench: &Bench<'_>, counting: &Counting, plan: &Plan<'_>) -> io::Resul
         schedule: Schedule::Once,
         download: None,
         limit: Duration::from_secs(120),
-        alone: false,
+        when_idle: WhenIdle::Yield,
     };
     let run = || load::run(&plan, &mut bench.origin.borrow_mut(), |_| {});
     // What is done for the first time only is not what a request takes.
@@ -638,7 +644,7 @@ fn store_all(
         // A million of them take a while, where each is stored in Redis too.
         limit: Duration::from_secs(60)
             .max(Duration::from_micros(500).saturating_mul(u32::try_from(targets.len()).unwrap_or(u32::MAX))),
-        alone: bench.alone(),
+        when_idle: bench.when_idle(),
     };
     match load::run(&plan, origin, |_| {})?.first_failure {
         None => Ok(()),
@@ -659,7 +665,7 @@ fn cold(bench: &Bench<'_>, server: &Server, storing: Storing, serial: u64) -> io
         schedule: Schedule::Once,
         download: None,
         limit: Duration::from_millis(delay_ms) * 250,
-        alone: bench.alone(),
+        when_idle: bench.when_idle(),
     };
     let origin_before = bench.origin.borrow_mut().settled_requests()?;
     let (sample, outcome) = observed(bench, server, &plan)?;
@@ -720,7 +726,7 @@ fn large(bench: &Bench<'_>, server: &Server) -> io::Result<Sample> {
         schedule: Schedule::Paced { warm_up: bench.window / 4, window: bench.window, interval },
         download: None,
         limit: Duration::from_secs(120),
-        alone: bench.alone(),
+        when_idle: bench.when_idle(),
     };
     let (alone, _) = observed(bench, server, &plan)?;
     server.tree.forget_peak();

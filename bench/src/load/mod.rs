@@ -1,7 +1,7 @@
 //! The load generator: one thread, one epoll loop, requests made up front, answers checked by status, length and label.
 //!
-//! It must cost less than a server, or the figures would be its own; the report shows how busy it was. It never sleeps, for a server
-//! would pay for waking it, the more the faster the load generator is. The origin runs in the same loop. The loop is closed: a
+//! It must cost less than a server, or the figures would be its own; the report shows how busy it was. Unless it is told to, it never sleeps, for a
+//! server would pay for waking it, the more the faster the load generator is. The origin runs in the same loop. The loop is closed: a
 //! connection (a stream, in HTTP/2) asks again as soon as it has its answer, unless it is paced.
 
 mod h1;
@@ -14,6 +14,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use mio::net::TcpStream;
+use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Registry, Token};
 
 use crate::content::{AUTHORITY, LABEL_LENGTH, Resource, next_random};
@@ -25,6 +26,10 @@ const READ_BYTES: usize = 256 * 1024;
 /// that does not hold back its origin shows in its memory.
 const DOWNLOAD_BYTES: usize = 2 << 20;
 const DOWNLOAD_REST: Duration = Duration::from_millis(5);
+/// The origin, among the tokens of connections.
+const ORIGIN: Token = Token(usize::MAX);
+/// It sleeps no longer than this, for what is due has no event.
+const SLEEP_MAX: Duration = Duration::from_millis(1);
 /// After so many wrong answers a run is of no use.
 const FAILURES_MAX: u64 = 1_000;
 
@@ -103,8 +108,18 @@ pub(crate) struct Plan<'a> {
     pub(crate) download: Option<&'a Target>,
     /// A run that takes longer than this is given up.
     pub(crate) limit: Duration,
-    /// Nobody else is to run on this core.
-    pub(crate) alone: bool,
+    pub(crate) when_idle: WhenIdle,
+}
+
+/// What the load generator does when there is nothing to do.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum WhenIdle {
+    /// It looks again at once: nobody else is to run on its core, and no server pays for waking it.
+    Spin,
+    /// It looks again when others have run.
+    Yield,
+    /// It sleeps, as clients and applications on a server's own machine do, and the server pays for waking it.
+    Sleep,
 }
 
 pub(crate) struct Outcome {
@@ -137,6 +152,9 @@ pub(crate) fn run(
     mut at_border: impl FnMut(Border),
 ) -> io::Result<Outcome> {
     let mut load = Load::new(plan)?;
+    if plan.when_idle == WhenIdle::Sleep {
+        load.poll.registry().register(&mut SourceFd(&origin.descriptor()), ORIGIN, Interest::READABLE)?;
+    }
     load.open_all()?;
     let begun = Instant::now();
     let (warm_up, window) = match plan.schedule {
@@ -158,23 +176,34 @@ pub(crate) fn run(
     let mut idle = Duration::ZERO;
     let mut turns_without_origin = 0;
     let mut last = Instant::now();
+    let mut wait = Duration::ZERO;
     loop {
         load.take_turns(last)?;
-        match load.poll.poll(&mut events, Some(Duration::ZERO)) {
+        match load.poll.poll(&mut events, Some(wait)) {
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             other => other?,
         }
-        for event in &events {
+        if !wait.is_zero() {
+            idle += last.elapsed();
+            last = Instant::now();
+        }
+        let mut busy = false;
+        for event in events.iter().filter(|event| event.token() != ORIGIN) {
+            busy = true;
             load.advance(event.token().0, event.is_read_closed())?;
         }
-        // An origin that nobody asks anything is looked at less often.
-        let origin_busy = turns_without_origin % 16 < 2 && origin.turn(Some(Duration::ZERO))?;
+        // An origin that nobody asks anything is looked at less often, where looking is all there is to do.
+        let look = turns_without_origin % 16 < 2 || plan.when_idle == WhenIdle::Sleep;
+        let origin_busy = look && origin.turn(Some(Duration::ZERO))?;
         turns_without_origin = if origin_busy { 0 } else { turns_without_origin + 1 };
         let now = Instant::now();
-        if events.is_empty() && !origin_busy {
+        wait = Duration::ZERO;
+        if !busy && !origin_busy {
             idle += now - last;
-            if !plan.alone {
-                std::thread::yield_now();
+            match plan.when_idle {
+                WhenIdle::Spin => {}
+                WhenIdle::Yield => std::thread::yield_now(),
+                WhenIdle::Sleep => wait = SLEEP_MAX,
             }
         }
         last = now;
@@ -538,7 +567,7 @@ pub(crate) fn fetch(
             schedule: Schedule::Once,
             download: None,
             limit: Duration::from_secs(20),
-            alone: false,
+            when_idle: WhenIdle::Yield,
         },
         origin,
         |_| {},

@@ -30,7 +30,7 @@ use crate::http1::chunked;
 use crate::http1::content::{self, Framing, Piece, Reader};
 use crate::http1::head::{self, HeadFault, HeadSearch};
 use crate::http1::out::Out;
-use crate::http1::{receive, spare};
+use crate::http1::{batch, receive, spare};
 
 /// An idle connection keeps no larger buffer than this.
 const KEPT_BYTES_MAX: usize = 4 << 10;
@@ -206,16 +206,35 @@ impl Http1 {
         patience: Patience,
         now: Instant,
     ) -> Result<Answer, Failed> {
-        if self.kept
-            && let Err(unasked) = self.io.probe()
-        {
-            self.excess = unasked == Unasked::Bytes;
-            return Err(OriginFailure::Closed.into());
-        }
         self.begin(&request, body.get_or_insert_default());
+        batch::wait().await;
+        // As late as can be.
+        let answer = match if self.kept { self.io.probe() } else { Ok(()) } {
+            Ok(()) => self.answer(&request, interims, patience, now).await,
+            Err(unasked) => {
+                self.excess = unasked == Unasked::Bytes;
+                Err(OriginFailure::Closed.into())
+            }
+        };
+        if self.moved > 0 || answer.is_ok() {
+            *body = None;
+        } else if let (Some(Sending { body: unsent, .. }), Some(body)) = (self.sending.take(), &mut *body) {
+            *body = unsent;
+        }
+        answer
+    }
+
+    /// Sends what was begun, and waits for the head of the answer.
+    async fn answer(
+        &mut self,
+        request: &RequestHead<'_>,
+        interims: &Interims,
+        patience: Patience,
+        now: Instant,
+    ) -> Result<Answer, Failed> {
         let head_request = *request.method == Method::HEAD;
         let mut progress = (self.moved, now);
-        let answer = std::future::poll_fn(|context| {
+        std::future::poll_fn(|context| {
             loop {
                 if let Err(failure) = self.drive_request(context) {
                     return Poll::Ready(Err(failure));
@@ -244,13 +263,7 @@ impl Http1 {
             }
             Poll::Pending
         })
-        .await;
-        if self.moved > 0 || answer.is_ok() {
-            *body = None;
-        } else if let (Some(Sending { body: unsent, .. }), Some(body)) = (self.sending.take(), &mut *body) {
-            *body = unsent;
-        }
-        answer
+        .await
     }
 
     /// Makes the head, and the content with it where it is here already.

@@ -36,7 +36,7 @@ use crate::http1::chunked;
 use crate::http1::content::{self, Framing, Piece, Reader};
 use crate::http1::head::{self, HeadSearch, Seen};
 use crate::http1::out::{COPIED_MAX, Out};
-use crate::http1::{receive, spare};
+use crate::http1::{batch, receive, spare};
 use crate::incoming::{Incoming, OnUpgrade, Received};
 
 /// How a connection ended.
@@ -118,6 +118,10 @@ pub(super) async fn serve<S: Serve>(io: &mut Io, own: Own<'_, S>) -> Ended {
         incoming.continue_expected = false;
         if let Err(cut) = driver.content(body, sent.framing, asked.takes_trailers, &mut incoming).await {
             return cut;
+        }
+        // What follows in what was read already is answered first: they leave in one write.
+        if driver.received.is_empty() {
+            batch::wait().await;
         }
         drop(under_way);
         if !sent.persists || !incoming.is_over(&mut driver.received) || driver.is_told_to_finish() {

@@ -14,6 +14,7 @@ use super::connection::{Order, Phase};
 use super::listen::ListenSocket;
 use super::watch;
 use super::{ListenerState, Serve, Shared, Worker};
+use crate::http1::batch;
 use crate::metrics::WorkerMetrics;
 
 /// What a worker is told.
@@ -26,6 +27,10 @@ pub(super) enum Command {
     Drain { within: Duration },
 }
 
+/// A worker that always has something to do looks for new events after so many turns of its tasks: often enough, for what comes has to
+/// queue behind them anyway, and seldom enough for writes to leave in long rows.
+const EVENT_INTERVAL: u32 = 256;
+
 /// Starts the thread; returns when its runtime runs.
 pub(super) fn start<S: Serve>(
     index: usize,
@@ -33,7 +38,11 @@ pub(super) fn start<S: Serve>(
     metrics: &Arc<WorkerMetrics>,
     serve: impl FnOnce() -> S + Send + 'static,
 ) -> io::Result<Worker> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .event_interval(EVENT_INTERVAL)
+        .on_thread_park(batch::rests)
+        .build()?;
     let (commands, inbox) = mpsc::unbounded_channel();
     let (end, ended) = oneshot::channel();
     let shared = Arc::clone(shared);
