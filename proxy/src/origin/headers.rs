@@ -101,17 +101,23 @@ impl OriginFields {
 
     /// Writes the field lines, but for those that say how long the content is, and `Host`.
     pub(super) fn write(&self, authority: &Authority, out: &mut Vec<u8>) {
-        self.each(authority, |name, value| {
+        let mut line = |name: &HeaderName, value: Value<'_>| {
             if !matches!(*name, header::HOST | header::CONTENT_LENGTH | header::TRANSFER_ENCODING) {
                 head::write_field(out, name.as_str(), value.as_bytes());
             }
-        });
+        };
+        self.each_presented(&mut line);
+        if self.sender.trusted || !self.removed.is_empty() || !self.set.is_empty() {
+            self.each_own(authority, &mut line);
+        } else {
+            write_own(&self.sender, authority, out);
+        }
     }
 
     /// The same fields as a map.
     pub fn to_map(&self, authority: &Authority) -> HeaderMap {
         let mut map = HeaderMap::with_capacity(self.presented.headers.len() + self.set.len() + ADDED);
-        self.each(authority, |name, value| {
+        let mut line = |name: &HeaderName, value: Value<'_>| {
             let value = match value {
                 Value::Given(value) => Some(value.clone()),
                 Value::Made(bytes) => HeaderValue::from_bytes(bytes).ok(),
@@ -119,12 +125,14 @@ impl OriginFields {
             if let Some(value) = value {
                 map.append(name, value);
             }
-        });
+        };
+        self.each_presented(&mut line);
+        self.each_own(authority, &mut line);
         map
     }
 
-    /// Each field line in its order: the client's, this proxy's own, and what was set.
-    fn each(&self, authority: &Authority, mut line: impl FnMut(&HeaderName, Value<'_>)) {
+    /// Each field line of the client, in its order.
+    fn each_presented(&self, line: &mut impl FnMut(&HeaderName, Value<'_>)) {
         for (name, value) in &self.presented.headers {
             if self.passes(name) {
                 line(name, Value::Given(value));
@@ -135,11 +143,14 @@ impl OriginFields {
         {
             line(&header::COOKIE, Value::Given(cookies));
         }
+    }
+
+    /// Each line that this proxy adds, then each that was set. [`write_own`] does the same where nobody else has a say.
+    fn each_own(&self, authority: &Authority, line: &mut impl FnMut(&HeaderName, Value<'_>)) {
         let Sender { peer, https, version, .. } = self.sender;
-        let mut node = Short::default();
-        if let Some(peer) = peer {
-            node.push_address(peer);
-            self.list(&X_FORWARDED_FOR, node.as_bytes(), &mut line);
+        let node = Node::of(peer);
+        if peer.is_some() {
+            self.list(&X_FORWARDED_FOR, node.as_bytes(), line);
         }
         for (name, value) in [
             (X_FORWARDED_PROTO, if https { &b"https"[..] } else { b"http" }),
@@ -149,8 +160,9 @@ impl OriginFields {
                 line(&name, Value::Made(value));
             }
         }
-        let element = forwarded(&self.sender, authority, node.as_bytes());
-        self.list(&header::FORWARDED, element.as_bytes(), &mut line);
+        let mut element = Vec::with_capacity(64 + authority.as_bytes().len());
+        write_forwarded(&self.sender, authority, &node, &mut element);
+        self.list(&header::FORWARDED, &element, line);
         if self.is_own(&header::VIA) {
             line(&header::VIA, Value::Given(&gate::via(version)));
         }
@@ -255,57 +267,96 @@ fn is_routing(name: &HeaderName) -> bool {
             || text.starts_with("x-original-"))
 }
 
-/// One element of `Forwarded` (RFC 7239 §4).
-fn forwarded(sender: &Sender, authority: &Authority, node: &[u8]) -> Short {
-    let mut element = Short::default();
-    let host = authority.as_bytes();
-    let quote: &[u8] = if host.iter().any(|byte| matches!(byte, b':' | b'[')) { b"\"" } else { b"" };
-    // RFC 7239 §4: "Note that an IPv6 address is always enclosed in square brackets", and therefore quoted.
-    let (open, node, close): (&[u8], _, &[u8]) = match sender.peer {
-        Some(IpAddr::V4(_)) => (b"", node, b""),
-        Some(IpAddr::V6(_)) => (b"\"[", node, b"]\""),
-        None => (b"", &b"unknown"[..], b""),
-    };
-    let scheme: &[u8] = if sender.https { b"https" } else { b"http" };
-    for part in [b"for=", open, node, close, b";host=", quote, host, quote, b";proto=", scheme] {
-        element.push(part);
+/// Writes what this proxy says of a client that it does not trust, and of itself, where no route has anything to say to that. Nearly every
+/// request has these lines, so that they are written in as few pieces as can be.
+fn write_own(sender: &Sender, authority: &Authority, out: &mut Vec<u8>) {
+    let node = Node::of(sender.peer);
+    if sender.peer.is_some() {
+        out.extend_from_slice(b"x-forwarded-for: ");
+        out.extend_from_slice(node.as_bytes());
+        out.extend_from_slice(b"\r\n");
     }
-    element
+    out.extend_from_slice(if sender.https {
+        b"x-forwarded-proto: https\r\nx-forwarded-host: "
+    } else {
+        b"x-forwarded-proto: http\r\nx-forwarded-host: "
+    });
+    out.extend_from_slice(authority.as_bytes());
+    out.extend_from_slice(b"\r\nforwarded: ");
+    write_forwarded(sender, authority, &node, out);
+    out.extend_from_slice(b"\r\nvia: ");
+    out.extend_from_slice(gate::via(sender.version).as_bytes());
+    out.extend_from_slice(b"\r\n");
 }
 
-/// A text of bounded length that needs no allocation: an authority has at most 262 bytes, and an address 46.
-struct Short {
-    bytes: [u8; 352],
+/// Writes one element of `Forwarded` (RFC 7239 §4).
+fn write_forwarded(sender: &Sender, authority: &Authority, node: &Node, out: &mut Vec<u8>) {
+    match sender.peer {
+        Some(IpAddr::V4(_)) => {
+            out.extend_from_slice(b"for=");
+            out.extend_from_slice(node.as_bytes());
+        }
+        // RFC 7239 §4: "Note that an IPv6 address is always enclosed in square brackets", and therefore quoted.
+        Some(IpAddr::V6(_)) => {
+            out.extend_from_slice(b"for=\"[");
+            out.extend_from_slice(node.as_bytes());
+            out.extend_from_slice(b"]\"");
+        }
+        None => out.extend_from_slice(b"for=unknown"),
+    }
+    let host = authority.as_bytes();
+    if host.iter().any(|byte| matches!(byte, b':' | b'[')) {
+        out.extend_from_slice(b";host=\"");
+        out.extend_from_slice(host);
+        out.push(b'"');
+    } else {
+        out.extend_from_slice(b";host=");
+        out.extend_from_slice(host);
+    }
+    out.extend_from_slice(if sender.https { b";proto=https" } else { b";proto=http" });
+}
+
+/// The longest text of an address: an IPv6 address that holds one of IPv4.
+const ADDRESS_BYTES_MAX: usize = 46;
+
+/// An address as text; empty where there is none.
+struct Node {
+    bytes: [u8; ADDRESS_BYTES_MAX],
     len: usize,
 }
 
-impl Default for Short {
-    fn default() -> Self {
-        Self { bytes: [0; 352], len: 0 }
-    }
-}
-
-impl Short {
-    /// Adds what there is room for.
-    fn push(&mut self, part: &[u8]) {
-        let room = self.bytes.len() - self.len;
-        let part = &part[..part.len().min(room)];
-        self.bytes[self.len..self.len + part.len()].copy_from_slice(part);
-        self.len += part.len();
-    }
-
-    /// Adds an address. Of those of four numbers there is one in nearly each request, and formatting costs ten times as much.
-    fn push_address(&mut self, address: IpAddr) {
-        match address {
-            IpAddr::V4(address) => {
+impl Node {
+    /// Addresses of four numbers are written here: nearly each request has one, and formatting costs ten times as much.
+    fn of(peer: Option<IpAddr>) -> Self {
+        let mut node = Self { bytes: [0; ADDRESS_BYTES_MAX], len: 0 };
+        match peer {
+            Some(IpAddr::V4(address)) => {
                 for (place, number) in address.octets().into_iter().enumerate() {
-                    let digits = [number / 100, number / 10 % 10, number % 10].map(|digit| b'0' + digit);
-                    let skipped = usize::from(number < 100) + usize::from(number < 10);
-                    self.push(if place > 0 { b"." } else { b"" });
-                    self.push(&digits[skipped..]);
+                    if place > 0 {
+                        node.push(b'.');
+                    }
+                    if number >= 100 {
+                        node.push(b'0' + number / 100);
+                    }
+                    if number >= 10 {
+                        node.push(b'0' + number / 10 % 10);
+                    }
+                    node.push(b'0' + number % 10);
                 }
             }
-            IpAddr::V6(address) => write!(self, "{address}").expect("an address has at most 46 characters"),
+            Some(IpAddr::V6(address)) => {
+                write!(node, "{address}").expect("an address has at most 46 characters");
+            }
+            None => {}
+        }
+        node
+    }
+
+    /// Adds a byte, if there is room.
+    fn push(&mut self, byte: u8) {
+        if let Some(place) = self.bytes.get_mut(self.len) {
+            *place = byte;
+            self.len += 1;
         }
     }
 
@@ -314,9 +365,9 @@ impl Short {
     }
 }
 
-impl std::fmt::Write for Short {
+impl std::fmt::Write for Node {
     fn write_str(&mut self, text: &str) -> std::fmt::Result {
-        self.push(text.as_bytes());
+        text.bytes().for_each(|byte| self.push(byte));
         Ok(())
     }
 }
@@ -447,6 +498,36 @@ mod tests {
     }
 
     proptest::proptest! {
+        /// What is written straight onto the wire where nobody else has a say is what a map would hold.
+        #[test]
+        fn lines_that_are_written_and_those_of_the_map_are_the_same(
+            peer: Option<std::net::IpAddr>, https: bool, trusted: bool, version in 0_usize..3, edited: bool,
+            host in "([a-z]{1,20}(\\.[a-z]{1,10}){0,3}|\\[2001:db8::[1-9]\\])(:[1-9][0-9]{0,3})?",
+            presented in proptest::collection::vec((0_usize..5, "[a-z]{1,8}"), 0..4),
+        ) {
+            let authority = Authority::from_field(&HeaderValue::from_str(&host).unwrap(), https).unwrap();
+            let version = [Version::HTTP_10, Version::HTTP_11, Version::HTTP_2][version];
+            let names = ["accept", "x-forwarded-for", "forwarded", "via", "x-real-ip"];
+            let presented: HeaderMap = presented
+                .iter()
+                .map(|(name, value)| {
+                    (HeaderName::from_static(names[*name]), HeaderValue::from_str(value).unwrap())
+                })
+                .collect();
+            let sender = Sender { peer, trusted, https, version };
+            let mut fields = OriginFields::new(PresentedFields::whole(presented), sender);
+            if edited {
+                fields.remove(&header::VIA);
+            }
+            let mut written = Vec::new();
+            fields.write(&authority, &mut written);
+            let written = String::from_utf8(written).unwrap();
+            let map = fields.to_map(&authority);
+            let lines: String =
+                map.iter().map(|(name, value)| format!("{name}: {}\r\n", value.to_str().unwrap())).collect();
+            proptest::prop_assert_eq!(sorted(&written), sorted(&lines));
+        }
+
         /// What is made for an origin can be read by the next proxy, and says the same of the client.
         #[test]
         fn the_next_proxy_understands_what_is_made(peer: std::net::IpAddr, host in "[a-z]{1,20}(\\.[a-z]{1,10}){0,3}(:[1-9][0-9]{0,3})?") {
