@@ -443,8 +443,9 @@ fn nobody_else_is_believed() {
     let others = format!("{listen}trusted_proxies = [\"10.0.0.0/8\"]\n");
     let weir = Weir::with(&config(&origin, "rate = \"1/1h\"", &others));
     let mut client = weir.client();
-    client.send("PROXY TCP4 192.0.2.9 198.51.100.1 40000 443\r\n");
-    client.send(request_bytes("GET", "/page", &[], b""));
+    // In one piece: it may be closed as soon as its first line is read.
+    let line = b"PROXY TCP4 192.0.2.9 198.51.100.1 40000 443\r\n";
+    client.send([&line[..], &request_bytes("GET", "/page", &[], b"")].concat());
     let (bytes, _) = client.rest(1 << 16);
     assert!(!String::from_utf8_lossy(&bytes).contains("200 OK"), "{}", String::from_utf8_lossy(&bytes));
 }
