@@ -1,6 +1,6 @@
 //! What waits to be written, in the order in which it leaves.
 
-use std::cell::Cell;
+use std::cell::RefCell;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -28,16 +28,23 @@ pub(crate) struct Out {
     tail: &'static [u8],
 }
 
+/// Room for a head and a little content, so that a buffer does not grow step by step.
+const FIRST_BYTES: usize = 2 << 10;
+/// So many buffers are kept: as many as wait at once to be written in a row, where a worker is busy.
+const SPARE_MAX: usize = 64;
+/// No larger buffer is kept.
+const SPARE_BYTES_MAX: usize = 32 << 10;
+
 thread_local! {
-    /// The buffer that the last answer was made in.
-    static SPARE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+    /// Buffers of what has been written, for what is to be.
+    static SPARE: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
 }
 
 impl Out {
     /// Where heads and what frames content are written.
     pub(crate) fn bytes(&mut self) -> &mut Vec<u8> {
         if self.bytes.capacity() == 0 {
-            self.bytes = SPARE.take();
+            self.bytes = SPARE.with_borrow_mut(Vec::pop).unwrap_or_else(|| Vec::with_capacity(FIRST_BYTES));
         }
         &mut self.bytes
     }
@@ -109,8 +116,12 @@ impl Out {
             self.written = 0;
             let mut spare = std::mem::take(&mut self.bytes);
             spare.clear();
-            if spare.capacity() <= 4 * WAITING_MAX {
-                SPARE.set(spare);
+            if spare.capacity() <= SPARE_BYTES_MAX {
+                SPARE.with_borrow_mut(|spares| {
+                    if spares.len() < SPARE_MAX {
+                        spares.push(spare);
+                    }
+                });
             }
         }
         if self.unflushed {
